@@ -1,0 +1,152 @@
+// What the actors say to each other. The interfaces that use these are in interfaces.hpp.
+//
+// Messages carry handles, never payload. An object behind a shared pointer belongs to whoever was sent the last message
+// about it: REACTOR fills an extent_put, sends it, and does not touch it until DRIVE's answer comes back.
+#pragma once
+
+#include "engine/drive_store.hpp"
+#include "engine/errc.hpp"
+#include "wire/key_id.hpp"
+
+#include <caf/actor.hpp>
+#include <caf/allowed_unsafe_message_type.hpp>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace memkv::actors {
+
+class admission_slot;
+struct drive_body;
+
+/// Bytes of a bounce buffer (or of anything else that `keep` keeps alive).
+struct payload_slice {
+  std::byte* data = nullptr;
+  std::uint32_t bytes = 0;       // of payload; there is room up to the next multiple of 4096
+  std::uint32_t offset = 0;      // in the extent
+  std::shared_ptr<void> keep;
+};
+
+/// One extent on its way to a drive: a whole block, or one part of a striped one.
+struct extent_put {
+  // Set by REACTOR.
+  std::uint64_t request = 0;     // REACTOR's name of what this belongs to
+  std::uint32_t item = 0;        // and of its place in that
+  caf::actor reply_to;
+  wire::key_id id;
+  std::string name_space;
+  std::vector<std::byte> key;
+  std::uint32_t length = 0;
+  std::uint64_t value_length = 0;
+  std::uint32_t part = 0, parts = 1;
+  std::uint64_t put_id = 0;
+  bool if_absent = false;
+  std::uint64_t deadline_ns = 0; // steady clock; 0 = none
+  std::vector<std::uint32_t> chunk_crc32c;
+  std::vector<payload_slice> pieces; // store_extent: everything; else written one by one
+  // Set by DRIVE.
+  engine::reservation place;
+  std::shared_ptr<drive_body> body; // keeps the memory of `place` mapped
+  engine::errc result = engine::errc::ok;
+  std::uint64_t generation = 0;
+};
+using extent_put_ptr = std::shared_ptr<extent_put>;
+
+/// A verified read of a part of one extent.
+struct extent_read {
+  std::uint64_t request = 0;
+  std::uint32_t item = 0;
+  caf::actor reply_to;
+  engine::block_pin pin;
+  std::shared_ptr<drive_body> body;
+  std::string name_space;
+  std::vector<std::byte> key;
+  std::uint32_t offset = 0, length = 0; // multiples of 64 KiB or to the extent's end
+  // Set by DRIVE.
+  engine::extent_view view;
+  engine::errc result = engine::errc::ok;
+};
+using extent_read_ptr = std::shared_ptr<extent_read>;
+
+struct block_erase {
+  std::uint64_t request = 0;
+  std::uint32_t item = 0;
+  caf::actor reply_to;               // may be null: nobody waits
+  wire::key_id id;
+  std::uint64_t generation = 0;      // 0: whichever is there
+  engine::errc result = engine::errc::ok;
+};
+using block_erase_ptr = std::shared_ptr<block_erase>;
+
+// To DRIVE.
+struct store_extent { extent_put_ptr put; };              // allocate, write all pieces, commit (or prepare)
+struct allocate_extent { extent_put_ptr put; };
+struct write_extent { extent_put_ptr put; payload_slice piece; };
+struct commit_extent { extent_put_ptr put; };             // after the last write; parts 1 and up are prepared
+struct abandon_extent { std::uint64_t token = 0; };
+struct read_extent { extent_read_ptr read; };
+struct erase_block { block_erase_ptr erase; };
+struct evict_blocks { std::uint64_t bytes = 0; };
+
+// From DRIVE to REACTOR.
+struct extent_allocated { extent_put_ptr put; };
+struct extent_stored { extent_put_ptr put; };
+struct extent_was_read { extent_read_ptr read; };
+struct block_erased { block_erase_ptr erase; };
+
+// About drives: SERVER to REACTOR and EVICTOR.
+struct drive_changed {
+  std::uint32_t index = 0;
+  caf::actor drive;                  // null: offline
+  std::shared_ptr<drive_body> body;  // null: offline
+};
+/// DRIVE to SERVER: the device failed, or could not be opened; the actor ends.
+struct drive_failed { std::uint32_t index = 0; std::string reason; };
+/// DRIVE to SERVER: heads of striped blocks that are gone; SERVER has their parts erased on the other drives.
+struct parts_orphaned { std::vector<engine::drive_store::orphan> orphans; };
+
+// About connections.
+struct new_connection { std::shared_ptr<admission_slot> slot; }; // LISTENER to REACTOR: owns the descriptor
+struct connection_closed {};                                     // REACTOR to CONNECTION: all its requests have ended
+struct reactor_changed { std::uint32_t index = 0; caf::actor reactor; }; // SERVER to LISTENER; null: gone
+
+// Stopping.
+struct stop_accepting {};      // SERVER to LISTENER
+struct finish_requests {};     // SERVER to REACTOR: answer what is open, take nothing new, then end
+struct close_drive {};         // SERVER to DRIVE: checkpoint, mark clean, end
+struct stop_server {};         // main to SERVER
+
+// Itself.
+struct look_again {};          // EVICTOR and SERVER: a timer
+
+} // namespace memkv::actors
+
+#define MEMKV_MESSAGE(name) CAF_ALLOW_UNSAFE_MESSAGE_TYPE(memkv::actors::name)
+MEMKV_MESSAGE(store_extent)
+MEMKV_MESSAGE(allocate_extent)
+MEMKV_MESSAGE(write_extent)
+MEMKV_MESSAGE(commit_extent)
+MEMKV_MESSAGE(abandon_extent)
+MEMKV_MESSAGE(read_extent)
+MEMKV_MESSAGE(erase_block)
+MEMKV_MESSAGE(evict_blocks)
+MEMKV_MESSAGE(extent_allocated)
+MEMKV_MESSAGE(extent_stored)
+MEMKV_MESSAGE(extent_was_read)
+MEMKV_MESSAGE(block_erased)
+MEMKV_MESSAGE(drive_changed)
+MEMKV_MESSAGE(drive_failed)
+MEMKV_MESSAGE(parts_orphaned)
+MEMKV_MESSAGE(new_connection)
+MEMKV_MESSAGE(connection_closed)
+MEMKV_MESSAGE(reactor_changed)
+MEMKV_MESSAGE(stop_accepting)
+MEMKV_MESSAGE(finish_requests)
+MEMKV_MESSAGE(close_drive)
+MEMKV_MESSAGE(stop_server)
+MEMKV_MESSAGE(look_again)
+MEMKV_MESSAGE(std::vector<caf::actor>)
+#undef MEMKV_MESSAGE

@@ -1,0 +1,101 @@
+// An actor that waits in its io_uring: messages and completions in one place.
+//
+// Operation. Derived from caf::blocking_actor, so it has a thread of its own. Senders enqueue as usual; only if the
+// actor is parked do they also write its eventfd, of which a read is always armed in the ring. Before it parks the actor
+// sets `parked_`, looks at its mailbox once more, and then waits for a completion. The ring is made inside the actor's own
+// thread, since IORING_SETUP_SINGLE_ISSUER binds it to the first thread that submits.
+//
+// Threading: everything but enqueue() runs in the actor's thread.
+// Ownership: whatever the kernel may still touch belongs to ring_operation objects, and the actor does not return from act() before
+// the kernel has given every one of them back. A subclass helps by making them complete (shutdown of sockets) in on_stop().
+// Errors: an exception that reaches the loop, and caf::exit_reason::kill, end the actor in the same orderly way.
+#pragma once
+
+
+#include <caf/blocking_actor.hpp>
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+struct io_uring;
+struct io_uring_sqe;
+
+namespace memkv::actors {
+
+/// Something the kernel works on. Must stay where it is until completed() was called.
+class ring_operation {
+public:
+  virtual ~ring_operation() = default;
+  /// `result` as in the completion queue entry: negative errno or a count. `flags`: IORING_CQE_F_*.
+  virtual void completed(std::int32_t result, std::uint32_t flags) = 0;
+};
+
+class ring_actor : public caf::blocking_actor {
+public:
+  explicit ring_actor(caf::actor_config& configuration);
+  ~ring_actor() override;
+
+  void enqueue(caf::mailbox_element_ptr message, caf::execution_unit* host) final;
+  void act() final;
+
+protected:
+  struct settings {
+    std::uint32_t entries = 256;           // submission queue; the completion queue has eight times as many
+    std::uint64_t tick_ns = 50'000'000;    // on_tick() comes at least this often
+  };
+
+  virtual settings ring_settings() const { return {}; }
+  /// Called once, in the actor's thread, with the ring there. False ends the actor.
+  virtual bool on_start() = 0;
+  /// What it does with messages; made once, after on_start().
+  virtual caf::behavior make_handlers() = 0;
+  /// Called after each round of messages and completions. True: there is more to do at once, do not wait.
+  virtual bool on_turn() { return false; }
+  virtual void on_tick(std::uint64_t now_ns) { static_cast<void>(now_ns); }
+  /// Begin to stop: no more messages will come; make every operation complete. Called once.
+  virtual void on_stop() {}
+  /// True when nothing but the ring's own operations keeps it from ending. Asked after on_stop(), each turn, for at most stop_ns_max.
+  virtual bool stopped() { return true; }
+
+  /// A submission entry for `operation` (nullptr: its completion is ignored). Never null: submits when the queue is full.
+  [[nodiscard]] io_uring_sqe* next_sqe(ring_operation* operation);
+  [[nodiscard]] io_uring* ring() noexcept { return ring_.get(); }
+  [[nodiscard]] std::uint32_t operations_in_flight() const noexcept { return in_flight_; }
+
+  /// Ends the actor after the current turn.
+  void stop(caf::exit_reason reason) noexcept;
+  /// The sender of the message that is being handled.
+  [[nodiscard]] const caf::strong_actor_ptr& message_sender() const noexcept { return sender_; }
+  [[nodiscard]] static std::uint64_t steady_now_ns() noexcept;
+
+private:
+  class wake_operation;
+
+  bool open_ring();
+  void close_ring() noexcept;
+  void run();
+  bool handle_messages(caf::behavior& handlers, unsigned limit);
+  unsigned reap();
+  void wait(std::uint64_t timeout_ns);
+  void arm_wake();
+
+  std::unique_ptr<io_uring> ring_;
+  bool ring_open_ = false;
+  int event_fd_ = -1;
+  std::uint64_t event_value_ = 0;
+  std::unique_ptr<wake_operation> wake_;
+  std::atomic<bool> parked_{false};
+  std::uint32_t in_flight_ = 0;
+  bool stopping_ = false;
+  caf::exit_reason reason_ = caf::exit_reason::normal;
+  caf::strong_actor_ptr sender_;
+  std::uint64_t spin_ns_ = 0;
+  std::uint64_t spin_ns_max_ = 0;
+};
+
+constexpr std::uint64_t stop_ns_max = 10'000'000'000;
+
+} // namespace memkv::actors
