@@ -62,6 +62,8 @@ struct store_options {
   double high_watermark = 0.95, low_watermark = 0.90;
   std::array<std::byte, 16> boot_id{};            // of the running kernel: tells a process crash from a power cut
   std::atomic<std::uint64_t>* generation = nullptr; // shared by all drives of the server; recovery raises it
+  /// Called from any thread when the last pin of a dead block went and its space waits for reclaim(); may be empty.
+  std::function<void()> wake;
 };
 
 /// One contiguous piece of the data region.
@@ -100,6 +102,9 @@ struct store_counters {
   std::uint64_t evicted_blocks = 0, evicted_bytes = 0, corrupt_blocks = 0, io_errors = 0;
   std::uint64_t checkpoints = 0, journal_batches = 0, journal_records = 0, journal_used_bytes = 0;
   std::uint64_t recovered_blocks = 0, replayed_records = 0, dropped_at_recovery = 0;
+  // What recovery found damaged. A hole is a journal batch that is missing while a later one is there.
+  std::uint64_t bad_superblocks = 0, bad_tree_pages = 0, bad_bitmap_pages = 0, journal_holes = 0, torn_tails = 0;
+  std::uint64_t emptied_by_power_loss = 0; // 1: sync_policy::never, and the power went: nothing could be proven
   bool offline = false;
 };
 
@@ -128,7 +133,7 @@ public:
 
   /// Makes the block visible and durable: all payload was written or placed, `chunk_crc32c` holds one sum for every 64 KiB. For part 0
   /// of a striped put: call after every other part was prepared. Replaces an older block of the same id atomically.
-  /// errc: already_exists (if_absent), deadline_exceeded (now > deadline_ns before the record was queued; 0 = none), offline. The token is void afterwards.
+  /// errc: already_exists (if_absent), deadline_exceeded (clock::steady_ns() > deadline_ns when the record is due to be journalled; 0 = none), offline. The token is void afterwards.
   virtual void commit(std::uint64_t token, std::span<const std::uint32_t> chunk_crc32c, bool if_absent,
                       std::uint64_t deadline_ns, committed callback) = 0;
 
@@ -148,6 +153,7 @@ public:
   struct orphan { key_id id; std::uint64_t put_id; std::uint32_t parts; };
   virtual std::vector<orphan> take_orphans() = 0;
 
+  /// The view's pieces are the range that was asked for; its checksums are those of the whole extent (without a mapping: valid inside the callback only).
   /// Reads `length` bytes at `offset` of a pinned extent, both multiples of 64 KiB or up to its end, verifies them if options.verify_on_read (or always when `verify`),
   /// and compares the full key. `into` is where to (empty when the device is mapped: then the view points into the mapping). corrupt: the block was dropped, it is a miss now.
   using read_done = std::function<void(errc, extent_view)>;

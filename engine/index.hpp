@@ -37,7 +37,7 @@ struct block_entry {
   entry_handle previous = no_entry, next = no_entry; // recency list, of the drive's thread
   std::atomic<std::uint8_t> recency{0};
   std::uint8_t flags = 0;          // entry_flag
-  std::uint16_t spare = 0;
+  std::uint16_t units = 0;         // the extent's units, without a header page that lies elsewhere
 };
 static_assert(sizeof(block_entry) == 64);
 
