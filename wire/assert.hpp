@@ -16,6 +16,6 @@ namespace memkv::detail {
 
 } // namespace memkv::detail
 
-#define MEMKV_ASSERT(expression, invariant)                                                                        \
-  ((expression) ? static_cast<void>(0)                                                                             \
+#define MEMKV_ASSERT(expression, invariant)                                                                  \
+  ((expression) ? static_cast<void>(0)                                                                       \
                 : ::memkv::detail::assertion_failed(#expression, invariant, __FILE__, __LINE__))

@@ -1,0 +1,26 @@
+// CRC32C (Castagnoli), as wire.md section 1 and the storage formats mean it, and its composition.
+//
+// Threading: pure functions; any thread. Errors: none.
+// Does not: protect against anybody who wants to deceive; it finds accidents.
+#pragma once
+
+#include "wire/bytes.hpp"
+
+#include <cstdint>
+
+namespace memkv::wire {
+
+/// The checksum of `bytes`. With `previous`, the checksum of the bytes it belongs to followed by `bytes`;
+/// 0 is the checksum of no bytes.
+[[nodiscard]] std::uint32_t crc32c(bytes_view bytes, std::uint32_t previous = 0) noexcept;
+
+/// The checksum of A followed by B, from the checksums of both and the length of B in bytes (any length).
+[[nodiscard]] std::uint32_t crc32c_combine(std::uint32_t a, std::uint32_t b, std::uint64_t length_b) noexcept;
+
+/// The same for a B of exactly 64 KiB: a few nanoseconds.
+[[nodiscard]] std::uint32_t crc32c_combine_64_kib(std::uint32_t a, std::uint32_t b) noexcept;
+
+/// The same for a B of exactly 1 MiB: a few nanoseconds.
+[[nodiscard]] std::uint32_t crc32c_combine_1_mib(std::uint32_t a, std::uint32_t b) noexcept;
+
+} // namespace memkv::wire
