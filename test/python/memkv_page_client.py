@@ -1065,7 +1065,7 @@ class Client:
         capacity: int = 0,
         deadline_ms: int = 0,
     ) -> Value | None:
-        """The block or a range of it; None for a miss; StatusError for OutOfRange, BufferTooSmall and so on."""
+        """The block or a range of it; None for a miss; StatusError for OutOfRange and the like."""
         item = GetItem(key, range_offset, range_length, capacity)
         return self.finish_get(self.submit_get(item, deadline_ms), item)
 
