@@ -32,11 +32,10 @@ enum class eviction_kind : std::uint8_t {
 
 struct eviction_options {
   eviction_kind kind = eviction_kind::slru;
-  std::uint64_t capacity_bytes = 0;         // of the drive's data region
-  std::uint32_t unit_bytes = 64 << 10;      // an extent weighs whole units
-  std::uint32_t extent_bytes_max = 4 << 20; // a striped head weighs this much
-  double protected_share = 0.5;             // of the capacity (slru)
-  std::uint32_t ghost_factor = 4;           // ids remembered for each block held (slru)
+  std::uint64_t capacity_bytes = 0;    // of the drive's data region
+  std::uint32_t unit_bytes = 64 << 10; // an extent weighs block_entry::units of these
+  double protected_share = 0.5;        // of the capacity (slru)
+  std::uint32_t ghost_factor = 4;      // ids remembered for each block held (slru)
 };
 
 struct eviction_statistics {
@@ -82,8 +81,5 @@ public:
 
 [[nodiscard]] std::unique_ptr<eviction_policy> make_eviction_policy(block_index& index,
                                                                     const eviction_options& options);
-
-/// What the extent of this entry occupies, in bytes.
-[[nodiscard]] std::uint64_t extent_weight(const block_entry& entry, const eviction_options& options) noexcept;
 
 } // namespace memkv::engine
