@@ -254,6 +254,24 @@ def key_id(namespace: bytes, key: bytes) -> bytes:
     return hashlib.sha256(bytes([len(namespace)]) + namespace + key).digest()[:16]
 
 
+def _shortest_ipv6(text: str) -> str:
+    """The form of RFC 5952, but never with an IPv4 address at its end as Python 3.13 writes it."""
+    if "%" in text:
+        raise ValueError(f"{text!r} has a zone, which means nothing on another machine")
+    packed = ipaddress.IPv6Address(text).packed
+    groups = [f"{group:x}" for group in struct.unpack(">8H", packed)]
+    best_begin, best_length = 0, 1  # a single zero group is not shortened
+    for begin in range(8):
+        length = 0
+        while begin + length < 8 and groups[begin + length] == "0":
+            length += 1
+        if length > best_length:
+            best_begin, best_length = begin, length
+    if best_length == 1:
+        return ":".join(groups)
+    return ":".join(groups[:best_begin]) + "::" + ":".join(groups[best_begin + best_length :])
+
+
 def normalise_server(server: str) -> str:
     """The `host:port` text of section 15; raises ValueError for what is no server."""
     text = server.strip()
@@ -271,11 +289,15 @@ def normalise_server(server: str) -> str:
     if not (port_text.isascii() and port_text.isdigit() and 1 <= int(port_text) <= 65535):
         raise ValueError(f"{server!r} has no port between 1 and 65535")
     if ":" in host:
-        host = f"[{ipaddress.IPv6Address(host).compressed}]"
+        host = f"[{_shortest_ipv6(host)}]"
+    elif text.startswith("["):
+        raise ValueError(f"{server!r} has brackets around what is no IPv6 address")
     else:
         host = host.lower().removesuffix(".")
         if not host:
             raise ValueError(f"{server!r} has no host")
+        if host.rpartition(".")[2].isdigit():
+            host = str(ipaddress.IPv4Address(host))
     return f"{host}:{int(port_text)}"
 
 

@@ -233,8 +233,35 @@ class Vectors:
             "[2001:DB8:0:0::1]": "[2001:db8::1]:9900",
             "2001:db8::1": "[2001:db8::1]:9900",
             "[::1]:1": "[::1]:1",
+            "[::ffff:1.2.3.4]:1": "[::ffff:102:304]:1",
+            "::": "[::]:9900",
+            "1:0:2:3:4:5:6:7": "[1:0:2:3:4:5:6:7]:9900",
+            "1:0:0:2:0:0:0:3": "[1:0:0:2::3]:9900",
+            "1:0:0:2:3:0:0:4": "[1::2:3:0:0:4]:9900",
+            "1::": "[1::]:9900",
         }.items():
             expect_equal(page.normalise_server(written), normal, written)
+        for written in (
+            "",
+            ":1",
+            "h:",
+            "h:0",
+            "h:65536",
+            "h:x",
+            "[::1",
+            "[h]:1",
+            "[::1]1",
+            "fe80::1%eth0",
+            "1.2.3",
+            "a.7",
+            "256.1.1.1",
+            "::g",
+        ):
+            try:
+                found = page.normalise_server(written)
+            except ValueError:
+                continue
+            raise CheckFailed(f"{written!r} is no server but became {found!r}")
 
     def derivations(self) -> None:
         """Tag, payload key and key id of section 18."""
@@ -1443,6 +1470,7 @@ def _(target: Target, opcode: int) -> None:
         "zero at 12": {"zero_frozen": 1},
         "zero at 89": {"zero_digest": b"\1\0\0"},
         "zero at 91": {"zero_digest": b"\0\0\1"},
+        "version 0": {"version": 0},
         "a status": {"status": 1},
         "a part number": {"part_number": 1},
         "a value length": {"value_length": 1},
@@ -1488,7 +1516,6 @@ PUT_ITEM = struct.pack("<HBBI16s", 7, 0, 0, 0, bytes(16)) + b"refused"
         "ping: a byte": (Opcode.Ping, b"x"),
         "stat: a byte": (Opcode.Stat, b"x"),
         "batch exists: nothing": (Opcode.BatchExists, b""),
-        "batch exists: no items": (Opcode.BatchExists, batch(0)),
         "batch exists: an item missing": (Opcode.BatchExists, batch(2, LISTED)),
         "batch exists: an item left over": (Opcode.BatchExists, batch(1, LISTED, LISTED)),
         "batch exists: reserved": (Opcode.BatchExists, batch(1, LISTED, zero=1)),
@@ -1537,19 +1564,38 @@ def _(target: Target) -> None:
     must_refuse_and_go_on(target, statuses, Opcode.TcpPut, KEY, b"", digest=b"d" * 16)
 
 
-@check("a key of 1025 bytes is refused")
+@check("a key of 1025 bytes is TooLarge")
 def _(target: Target) -> None:
-    statuses = (Status.BadRequest, Status.TooLarge)
+    statuses = (Status.TooLarge,)
     must_refuse_and_go_on(target, statuses, Opcode.TcpPut, page.encode_key(b"k" * 1025), b"value")
     must_refuse_and_go_on(target, statuses, Opcode.TcpGet, GetItem(b"k" * 1025).encode(), b"")
 
 
-@check("a batch of 4097 items is refused")
+@check("a batch of 4097 items is TooLarge")
 def _(target: Target) -> None:
-    statuses = (Status.BadRequest, Status.TooLarge)
+    statuses = (Status.TooLarge,)
     must_refuse_and_go_on(
         target, statuses, Opcode.BatchExists, page.encode_key_list([b"refused"] * 4097), b""
     )
+
+
+@check("a batch without items is refused")
+def _(target: Target) -> None:
+    statuses = (Status.BadRequest, Status.TooLarge)
+    must_refuse_and_go_on(target, statuses, Opcode.BatchExists, batch(0), b"")
+
+
+@check_each(
+    "the flag IF_ABSENT is a BadRequest outside TcpPut",
+    {
+        "ping": (Opcode.Ping, b""),
+        "exists": (Opcode.Exists, KEY),
+        "get": (Opcode.TcpGet, GetItem(b"refused").encode()),
+        "batch put": (Opcode.TcpBatchPut, batch(1, PUT_ITEM)),
+    },
+)
+def _(target: Target, case: tuple[int, bytes]) -> None:
+    must_refuse_and_go_on(target, (Status.BadRequest,), case[0], case[1], b"", flags=page.FLAG_IF_ABSENT)
 
 
 @check("a value above the announced limit is refused")
