@@ -1,9 +1,67 @@
 // The program memkv: main only dispatches.
+#include "cli/client_command.hpp"
+#include "cli/command_line.hpp"
+#include "cli/config_page.hpp"
+#include "cli/start.hpp"
 #include "cli/version.hpp"
 
 #include <cstdio>
+#include <exception>
+#include <string>
+#include <vector>
 
-int main() {
-  std::printf("memkv %.*s\n", static_cast<int>(memkv::cli::version().size()), memkv::cli::version().data());
-  return 0;
+namespace {
+
+using namespace memkv::cli;
+
+int print(const std::string& text) {
+  const bool written =
+      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  if (!written)
+    std::fprintf(stderr, "memkv: standard output cannot be written\n");
+  return written ? 0 : 1;
+}
+
+int refuse(const std::string& sentence) {
+  std::fprintf(stderr, "memkv: %s\n", sentence.c_str());
+  return 1;
+}
+
+int print_page(const std::string& name) {
+  if (name == "cli")
+    return print(help_markdown(memkv_commands()));
+  if (name == "configuration")
+    return print(configuration_markdown());
+  return refuse("there is no page \"" + name + "\": use cli or configuration");
+}
+
+int dispatch(const std::vector<std::string>& words) {
+  const auto [line, error] = parse(memkv_commands(), words);
+  if (!error.empty())
+    return refuse(error);
+  if (line.wants_help)
+    return print(help_text(memkv_commands(), line.path));
+  if (line.path.empty())
+    return line.has("version") ? print("memkv " + std::string(version()) + "\n")
+                               : print_page(line.text("help-markdown"));
+#ifndef MEMKV_WITHOUT_START
+  if (line.path.front() == "start")
+    return run_start_command(line);
+#endif
+#ifndef MEMKV_WITHOUT_CLIENT
+  if (line.path.front() == "client")
+    return run_client_command(line);
+#endif
+  return refuse("this build of memkv was made without the command \"" + line.path.front() + "\"");
+}
+
+} // namespace
+
+int main(int count, char** words) {
+  try {
+    return dispatch({words + 1, words + count});
+  } catch (const std::exception& problem) {
+    // Nothing of ours throws; the standard library does when memory ends.
+    return refuse(std::string("ended by an unexpected problem: ") + problem.what());
+  }
 }

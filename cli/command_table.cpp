@@ -1,0 +1,371 @@
+// The table itself, and what is made of it: help texts and docs/cli.md.
+#include "cli/command_line.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace memkv::cli {
+
+namespace {
+
+constexpr std::array<flag, 5> start_flags{{
+    {.name = "config",
+     .kind = value_kind::path,
+     .value_name = "PATH",
+     .default_text = "/etc/memkv/config.yaml",
+     .default_is_value = true,
+     .help = "YAML configuration file. docs/configuration.md names every key."},
+    {.name = "license",
+     .kind = value_kind::path,
+     .value_name = "PATH",
+     .default_text = "unset",
+     .help = "License file. This build does not check licenses: the flag is accepted and reported as not in "
+             "effect."},
+    {.name = "log-level",
+     .kind = value_kind::text,
+     .value_name = "STRING",
+     .default_text = "from config",
+     .help = "Overrides logging.level. A level (trace, debug, info, warn, error, off), or target=level pairs "
+             "such as "
+             "memkv_server=debug,info."},
+    {.name = "log-file",
+     .kind = value_kind::path,
+     .value_name = "PATH",
+     .default_text = "memkv.log",
+     .default_is_value = true,
+     .help = "File to append the log to; none means standard error. Text or JSON follows logging.format."},
+    {.name = "log-write-timing",
+     .kind = value_kind::optional_integer,
+     .value_name = "SEC",
+     .default_text = "disabled",
+     .bare_value = "3600",
+     .help = "Logs how long single writes take, at most once in SEC seconds. Without a value: 3600."},
+}};
+
+constexpr flag servers_flag{
+    .name = "servers",
+    .letter = 's',
+    .kind = value_kind::text,
+    .value_name = "LIST",
+    .default_text = "MEMKV_SERVERS, else 127.0.0.1:9900",
+    .help = "Servers as host:port, with commas between. A key belongs to one of them, whatever their order."};
+constexpr flag namespace_flag{.name = "namespace",
+                              .letter = 'n',
+                              .kind = value_kind::text,
+                              .value_name = "NAME",
+                              .default_text = "the default one",
+                              .help = "Namespace (tenant) of the keys."};
+constexpr flag deadline_flag{.name = "deadline-ms",
+                             .kind = value_kind::integer,
+                             .value_name = "MS",
+                             .default_text = "30000",
+                             .default_is_value = true,
+                             .help = "Time for the whole command, in milliseconds, 1 to 600000."};
+constexpr flag hex_flag{
+    .name = "hex", .letter = 'x', .help = "Keys are written in hexadecimal, two digits a byte."};
+constexpr flag json_flag{.name = "json", .help = "Prints JSON, one object a line."};
+constexpr flag quiet_flag{
+    .name = "quiet",
+    .letter = 'q',
+    .help = "Shows no progress. Without it, values of 16 MiB and more show some on a terminal."};
+
+constexpr std::array<flag, 6> put_flags{
+    {servers_flag,
+     namespace_flag,
+     deadline_flag,
+     hex_flag,
+     {.name = "if-absent", .help = "Leaves a block that is there already as it is, and exits with 1."},
+     quiet_flag}};
+constexpr std::array<flag, 8> get_flags{
+    {servers_flag,
+     namespace_flag,
+     deadline_flag,
+     hex_flag,
+     {.name = "output",
+      .letter = 'o',
+      .kind = value_kind::path,
+      .value_name = "PATH",
+      .default_text = "standard output",
+      .help = "File to write the value to. It appears only when every byte was verified."},
+     {.name = "offset",
+      .kind = value_kind::size,
+      .value_name = "SIZE",
+      .default_text = "0",
+      .default_is_value = true,
+      .help = "First byte wanted."},
+     {.name = "length",
+      .kind = value_kind::size,
+      .value_name = "SIZE",
+      .default_text = "to the end",
+      .help = "Number of bytes wanted."},
+     quiet_flag}};
+constexpr std::array<flag, 6> exists_flags{
+    {servers_flag,
+     namespace_flag,
+     deadline_flag,
+     hex_flag,
+     {.name = "prefix",
+      .help = "Takes the keys as one chain and prints how many from its start are there, and their bytes."},
+     json_flag}};
+constexpr std::array<flag, 4> delete_flags{{servers_flag, namespace_flag, deadline_flag, hex_flag}};
+constexpr std::array<flag, 5> stat_flags{{servers_flag, namespace_flag, deadline_flag, hex_flag, json_flag}};
+
+constexpr argument key_argument{.name = "KEY", .help = "Name of the block, 1 to 1024 bytes."};
+constexpr argument keys_argument{
+    .name = "KEY", .repeated = true, .help = "Names of blocks, 1 to 1024 bytes each."};
+constexpr std::array<argument, 2> put_arguments{
+    {key_argument,
+     {.name = "FILE",
+      .required = false,
+      .help = "File that holds the value; - or nothing: standard input."}}};
+constexpr std::array<argument, 1> get_arguments{{key_argument}};
+constexpr std::array<argument, 1> keys_arguments{{keys_argument}};
+constexpr std::array<argument, 1> stat_arguments{
+    {{.name = "KEY",
+      .required = false,
+      .repeated = true,
+      .help = "Names of blocks to describe. Without one: the servers themselves."}}};
+
+constexpr std::array<command, 5> client_commands{
+    {{.name = "put",
+      .summary = "Store a value under a key",
+      .text = "Stores a value from a file or from standard input. A block that has the key is replaced. "
+              "Exits with 0 "
+              "once the server has acknowledged it.",
+      .flags = put_flags,
+      .arguments = put_arguments},
+     {.name = "get",
+      .summary = "Fetch the value of a key",
+      .text = "Writes the value, verified, to standard output or to a file. Exits with 1 if there is no such "
+              "block.",
+      .flags = get_flags,
+      .arguments = get_arguments},
+     {.name = "exists",
+      .summary = "Ask whether keys are stored",
+      .text = "Prints one line for each key: its state and its size. Exits with 1 if any is not stored.",
+      .flags = exists_flags,
+      .arguments = keys_arguments},
+     {.name = "delete",
+      .summary = "Delete the blocks of keys",
+      .text = "Deletes blocks. A block that is not there is reported, and then the exit code is 1.",
+      .flags = delete_flags,
+      .arguments = keys_arguments},
+     {.name = "stat",
+      .summary = "Describe blocks or servers",
+      .text =
+          "Prints size, generation and checksum of blocks; without keys, what each server says of itself.",
+      .flags = stat_flags,
+      .arguments = stat_arguments}}};
+
+constexpr std::array<command, 2> top_commands{
+    {{.name = "start",
+      .summary = "Start the server",
+      .text = "Runs the server in the foreground until SIGINT or SIGTERM, which flush the metadata of the "
+              "storage. "
+              "The authentication key comes from MEMKV_AUTH_KEY or from network.auth_key. Needs Linux 6.8 or "
+              "newer.",
+      .flags = start_flags},
+     {.name = "client",
+      .summary = "Put and get blocks by hand",
+      .text = "Talks to one or more running servers. The authentication key comes from MEMKV_AUTH_KEY or "
+              "from the "
+              "file that MEMKV_CONFIG names; every other MEMKV_* variable of the client library counts too.",
+      .commands = client_commands}}};
+
+constexpr std::array<flag, 2> top_flags{
+    {{.name = "version", .letter = 'V', .help = "Prints the version of this build and exits."},
+     {.name = "help-markdown",
+      .kind = value_kind::optional_text,
+      .value_name = "PAGE",
+      .default_text = "off",
+      .bare_value = "cli",
+      .help = "Prints a reference page as Markdown and exits: cli or configuration."}}};
+
+constexpr command top{
+    .name = "memkv",
+    .summary = "A store for the KV cache of LLM inference",
+    .text =
+        "Keeps blocks of bytes under keys, outside the GPU, and gives them back to any inference engine. The "
+        "store may forget a block; it never returns a wrong one.",
+    .flags = top_flags,
+    .commands = top_commands};
+
+constexpr std::size_t help_columns = 100;
+
+const command* at_path(const command& root, std::span<const std::string> path) {
+  const command* found = &root;
+  for (const auto& name : path) {
+    const auto next = std::find_if(found->commands.begin(), found->commands.end(),
+                                   [&name](const command& each) { return each.name == name; });
+    if (next == found->commands.end())
+      return nullptr;
+    found = &*next;
+  }
+  return found;
+}
+
+// Breaks text between words; every line after the first starts with `indent` blanks. `column` is where it
+// begins.
+std::string wrapped(std::string_view text, std::size_t indent, std::size_t column) {
+  std::string out;
+  while (!text.empty()) {
+    const auto space = text.find(' ');
+    const auto word = text.substr(0, space);
+    text = space == std::string_view::npos ? std::string_view{} : text.substr(space + 1);
+    const bool first = out.empty();
+    if (!first && column + 1 + word.size() > help_columns) {
+      out += '\n';
+      out.append(indent, ' ');
+      column = indent;
+    } else if (!first) {
+      out += ' ';
+      ++column;
+    }
+    out += word;
+    column += word.size();
+  }
+  return out;
+}
+
+std::string value_form(const flag& f) {
+  switch (f.kind) {
+  case value_kind::none:
+    return {};
+  case value_kind::optional_integer:
+  case value_kind::optional_text:
+    return "[=" + std::string(f.value_name) + "]";
+  case value_kind::path_list:
+    return " " + std::string(f.value_name) + "...";
+  default:
+    return " " + std::string(f.value_name);
+  }
+}
+
+std::string type_of(const flag& f) {
+  switch (f.kind) {
+  case value_kind::none:
+    return "flag";
+  case value_kind::optional_integer:
+  case value_kind::optional_text:
+    return std::string(f.value_name) + "?";
+  case value_kind::path_list:
+    return std::string(f.value_name) + "...";
+  default:
+    return std::string(f.value_name);
+  }
+}
+
+std::string default_of(const flag& f) {
+  if (f.required)
+    return "required";
+  return f.default_text.empty() ? "off" : std::string(f.default_text);
+}
+
+std::string usage(const command& c, std::string_view path) {
+  std::string text(path);
+  if (!c.flags.empty())
+    text += " [FLAGS]";
+  if (!c.commands.empty())
+    text += " COMMAND";
+  for (const auto& each : c.arguments) {
+    text += each.required ? " " + std::string(each.name) : " [" + std::string(each.name);
+    if (each.repeated)
+      text += "...";
+    if (!each.required)
+      text += "]";
+  }
+  return text;
+}
+
+// Two columns: the term, and its explanation from a fixed column on.
+std::string entry(const std::string& term, std::string_view explanation) {
+  constexpr std::size_t column = 30;
+  std::string line = "  " + term;
+  if (line.size() + 2 > column) {
+    line += '\n';
+    line.append(column, ' ');
+  } else {
+    line.append(column - line.size(), ' ');
+  }
+  return line + wrapped(explanation, column, column) + "\n";
+}
+
+std::string flag_term(const flag& f) {
+  const std::string letter = f.letter == '\0' ? "    " : std::string("-") + f.letter + ", ";
+  return letter + "--" + std::string(f.name) + value_form(f);
+}
+
+std::string help_of(const command& c, const std::string& path) {
+  std::string text = path + ": " + std::string(c.summary) + "\n\n" + wrapped(c.text, 0, 0) +
+                     "\n\nUsage: " + usage(c, path) + "\n";
+  if (!c.commands.empty()) {
+    text += "\nCommands:\n";
+    for (const auto& each : c.commands)
+      text += entry(std::string(each.name), each.summary);
+  }
+  if (!c.arguments.empty()) {
+    text += "\nArguments:\n";
+    for (const auto& each : c.arguments)
+      text += entry(std::string(each.name), each.help);
+  }
+  text += "\nFlags:\n";
+  for (const auto& f : c.flags)
+    text += entry(flag_term(f),
+                  std::string(f.help) + (f.kind == value_kind::none ? "" : " [" + default_of(f) + "]"));
+  text += entry("-h, --help", "Prints this help and exits.");
+  return text;
+}
+
+void append_markdown(std::string& text, const command& c, const std::string& path, std::size_t level) {
+  text += "\n" + std::string(level, '#') + " " + path + "\n\n" + std::string(c.text) + "\n\n```\n" +
+          usage(c, path) + "\n```\n";
+  if (!c.commands.empty()) {
+    text += "\n| Command | |\n|---|---|\n";
+    for (const auto& each : c.commands)
+      text += "| `" + std::string(each.name) + "` | " + std::string(each.summary) + ". |\n";
+  }
+  if (!c.arguments.empty()) {
+    text += "\n| Argument | |\n|---|---|\n";
+    for (const auto& each : c.arguments)
+      text += "| `" + std::string(each.name) + "` | " + std::string(each.help) + " |\n";
+  }
+  text += "\n| Flag | Type | Default | Description |\n|---|---|---|---|\n";
+  for (const auto& f : c.flags) {
+    text += "| `--" + std::string(f.name) + "`";
+    if (f.letter != '\0')
+      text += std::string(", `-") + f.letter + "`";
+    text += " | " + type_of(f) + " | " + default_of(f) + " | " + std::string(f.help) + " |\n";
+  }
+  text += "| `--help`, `-h` | flag | off | Prints the help of this command and exits. |\n";
+  for (const auto& each : c.commands)
+    append_markdown(text, each, path + " " + std::string(each.name), std::min<std::size_t>(level + 1, 4));
+}
+
+} // namespace
+
+const command& memkv_commands() noexcept {
+  return top;
+}
+
+std::string help_text(const command& root, std::span<const std::string> path) {
+  const command* found = at_path(root, path);
+  if (found == nullptr)
+    return {};
+  std::string name(root.name);
+  for (const auto& each : path)
+    name += " " + each;
+  return help_of(*found, name);
+}
+
+std::string help_markdown(const command& root) {
+  std::string text =
+      "# Command line\n\n"
+      "This page is printed by `memkv --help-markdown`, from the table that the program parses by; a test "
+      "compares the two.\n\n"
+      "Exit codes: 0 is success, 1 is everything else, with one sentence on standard error. A flag's value "
+      "follows it as the next word or after `=`. `--` ends the flags.\n";
+  append_markdown(text, root, std::string(root.name), 2);
+  return text;
+}
+
+} // namespace memkv::cli

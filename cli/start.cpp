@@ -1,0 +1,95 @@
+#include "cli/start.hpp"
+
+#include "actors/log.hpp"
+#include "actors/run_server.hpp"
+#include "cli/config.hpp"
+#include "cli/machine.hpp"
+#include "cli/start_options.hpp"
+#include "cli/version.hpp"
+
+#include <cstdio>
+#include <cstdlib>
+#include <optional>
+
+namespace memkv::cli {
+
+namespace {
+
+constexpr std::string_view target = "memkv::start";
+
+std::optional<std::string> variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? std::nullopt : std::optional<std::string>(value);
+}
+
+// Before the log is open a sentence goes to standard error; afterwards to both, so that a person at the
+// terminal and the log's reader see it.
+int refuse(const std::string& sentence, bool log_is_open) {
+  std::fprintf(stderr, "memkv: %s\n", sentence.c_str());
+  if (log_is_open)
+    log::error(target, sentence);
+  return 1;
+}
+
+} // namespace
+
+int run_start_command(const parsed& line) {
+  if (line.number("log-write-timing") == 0U)
+    return refuse("--log-write-timing needs at least 1 second: leave the flag out to switch it off", false);
+  if (const auto problem = check_kernel(kernel_release()); !problem.empty())
+    return refuse(problem, false);
+  const auto path = line.text("config");
+  const auto loaded = load_config(path, {variable("MEMKV_AUTH_KEY")});
+  if (!loaded.ok())
+    return refuse(describe(path, loaded.problem), false);
+  const auto& config = loaded.config;
+  if (config.storage.mode == storage_mode::direct)
+    return refuse(
+        path + ": storage.mode is direct, and this build has no raw drives: set it to file or memory", false);
+
+  const auto level = line.given("log-level") ? std::optional(line.text("log-level")) : std::nullopt;
+  const auto file = line.text("log-file");
+  const auto choice = choose_log(config, level, file, variable("RUST_LOG"));
+  std::string problem = choice.problem;
+  if (!problem.empty() || !log::configure(choice.settings, problem))
+    return refuse(problem, false);
+  const bool log_is_apart = file != "none";
+
+  log::info(target, "starting", {{"version", version()}, {"config", path}, {"kernel", kernel_release()}});
+  if (!choice.warning.empty())
+    log::warn(target, choice.warning);
+  for (const auto& warning : loaded.warnings)
+    log::warn(target, warning);
+  for (const auto& key : loaded.not_in_effect)
+    log::warn(target, key.key + " is not in effect: " + key.reason, {{"line", key.line}});
+  if (line.given("license"))
+    log::warn(target, "--license is not in effect: this build does not check licenses");
+
+  memory_facts facts;
+  if (!read_memory_facts("", facts))
+    return refuse("the available memory cannot be read from /proc/meminfo: mount /proc", log_is_apart);
+  const auto verdict = check_memory(config, facts);
+  if (!verdict.refusal.empty())
+    return refuse(path + ": " + verdict.refusal, log_is_apart);
+  if (!verdict.warning.empty())
+    log::warn(target, verdict.warning);
+  log::info(target, "memory",
+            {{"pool_bytes", verdict.pool_bytes},
+             {"memory_drive_bytes", verdict.drive_bytes},
+             {"index_bytes_max", verdict.index_bytes},
+             {"available_bytes", facts.available_bytes}});
+
+  auto options = server_options_of(config, line.number("log-write-timing").value_or(0));
+  options.store.boot_id = boot_id("");
+  const int code = actors::run_server(options, [&config](std::uint16_t port) {
+    const bool is_ipv6 = config.network.host.find(':') != std::string::npos;
+    std::printf("memkv: serving on %s%s%s:%u\n", is_ipv6 ? "[" : "", config.network.host.c_str(),
+                is_ipv6 ? "]" : "", static_cast<unsigned>(port));
+    std::fflush(stdout);
+  });
+  if (code != 0 && log_is_apart)
+    std::fprintf(stderr, "memkv: the server ended because of a problem: see the end of %s\n", file.c_str());
+  return code;
+}
+
+} // namespace memkv::cli

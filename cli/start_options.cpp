@@ -1,0 +1,61 @@
+#include "cli/start_options.hpp"
+
+#include "wire/assert.hpp"
+
+namespace memkv::cli {
+
+actors::server_options server_options_of(const server_config& config, std::uint64_t write_timing_s) {
+  const bool memory = config.storage.mode == storage_mode::memory;
+  MEMKV_ASSERT(memory || config.storage.mode == storage_mode::file, "the mode was checked before");
+  MEMKV_ASSERT(config.network.auth_key, "validate() refuses a configuration without a key");
+
+  actors::server_options options;
+  options.host = config.network.host;
+  options.port = config.network.port;
+  options.key = std::make_shared<const wire::shared_key>(*config.network.auth_key);
+  options.require_keyed_digest = config.network.require_keyed_digest;
+  options.limits.connections_max = config.network.max_connections;
+  options.limits.connections_per_address_max = config.network.max_connections_per_address;
+  options.limits.value_bytes_max = config.network.max_value_bytes;
+  options.limits.idle_timeout_ms = config.network.idle_timeout_ms;
+  options.socket_buffer_bytes = config.network.socket_buffer_bytes;
+  options.reactors = config.network.reactors;
+  options.pool_bytes = config.memory.max_bytes;
+  options.pool_chunk_bytes = config.memory.block_bytes;
+  for (const auto& drive : config.storage.drives)
+    options.drives.push_back({memory, memory ? std::string{} : drive.media, drive.max_size_bytes});
+  options.store.unit_bytes = config.storage.shard_bytes;
+  options.store.extent_bytes_max = config.storage.block_bytes;
+  options.store.sync =
+      config.storage.sync == sync_mode::always ? engine::sync_policy::always : engine::sync_policy::never;
+  options.store.persistent = !memory;
+  options.store.verify_on_read = config.storage.verify_on_read;
+  options.store.eviction = config.storage.eviction_enabled;
+  options.store.high_watermark = config.storage.eviction_high_percent / 100.0;
+  options.store.low_watermark = config.storage.eviction_low_percent / 100.0;
+  options.flap_threshold = config.storage.flap_threshold;
+  options.write_timing_interval_s = write_timing_s;
+  return options;
+}
+
+log_choice choose_log(const server_config& config, const std::optional<std::string>& level_flag,
+                      const std::string& file, const std::optional<std::string>& rust_log) {
+  log_choice choice;
+  choice.settings.how = config.logging.format == log_format::json ? log::format::json : log::format::text;
+  if (file != "none")
+    choice.settings.file = file;
+  std::string problem;
+  if (level_flag) {
+    if (!log::filter::parse(*level_flag, choice.settings.what, problem))
+      choice.problem = "--log-level cannot be used because " + problem;
+  } else if (config.logging.level) {
+    if (!log::filter::parse(*config.logging.level, choice.settings.what, problem))
+      choice.problem = "logging.level cannot be used because " + problem;
+  } else if (rust_log && !rust_log->empty()) {
+    if (!log::filter::parse(*rust_log, choice.settings.what, problem))
+      choice.warning = "RUST_LOG is ignored because " + problem;
+  }
+  return choice;
+}
+
+} // namespace memkv::cli
