@@ -254,6 +254,13 @@ private:
   buffer payload_;
 };
 
+inline buffer encoded_hello_variable() {
+  buffer bytes(hello_request::size);
+  byte_writer writer(bytes);
+  hello_request{}.encode(writer);
+  return bytes;
+}
+
 inline buffer joined(std::initializer_list<buffer> frames) {
   buffer all;
   for (const buffer& frame : frames)
