@@ -60,15 +60,19 @@ bool drive::on_start() {
     if (!opened.text.empty())
       log::warn(target, opened.text);
     const auto counters = body_->store->counters();
-    log::info(target, "drive opened", {{"drive", std::to_string(settings_.index)},
-                                       {"media", body_->device->information().name},
-                                       {"blocks", std::to_string(counters.blocks)},
-                                       {"used_bytes", std::to_string(counters.used_bytes)},
-                                       {"usable_bytes", std::to_string(counters.usable_bytes)},
-                                       {"replayed_records", std::to_string(counters.replayed_records)},
-                                       {"dropped_at_recovery", std::to_string(counters.dropped_at_recovery)}});
+    log::info(target, "drive opened",
+              {{"drive", std::to_string(settings_.index)},
+               {"media", body_->device->information().name},
+               {"blocks", std::to_string(counters.blocks)},
+               {"used_bytes", std::to_string(counters.used_bytes)},
+               {"usable_bytes", std::to_string(counters.usable_bytes)},
+               {"replayed_records", std::to_string(counters.replayed_records)},
+               {"dropped_at_recovery", std::to_string(counters.dropped_at_recovery)}});
   }
-  caf::anon_send(settings_.server, drive_changed{settings_.index, caf::actor_cast<caf::actor>(this), body_});
+  caf::anon_send(settings_.server,
+                 drive_changed{settings_.index, caf::actor_cast<caf::actor>(this), body_,
+                               std::make_shared<std::vector<engine::drive_store::recovered_part>>(
+                                   body_->store->take_recovered_parts())});
   return true;
 }
 
@@ -147,17 +151,18 @@ void drive::write(const extent_put_ptr& put, const payload_slice& piece) {
   auto& state = writing_[token];
   ++state.pending;
   state.held.push_back(piece);
-  body_->store->write(token, piece.offset, {piece.data, piece.bytes}, [this, put, token, data = piece.data](errc result) {
-    auto found = writing_.find(token);
-    if (found == writing_.end())
-      return; // abandoned meanwhile
-    auto& now = found->second;
-    if (result != errc::ok && now.failed == errc::ok)
-      now.failed = result;
-    std::erase_if(now.held, [data](const payload_slice& slice) { return slice.data == data; });
-    if (--now.pending == 0 && now.commit_wanted)
-      commit_when_written(put);
-  });
+  body_->store->write(
+      token, piece.offset, {piece.data, piece.bytes}, [this, put, token, data = piece.data](errc result) {
+        auto found = writing_.find(token);
+        if (found == writing_.end())
+          return; // abandoned meanwhile
+        auto& now = found->second;
+        if (result != errc::ok && now.failed == errc::ok)
+          now.failed = result;
+        std::erase_if(now.held, [data](const payload_slice& slice) { return slice.data == data; });
+        if (--now.pending == 0 && now.commit_wanted)
+          commit_when_written(put);
+      });
 }
 
 void drive::commit_when_written(const extent_put_ptr& put) {
@@ -184,8 +189,9 @@ void drive::commit(const extent_put_ptr& put) {
                           [this, put](errc result) { stored(put, result, 0); });
     return;
   }
-  body_->store->commit(put->place.token, put->chunk_crc32c, put->if_absent, put->deadline_ns,
-                       [this, put](errc result, std::uint64_t generation) { stored(put, result, generation); });
+  body_->store->commit(
+      put->place.token, put->chunk_crc32c, put->if_absent, put->deadline_ns,
+      [this, put](errc result, std::uint64_t generation) { stored(put, result, generation); });
 }
 
 void drive::stored(const extent_put_ptr& put, errc result, std::uint64_t generation) {
@@ -196,7 +202,7 @@ void drive::stored(const extent_put_ptr& put, errc result, std::uint64_t generat
 }
 
 void drive::read(const extent_read_ptr& read) {
-  body_->store->read(read->pin, read->name_space, read->key, read->offset, read->length, {},
+  body_->store->read(*read->pin, read->name_space, read->key, read->offset, read->length, {},
                      [this, read](errc result, engine::extent_view view) {
                        read->result = result;
                        read->view = std::move(view);
@@ -216,8 +222,8 @@ void drive::look_for_failure() {
   if (failure_reported_ || !body_->store->counters().offline)
     return;
   failure_reported_ = true;
-  caf::anon_send(settings_.server,
-                 drive_failed{settings_.index, "a write or flush failed on " + body_->device->information().name});
+  caf::anon_send(settings_.server, drive_failed{settings_.index, "a write or flush failed on " +
+                                                                     body_->device->information().name});
   stop(caf::exit_reason::user_shutdown);
 }
 

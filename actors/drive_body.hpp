@@ -11,9 +11,9 @@
 
 namespace memkv::actors {
 
-/// Ownership: shared by DRIVE and by every request that reads or fills memory of this drive, so that a mapping stays
-/// where it is while anybody may touch it. A new incarnation of the same device is opened only after the last holder has let go, except for
-/// memory, whose body itself is handed to the next incarnation.
+/// Ownership: shared by DRIVE and by every request that reads or fills memory of this drive, so that a
+/// mapping stays where it is while anybody may touch it. A new incarnation of the same device is opened only
+/// after the last holder has let go, except for memory, whose body itself is handed to the next incarnation.
 /// Threading: `store` is DRIVE's, except for its functions marked *any thread*.
 struct drive_body {
   std::uint32_t index = 0;

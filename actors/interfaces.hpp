@@ -1,6 +1,7 @@
 // Every message that crosses an actor boundary, in one place: who may say what to whom.
 //
-// Change a signature here first; the compiler then names every caller. What the messages carry is in messages.hpp.
+// Change a signature here first; the compiler then names every caller. What the messages carry is in
+// messages.hpp.
 //
 //   main -> SERVER -> {LISTENER, REACTOR, DRIVE, EVICTOR}         start, changes, stop
 //   LISTENER -> REACTOR -> CONNECTION                             the life of a connection
@@ -19,78 +20,79 @@ namespace memkv::actors {
 
 /// The DRIVE actor: sole owner of one block device and the store on it.
 ///
-/// Threading: dedicated; waits in its ring. Errors: in the object the answer carries, as engine::errc. Answers
-/// every store, allocate, commit, read and erase exactly once, unless it dies: then its DOWN is the answer.
+/// Threading: dedicated; waits in its ring. Errors: in the object the answer carries, as engine::errc.
+/// Answers every store, allocate, commit, read and erase exactly once, unless it dies: then its DOWN is the
+/// answer.
 using drive_actor = caf::typed_actor<
-  // Space, payload and commit in one message, for small blocks. Answer: extent_stored.
-  caf::reacts_to<store_extent>,
-  // Space only. Answer: extent_allocated. For memory drives the payload then goes directly to put->place.
-  caf::reacts_to<allocate_extent>,
-  // One piece of payload; no answer, a failure shows in the commit.
-  caf::reacts_to<write_extent>,
-  // All pieces were sent or placed. Answer: extent_stored.
-  caf::reacts_to<commit_extent>,
-  // Space is not needed after all; no answer.
-  caf::reacts_to<abandon_extent>,
-  // Answer: extent_was_read.
-  caf::reacts_to<read_extent>,
-  // Answer: block_erased, if reply_to is set.
-  caf::reacts_to<erase_block>,
-  // From EVICTOR: make room.
-  caf::reacts_to<evict_blocks>,
-  // From SERVER: stop in good order.
-  caf::reacts_to<close_drive>>;
+    // Space, payload and commit in one message, for small blocks. Answer: extent_stored.
+    caf::reacts_to<store_extent>,
+    // Space only. Answer: extent_allocated. For memory drives the payload then goes directly to put->place.
+    caf::reacts_to<allocate_extent>,
+    // One piece of payload; no answer, a failure shows in the commit.
+    caf::reacts_to<write_extent>,
+    // All pieces were sent or placed. Answer: extent_stored.
+    caf::reacts_to<commit_extent>,
+    // Space is not needed after all; no answer.
+    caf::reacts_to<abandon_extent>,
+    // Answer: extent_was_read.
+    caf::reacts_to<read_extent>,
+    // Answer: block_erased, if reply_to is set.
+    caf::reacts_to<erase_block>,
+    // From EVICTOR: make room.
+    caf::reacts_to<evict_blocks>,
+    // From SERVER: stop in good order.
+    caf::reacts_to<close_drive>>;
 
 /// The REACTOR actor: owner of many sockets, their parse state, their requests and their queues of answers.
 ///
 /// Threading: dedicated; waits in its ring; never blocks on a drive or a socket.
 using reactor_actor = caf::typed_actor<
-  // From LISTENER: takes the descriptor over.
-  caf::reacts_to<new_connection>,
-  // From SERVER: a drive came, went, or was replaced.
-  caf::reacts_to<drive_changed>,
-  // From DRIVE.
-  caf::reacts_to<extent_allocated>, caf::reacts_to<extent_stored>, caf::reacts_to<extent_was_read>,
-  caf::reacts_to<block_erased>,
-  // From SERVER: finish what is open, take nothing new, end.
-  caf::reacts_to<finish_requests>>;
+    // From LISTENER: takes the descriptor over.
+    caf::reacts_to<new_connection>,
+    // From SERVER: a drive came, went, or was replaced.
+    caf::reacts_to<drive_changed>,
+    // From DRIVE.
+    caf::reacts_to<extent_allocated>, caf::reacts_to<extent_stored>, caf::reacts_to<extent_was_read>,
+    caf::reacts_to<block_erased>,
+    // From SERVER: finish what is open, take nothing new, end.
+    caf::reacts_to<finish_requests>>;
 
 /// The CONNECTION actor: one a TCP connection; owns the SessionTracker, the sessions attached through it.
 ///
 /// Threading: scheduled. Its death closes the socket; the end of the socket reaps its sessions and ends it.
 using connection_actor = caf::typed_actor<
-  // From REACTOR, after the socket is closed and the last request on it has ended.
-  caf::reacts_to<connection_closed>>;
+    // From REACTOR, after the socket is closed and the last request on it has ended.
+    caf::reacts_to<connection_closed>>;
 
 /// The LISTENER actor: accepts, within the limits on connections, and deals sockets out to the reactors.
 ///
 /// Threading: dedicated; waits in its ring.
 using listener_actor = caf::typed_actor<
-  // From SERVER.
-  caf::reacts_to<reactor_changed>, caf::reacts_to<stop_accepting>>;
+    // From SERVER.
+    caf::reacts_to<reactor_changed>, caf::reacts_to<stop_accepting>>;
 
 /// The EVICTOR actor: watches the watermarks of the drives and has them make room ahead of need.
 ///
 /// Threading: scheduled.
 using evictor_actor = caf::typed_actor<
-  // From SERVER.
-  caf::reacts_to<drive_changed>,
-  // Its own timer.
-  caf::reacts_to<look_again>>;
+    // From SERVER.
+    caf::reacts_to<drive_changed>,
+    // Its own timer.
+    caf::reacts_to<look_again>>;
 
 /// The SERVER actor: root supervisor; configuration, order of start and stop, the table of drives.
 ///
 /// Threading: scheduled. Its death ends the process with 1; a restart finds every acknowledged block.
 using server_actor = caf::typed_actor<
-  // From DRIVE: open and recovered (body set).
-  caf::reacts_to<drive_changed>,
-  // From DRIVE: the device failed.
-  caf::reacts_to<drive_failed>,
-  // From DRIVE.
-  caf::reacts_to<parts_orphaned>,
-  // From main: stop in good order.
-  caf::reacts_to<stop_server>,
-  // Its own timer.
-  caf::reacts_to<look_again>>;
+    // From DRIVE: open and recovered (body set).
+    caf::reacts_to<drive_changed>,
+    // From DRIVE: the device failed.
+    caf::reacts_to<drive_failed>,
+    // From DRIVE.
+    caf::reacts_to<parts_orphaned>,
+    // From main: stop in good order.
+    caf::reacts_to<stop_server>,
+    // Its own timer.
+    caf::reacts_to<look_again>>;
 
 } // namespace memkv::actors

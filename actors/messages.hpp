@@ -1,7 +1,8 @@
 // What the actors say to each other. The interfaces that use these are in interfaces.hpp.
 //
-// Messages carry handles, never payload. An object behind a shared pointer belongs to whoever was sent the last message
-// about it: REACTOR fills an extent_put, sends it, and does not touch it until DRIVE's answer comes back.
+// Messages carry handles, never payload. An object behind a shared pointer belongs to whoever was sent the
+// last message about it: REACTOR fills an extent_put, sends it, and does not touch it until DRIVE's answer
+// comes back.
 #pragma once
 
 #include "engine/drive_store.hpp"
@@ -25,16 +26,16 @@ struct drive_body;
 /// Bytes of a bounce buffer (or of anything else that `keep` keeps alive).
 struct payload_slice {
   std::byte* data = nullptr;
-  std::uint32_t bytes = 0;       // of payload; there is room up to the next multiple of 4096
-  std::uint32_t offset = 0;      // in the extent
+  std::uint32_t bytes = 0;  // of payload; there is room up to the next multiple of 4096
+  std::uint32_t offset = 0; // in the extent
   std::shared_ptr<void> keep;
 };
 
 /// One extent on its way to a drive: a whole block, or one part of a striped one.
 struct extent_put {
   // Set by REACTOR.
-  std::uint64_t request = 0;     // REACTOR's name of what this belongs to
-  std::uint32_t item = 0;        // and of its place in that
+  std::uint64_t request = 0; // REACTOR's name of what this belongs to
+  std::uint32_t item = 0;    // and of its place in that
   caf::actor reply_to;
   wire::key_id id;
   std::string name_space;
@@ -60,8 +61,8 @@ struct extent_read {
   std::uint64_t request = 0;
   std::uint32_t item = 0;
   caf::actor reply_to;
-  engine::block_pin pin;
-  std::shared_ptr<drive_body> body;
+  const engine::block_pin* pin = nullptr;
+  std::shared_ptr<void> keep; // holds the pin and the drive's body
   std::string name_space;
   std::vector<std::byte> key;
   std::uint32_t offset = 0, length = 0; // multiples of 64 KiB or to the extent's end
@@ -74,53 +75,91 @@ using extent_read_ptr = std::shared_ptr<extent_read>;
 struct block_erase {
   std::uint64_t request = 0;
   std::uint32_t item = 0;
-  caf::actor reply_to;               // may be null: nobody waits
+  caf::actor reply_to; // may be null: nobody waits
   wire::key_id id;
-  std::uint64_t generation = 0;      // 0: whichever is there
+  std::uint64_t generation = 0; // 0: whichever is there
   engine::errc result = engine::errc::ok;
 };
 using block_erase_ptr = std::shared_ptr<block_erase>;
 
 // To DRIVE.
-struct store_extent { extent_put_ptr put; };              // allocate, write all pieces, commit (or prepare)
-struct allocate_extent { extent_put_ptr put; };
-struct write_extent { extent_put_ptr put; payload_slice piece; };
-struct commit_extent { extent_put_ptr put; };             // after the last write; parts 1 and up are prepared
-struct abandon_extent { std::uint64_t token = 0; };
-struct read_extent { extent_read_ptr read; };
-struct erase_block { block_erase_ptr erase; };
-struct evict_blocks { std::uint64_t bytes = 0; };
+struct store_extent {
+  extent_put_ptr put;
+}; // allocate, write all pieces, commit (or prepare)
+struct allocate_extent {
+  extent_put_ptr put;
+};
+struct write_extent {
+  extent_put_ptr put;
+  payload_slice piece;
+};
+struct commit_extent {
+  extent_put_ptr put;
+}; // after the last write; parts 1 and up are prepared
+struct abandon_extent {
+  std::uint64_t token = 0;
+};
+struct read_extent {
+  extent_read_ptr read;
+};
+struct erase_block {
+  block_erase_ptr erase;
+};
+struct evict_blocks {
+  std::uint64_t bytes = 0;
+};
 
 // From DRIVE to REACTOR.
-struct extent_allocated { extent_put_ptr put; };
-struct extent_stored { extent_put_ptr put; };
-struct extent_was_read { extent_read_ptr read; };
-struct block_erased { block_erase_ptr erase; };
+struct extent_allocated {
+  extent_put_ptr put;
+};
+struct extent_stored {
+  extent_put_ptr put;
+};
+struct extent_was_read {
+  extent_read_ptr read;
+};
+struct block_erased {
+  block_erase_ptr erase;
+};
 
 // About drives: SERVER to REACTOR and EVICTOR.
 struct drive_changed {
   std::uint32_t index = 0;
-  caf::actor drive;                  // null: offline
-  std::shared_ptr<drive_body> body;  // null: offline
+  caf::actor drive;                 // null: offline
+  std::shared_ptr<drive_body> body; // null: offline
+  /// DRIVE to SERVER after a recovery: parts of striped blocks whose heads SERVER looks for on the other
+  /// drives.
+  std::shared_ptr<std::vector<engine::drive_store::recovered_part>> recovered;
 };
 /// DRIVE to SERVER: the device failed, or could not be opened; the actor ends.
-struct drive_failed { std::uint32_t index = 0; std::string reason; };
+struct drive_failed {
+  std::uint32_t index = 0;
+  std::string reason;
+};
 /// DRIVE to SERVER: heads of striped blocks that are gone; SERVER has their parts erased on the other drives.
-struct parts_orphaned { std::vector<engine::drive_store::orphan> orphans; };
+struct parts_orphaned {
+  std::vector<engine::drive_store::orphan> orphans;
+};
 
 // About connections.
-struct new_connection { std::shared_ptr<admission_slot> slot; }; // LISTENER to REACTOR: owns the descriptor
-struct connection_closed {};                                     // REACTOR to CONNECTION: all its requests have ended
-struct reactor_changed { std::uint32_t index = 0; caf::actor reactor; }; // SERVER to LISTENER; null: gone
+struct new_connection {
+  std::shared_ptr<admission_slot> slot;
+};                           // LISTENER to REACTOR: owns the descriptor
+struct connection_closed {}; // REACTOR to CONNECTION: all its requests have ended
+struct reactor_changed {
+  std::uint32_t index = 0;
+  caf::actor reactor;
+}; // SERVER to LISTENER; null: gone
 
 // Stopping.
-struct stop_accepting {};      // SERVER to LISTENER
-struct finish_requests {};     // SERVER to REACTOR: answer what is open, take nothing new, then end
-struct close_drive {};         // SERVER to DRIVE: checkpoint, mark clean, end
-struct stop_server {};         // main to SERVER
+struct stop_accepting {};  // SERVER to LISTENER
+struct finish_requests {}; // SERVER to REACTOR: answer what is open, take nothing new, then end
+struct close_drive {};     // SERVER to DRIVE: checkpoint, mark clean, end
+struct stop_server {};     // main to SERVER
 
 // Itself.
-struct look_again {};          // EVICTOR and SERVER: a timer
+struct look_again {}; // EVICTOR and SERVER: a timer
 
 } // namespace memkv::actors
 
@@ -148,5 +187,4 @@ MEMKV_MESSAGE(finish_requests)
 MEMKV_MESSAGE(close_drive)
 MEMKV_MESSAGE(stop_server)
 MEMKV_MESSAGE(look_again)
-MEMKV_MESSAGE(std::vector<caf::actor>)
 #undef MEMKV_MESSAGE

@@ -28,9 +28,7 @@ constexpr unsigned messages_a_turn = 256;
 class ring_actor::wake_operation final : public ring_operation {
 public:
   explicit wake_operation(ring_actor& owner) : owner_(owner) {}
-  void completed(std::int32_t, std::uint32_t) override {
-    owner_.arm_wake();
-  }
+  void completed(std::int32_t, std::uint32_t) override { owner_.arm_wake(); }
 
 private:
   ring_actor& owner_;
@@ -52,8 +50,8 @@ ring_actor::~ring_actor() {
 
 std::uint64_t ring_actor::steady_now_ns() noexcept {
   return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                      std::chrono::steady_clock::now().time_since_epoch())
-                                      .count());
+                                        std::chrono::steady_clock::now().time_since_epoch())
+                                        .count());
 }
 
 void ring_actor::enqueue(caf::mailbox_element_ptr message, caf::execution_unit* host) {
@@ -81,8 +79,8 @@ bool ring_actor::open_ring() {
   const int rc = io_uring_queue_init_params(wanted.entries, ring_.get(), &parameters);
   if (rc < 0) {
     const int code = rc == -1 ? EPERM : -rc;
-    log::error(target, std::string{"io_uring is not available ("} + std::strerror(code)
-                         + "): allow io_uring_setup in the container's seccomp profile and check "
+    log::error(target, std::string{"io_uring is not available ("} + std::strerror(code) +
+                           "): allow io_uring_setup in the container's seccomp profile and check "
                            "/proc/sys/kernel/io_uring_disabled");
     return false;
   }
@@ -130,7 +128,8 @@ bool ring_actor::handle_messages(caf::behavior& handlers, unsigned limit) {
     auto& content = element->content();
     if (content.match_elements<caf::exit_msg>()) {
       const auto& message = content.get_as<caf::exit_msg>(0);
-      stop(message.reason == caf::exit_reason::kill ? caf::exit_reason::kill : caf::exit_reason::user_shutdown);
+      stop(message.reason == caf::exit_reason::kill ? caf::exit_reason::kill
+                                                    : caf::exit_reason::user_shutdown);
       break;
     }
     if (!handlers(content))

@@ -1,16 +1,17 @@
 // An actor that waits in its io_uring: messages and completions in one place.
 //
-// Operation. Derived from caf::blocking_actor, so it has a thread of its own. Senders enqueue as usual; only if the
-// actor is parked do they also write its eventfd, of which a read is always armed in the ring. Before it parks the actor
-// sets `parked_`, looks at its mailbox once more, and then waits for a completion. The ring is made inside the actor's own
-// thread, since IORING_SETUP_SINGLE_ISSUER binds it to the first thread that submits.
+// Operation. Derived from caf::blocking_actor, so it has a thread of its own. Senders enqueue as usual; only
+// if the actor is parked do they also write its eventfd, of which a read is always armed in the ring. Before
+// it parks the actor sets `parked_`, looks at its mailbox once more, and then waits for a completion. The
+// ring is made inside the actor's own thread, since IORING_SETUP_SINGLE_ISSUER binds it to the first thread
+// that submits.
 //
 // Threading: everything but enqueue() runs in the actor's thread.
-// Ownership: whatever the kernel may still touch belongs to ring_operation objects, and the actor does not return from act() before
-// the kernel has given every one of them back. A subclass helps by making them complete (shutdown of sockets) in on_stop().
-// Errors: an exception that reaches the loop, and caf::exit_reason::kill, end the actor in the same orderly way.
+// Ownership: whatever the kernel may still touch belongs to ring_operation objects, and the actor does not
+// return from act() before the kernel has given every one of them back. A subclass helps by making them
+// complete (shutdown of sockets) in on_stop(). Errors: an exception that reaches the loop, and
+// caf::exit_reason::kill, end the actor in the same orderly way.
 #pragma once
-
 
 #include <caf/blocking_actor.hpp>
 
@@ -43,8 +44,8 @@ public:
 
 protected:
   struct settings {
-    std::uint32_t entries = 256;           // submission queue; the completion queue has eight times as many
-    std::uint64_t tick_ns = 50'000'000;    // on_tick() comes at least this often
+    std::uint32_t entries = 256;        // submission queue; the completion queue has eight times as many
+    std::uint64_t tick_ns = 50'000'000; // on_tick() comes at least this often
   };
 
   virtual settings ring_settings() const { return {}; }
@@ -57,10 +58,12 @@ protected:
   virtual void on_tick(std::uint64_t now_ns) { static_cast<void>(now_ns); }
   /// Begin to stop: no more messages will come; make every operation complete. Called once.
   virtual void on_stop() {}
-  /// True when nothing but the ring's own operations keeps it from ending. Asked after on_stop(), each turn, for at most stop_ns_max.
+  /// True when nothing but the ring's own operations keeps it from ending. Asked after on_stop(), each turn,
+  /// for at most stop_ns_max.
   virtual bool stopped() { return true; }
 
-  /// A submission entry for `operation` (nullptr: its completion is ignored). Never null: submits when the queue is full.
+  /// A submission entry for `operation` (nullptr: its completion is ignored). Never null: submits when the
+  /// queue is full.
   [[nodiscard]] io_uring_sqe* next_sqe(ring_operation* operation);
   [[nodiscard]] io_uring* ring() noexcept { return ring_.get(); }
   [[nodiscard]] std::uint32_t operations_in_flight() const noexcept { return in_flight_; }

@@ -1,0 +1,18 @@
+#include "actors/connection.hpp"
+
+namespace memkv::actors {
+
+connection_actor::behavior_type connection(connection_actor::stateful_pointer<connection_state> self,
+                                           reactor_actor reactor) {
+  // Without its reactor there is no socket any more.
+  self->set_down_handler([self](caf::down_msg& message) { self->quit(std::move(message.reason)); });
+  self->monitor(reactor);
+  return {
+      [self](const connection_closed&) {
+        self->state.sessions.drain([](std::uint64_t) {});
+        self->quit();
+      },
+  };
+}
+
+} // namespace memkv::actors

@@ -1,0 +1,112 @@
+#include "actors/listener.hpp"
+
+#include "actors/log.hpp"
+
+#include <caf/actor_cast.hpp>
+#include <caf/behavior.hpp>
+
+#include <liburing.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace memkv::actors {
+
+namespace {
+constexpr const char* target = "memkv::listener";
+}
+
+class listener::accept_operation final : public ring_operation {
+public:
+  explicit accept_operation(listener& owner) : owner_(owner) {}
+  void completed(std::int32_t result, std::uint32_t) override {
+    owner_.armed_ = false;
+    owner_.accepted(result);
+  }
+  sockaddr_storage peer{};
+  socklen_t peer_bytes = sizeof peer;
+
+private:
+  listener& owner_;
+};
+
+listener::listener(caf::actor_config& configuration, int socket, std::shared_ptr<admission> door)
+    : ring_actor(configuration), socket_(socket), door_(std::move(door)),
+      operation_(std::make_unique<accept_operation>(*this)) {}
+
+listener::~listener() = default;
+
+bool listener::on_start() {
+  return true; // accepting begins with the first reactor
+}
+
+void listener::arm() {
+  const bool any =
+      std::any_of(reactors_.begin(), reactors_.end(), [](const auto& r) { return r != nullptr; });
+  if (armed_ || !accepting_ || !any)
+    return;
+  armed_ = true;
+  operation_->peer_bytes = sizeof operation_->peer;
+  auto* sqe = next_sqe(operation_.get());
+  io_uring_prep_accept(sqe, socket_, reinterpret_cast<sockaddr*>(&operation_->peer), &operation_->peer_bytes,
+                       SOCK_CLOEXEC);
+}
+
+void listener::accepted(std::int32_t result) {
+  if (result >= 0) {
+    auto why = admission::refusal::none;
+    auto slot = door_->admit(result, address_of(operation_->peer), why);
+    if (slot == nullptr) {
+      ::close(result);
+      ++refused_since_log_;
+    } else {
+      while (reactors_[next_ % reactors_.size()] == nullptr)
+        ++next_;
+      send(reactors_[next_ % reactors_.size()], new_connection{std::move(slot)});
+      ++next_;
+    }
+  } else if (result == -EMFILE || result == -ENFILE || result == -ENOMEM || result == -ENOBUFS) {
+    ++refused_since_log_;
+    return; // the next tick tries again
+  } else if (result == -ECANCELED || result == -EINVAL || result == -EBADF) {
+    return; // stopping
+  }
+  arm();
+}
+
+caf::behavior listener::make_handlers() {
+  auto on_reactor = [this](const reactor_changed& change) {
+    if (reactors_.size() <= change.index)
+      reactors_.resize(change.index + 1);
+    reactors_[change.index] = caf::actor_cast<reactor_actor>(change.reactor);
+    arm();
+  };
+  auto on_stop_accepting = [this](const stop_accepting&) { stop(caf::exit_reason::normal); };
+  [[maybe_unused]] listener_actor::behavior_type conforms{on_reactor, on_stop_accepting};
+  return {on_reactor, on_stop_accepting};
+}
+
+void listener::on_tick(std::uint64_t now_ns) {
+  arm();
+  if (refused_since_log_ > 0 && now_ns >= next_log_ns_) {
+    log::warn(target,
+              "connections were refused: raise network.max_connections or "
+              "network.max_connections_per_address, or the limit on open files",
+              {{"refused", std::to_string(refused_since_log_)}});
+    refused_since_log_ = 0;
+    next_log_ns_ = now_ns + 60'000'000'000;
+  }
+}
+
+void listener::on_stop() {
+  accepting_ = false;
+  if (armed_) {
+    auto* sqe = next_sqe(nullptr);
+    io_uring_prep_cancel(sqe, operation_.get(), 0);
+  }
+}
+
+} // namespace memkv::actors

@@ -1,0 +1,46 @@
+// The LISTENER actor. Interface and duties: interfaces.hpp.
+//
+// The listening socket belongs to SERVER and is lent, so that connections waiting in its queue survive a
+// restart of this actor. When descriptors run out, accepting pauses instead of failing.
+#pragma once
+
+#include "actors/admission.hpp"
+#include "actors/interfaces.hpp"
+#include "actors/ring_actor.hpp"
+
+#include <memory>
+#include <vector>
+
+namespace memkv::actors {
+
+class listener final : public ring_actor {
+public:
+  /// `socket`: listening, non-blocking. `reserve`: descriptors that connections may not take.
+  listener(caf::actor_config& configuration, int socket, std::shared_ptr<admission> door);
+  ~listener() override;
+  const char* name() const override { return "listener"; }
+
+private:
+  class accept_operation;
+
+  settings ring_settings() const override { return {.entries = 32, .tick_ns = 100'000'000}; }
+  bool on_start() override;
+  caf::behavior make_handlers() override;
+  void on_tick(std::uint64_t now_ns) override;
+  void on_stop() override;
+
+  void arm();
+  void accepted(std::int32_t result);
+
+  int socket_;
+  std::shared_ptr<admission> door_;
+  std::vector<reactor_actor> reactors_; // by index; null where one is being restarted
+  std::size_t next_ = 0;
+  std::unique_ptr<accept_operation> operation_;
+  bool armed_ = false;
+  bool accepting_ = true;
+  std::uint64_t refused_since_log_ = 0;
+  std::uint64_t next_log_ns_ = 0;
+};
+
+} // namespace memkv::actors

@@ -1,0 +1,367 @@
+#include "actors/reactor.hpp"
+
+#include "actors/connection.hpp"
+#include "actors/log.hpp"
+#include "actors/tcp_connection.hpp"
+#include "actors/tcp_request.hpp"
+#include "wire/assert.hpp"
+
+#include <caf/actor_cast.hpp>
+#include <caf/behavior.hpp>
+#include <caf/send.hpp>
+
+#include <liburing.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+
+namespace memkv::actors {
+
+namespace {
+constexpr const char* target = "memkv::reactor";
+constexpr std::uint64_t slow_check_ns = 250'000'000;
+} // namespace
+
+// --- what reactors share ---
+
+reactor_shared::reactor_shared(const server_options& given)
+    : options(given), mac(*given.key), budget(given.limits.header_budget_bytes),
+      started_ns(given.time->steady_ns()) {
+  for (std::uint32_t index = 0; index < options.reactors; ++index)
+    counters.push_back(std::make_unique<reactor_counters>());
+}
+
+std::shared_ptr<reactor_shared> reactor_shared::create(const server_options& options, std::string& problem) {
+  auto made = std::make_shared<reactor_shared>(options);
+  engine::buffer_pool_options pool;
+  pool.size_bytes = options.pool_bytes;
+  pool.chunk_bytes = options.pool_chunk_bytes;
+  if (const auto created = engine::buffer_pool::create(pool, made->pool); !created.ok()) {
+    problem = created.text;
+    return nullptr;
+  }
+  return made;
+}
+
+// --- the ring of header buffers ---
+
+struct reactor::header_buffer_ring {
+  io_uring_buf_ring* entries = nullptr;
+  std::byte* bytes = nullptr;
+
+  ~header_buffer_ring() {
+    if (entries != nullptr)
+      ::munmap(entries, sizeof(io_uring_buf) * header_buffers);
+    if (bytes != nullptr)
+      ::munmap(bytes, std::size_t{header_buffers} * header_buffer_bytes);
+  }
+};
+
+bool reactor::make_header_buffers() {
+  auto made = std::make_unique<header_buffer_ring>();
+  const auto map = [](std::size_t size) {
+    return ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  };
+  void* entries = map(sizeof(io_uring_buf) * header_buffers);
+  void* bytes = map(std::size_t{header_buffers} * header_buffer_bytes);
+  if (entries == MAP_FAILED || bytes == MAP_FAILED)
+    return false;
+  made->entries = static_cast<io_uring_buf_ring*>(entries);
+  made->bytes = static_cast<std::byte*>(bytes);
+  io_uring_buf_reg registration{};
+  registration.ring_addr = reinterpret_cast<std::uint64_t>(made->entries);
+  registration.ring_entries = header_buffers;
+  registration.bgid = header_buffer_group;
+  if (io_uring_register_buf_ring(ring(), &registration, 0) != 0)
+    return false;
+  io_uring_buf_ring_init(made->entries);
+  header_buffers_ = std::move(made);
+  for (std::uint32_t id = 0; id < header_buffers; ++id)
+    give_back_header_buffer(static_cast<std::uint16_t>(id));
+  return true;
+}
+
+std::span<const std::byte> reactor::header_buffer(std::uint16_t id, std::uint32_t bytes) const noexcept {
+  return {header_buffers_->bytes + std::size_t{id} * header_buffer_bytes, bytes};
+}
+
+void reactor::give_back_header_buffer(std::uint16_t id) noexcept {
+  io_uring_buf_ring_add(header_buffers_->entries,
+                        header_buffers_->bytes + std::size_t{id} * header_buffer_bytes, header_buffer_bytes,
+                        id, io_uring_buf_ring_mask(header_buffers), 0);
+  io_uring_buf_ring_advance(header_buffers_->entries, 1);
+}
+
+// --- the actor ---
+
+reactor::reactor(caf::actor_config& configuration, std::uint32_t index,
+                 std::shared_ptr<reactor_shared> shared)
+    : ring_actor(configuration), index_(index), shared_(std::move(shared)),
+      drives_(shared_->options.drives.size()) {}
+
+reactor::~reactor() = default;
+
+bool reactor::on_start() {
+  self_ = caf::actor_cast<caf::actor>(this);
+  if (!make_header_buffers()) {
+    log::error(
+        target,
+        "cannot register receive buffers with io_uring: a kernel of at least 6.8 is needed, and enough "
+        "memory that may be locked");
+    return false;
+  }
+  return true;
+}
+
+caf::behavior reactor::make_handlers() {
+  const auto find = [this](std::uint64_t serial) -> tcp_request* {
+    const auto found = requests_.find(serial);
+    return found == requests_.end() ? nullptr : found->second;
+  };
+  auto on_connection = [this](const new_connection& message) { admit(message); };
+  auto on_drive = [this](const drive_changed& message) { drive_changes(message); };
+  auto on_allocated = [find](const extent_allocated& message) {
+    if (auto* which = find(message.put->request); which != nullptr)
+      which->allocated(message.put);
+  };
+  auto on_stored = [find](const extent_stored& message) {
+    if (auto* which = find(message.put->request); which != nullptr)
+      which->stored(message.put);
+  };
+  auto on_read = [find](const extent_was_read& message) {
+    if (auto* which = find(message.read->request); which != nullptr)
+      which->was_read(message.read);
+  };
+  auto on_erased = [find](const block_erased& message) {
+    if (auto* which = find(message.erase->request); which != nullptr)
+      which->erased(message.erase);
+  };
+  auto on_finish = [this](const finish_requests&) { begin_to_finish(); };
+  // A CONNECTION died: its socket goes with it.
+  auto on_down = [this](const caf::down_msg& message) {
+    const auto found = by_actor_.find(message.source.id());
+    if (found == by_actor_.end())
+      return;
+    const auto connection = connections_.find(found->second);
+    by_actor_.erase(found);
+    if (connection != connections_.end())
+      connection->second->close(close_reason::actor_killed);
+  };
+  [[maybe_unused]] reactor_actor::behavior_type conforms{on_connection, on_drive,  on_allocated, on_stored,
+                                                         on_read,       on_erased, on_finish};
+  return {on_connection, on_drive, on_allocated, on_stored, on_read, on_erased, on_finish, on_down};
+}
+
+void reactor::admit(const new_connection& message) {
+  if (finishing_)
+    return; // the slot closes the descriptor
+  auto handle = home_system().spawn(connection, caf::actor_cast<reactor_actor>(self_));
+  monitor(handle);
+  const auto id = next_connection_++;
+  by_actor_[handle.id()] = id;
+  auto& added = connections_[id];
+  added = std::make_unique<tcp_connection>(*this, id, message.slot, std::move(handle));
+  counters().connections_accepted.add();
+  added->pump_input();
+}
+
+void reactor::drive_changes(const drive_changed& change) {
+  auto& seat = drives_.at(change.index);
+  seat.drive = caf::actor_cast<drive_actor>(change.drive);
+  seat.body = change.body;
+  if (change.drive != nullptr)
+    return;
+  // Nothing that was asked of it will be answered any more.
+  std::vector<std::uint64_t> open;
+  open.reserve(requests_.size());
+  for (const auto& [serial, which] : requests_)
+    open.push_back(serial);
+  for (const auto serial : open)
+    if (const auto found = requests_.find(serial); found != requests_.end())
+      found->second->drive_down(change.index);
+}
+
+void reactor::begin_to_finish() {
+  finishing_ = true;
+  std::vector<tcp_connection*> all;
+  for (const auto& [id, each] : connections_)
+    all.push_back(each.get());
+  for (auto* each : all)
+    each->finish();
+  clear_graves();
+  if (connections_.empty())
+    stop(caf::exit_reason::normal);
+}
+
+std::uint64_t reactor::enlist(tcp_request& which) {
+  const auto serial = next_serial_++;
+  requests_.emplace(serial, &which);
+  return serial;
+}
+
+void reactor::delist(std::uint64_t serial) noexcept {
+  requests_.erase(serial);
+}
+
+void reactor::expire_at(std::uint64_t serial, std::uint64_t deadline_ns) {
+  deadlines_.emplace(deadline_ns, serial);
+}
+
+void reactor::wait_for_buffers(tcp_connection& which) {
+  if (std::find(waiting_for_buffers_.begin(), waiting_for_buffers_.end(), which.id()) ==
+      waiting_for_buffers_.end())
+    waiting_for_buffers_.push_back(which.id());
+}
+
+void reactor::bury(tcp_connection& which) {
+  buried_connections_.push_back(which.id());
+}
+
+void reactor::bury(std::unique_ptr<tcp_request> which) {
+  buried_requests_.push_back(std::move(which));
+}
+
+wire::stat_reply reactor::stat() {
+  wire::stat_reply out;
+  out.drives_total = static_cast<std::uint32_t>(drives_.size());
+  for (std::uint32_t index = 0; index < drives_.size(); ++index) {
+    const auto& body = drives_.at(index).body;
+    if (body == nullptr)
+      continue;
+    ++out.drives_online;
+    const auto now = body->store->counters();
+    out.blocks += now.blocks;
+    out.used_bytes += now.used_bytes;
+    out.usable_bytes += now.usable_bytes;
+  }
+  out.uptime_ms = (shared_->options.time->steady_ns() - shared_->started_ns) / 1'000'000;
+  return out;
+}
+
+template <class Message>
+void reactor::tell(std::uint32_t drive, const Message& message) {
+  // A drive that went while the request was under way: SERVER's word about it fails the request.
+  if (const auto& seat = drives_.at(drive); seat.drive != nullptr)
+    send(seat.drive, message);
+}
+
+void reactor::send_to_drive(std::uint32_t drive, const read_extent& message) {
+  tell(drive, message);
+}
+void reactor::send_to_drive(std::uint32_t drive, const store_extent& message) {
+  tell(drive, message);
+}
+void reactor::send_to_drive(std::uint32_t drive, const allocate_extent& message) {
+  tell(drive, message);
+}
+void reactor::send_to_drive(std::uint32_t drive, const write_extent& message) {
+  tell(drive, message);
+}
+void reactor::send_to_drive(std::uint32_t drive, const commit_extent& message) {
+  tell(drive, message);
+}
+void reactor::send_to_drive(std::uint32_t drive, const abandon_extent& message) {
+  tell(drive, message);
+}
+void reactor::send_to_drive(std::uint32_t drive, const erase_block& message) {
+  tell(drive, message);
+}
+
+payload_slice reactor::small_slice(std::uint32_t bytes) {
+  const std::uint64_t rounded = (std::uint64_t{bytes} + 4095) & ~std::uint64_t{4095};
+  if (small_chunk_ == nullptr || small_chunk_filled_ + rounded > small_chunk_->size()) {
+    auto fresh = shared_->pool->acquire();
+    if (!fresh)
+      return {};
+    small_chunk_ = std::make_shared<engine::buffer>(std::move(fresh));
+    small_chunk_filled_ = 0;
+  }
+  payload_slice out;
+  out.data = small_chunk_->data() + small_chunk_filled_;
+  out.bytes = bytes;
+  out.keep = small_chunk_;
+  small_chunk_filled_ += rounded;
+  return out;
+}
+
+payload_slice reactor::chunk() {
+  auto fresh = shared_->pool->acquire();
+  if (!fresh)
+    return {};
+  auto kept = std::make_shared<engine::buffer>(std::move(fresh));
+  payload_slice out;
+  out.data = kept->data();
+  out.bytes = static_cast<std::uint32_t>(kept->size());
+  out.keep = std::move(kept);
+  return out;
+}
+
+std::uint64_t reactor::next_put_id() noexcept {
+  return shared_->options.store.generation->fetch_add(1) + 1;
+}
+
+void reactor::clear_graves() {
+  buried_requests_.clear();
+  for (const auto id : buried_connections_) {
+    const auto found = connections_.find(id);
+    if (found == connections_.end())
+      continue;
+    by_actor_.erase(found->second->handle().id());
+    send(found->second->handle(), connection_closed{});
+    connections_.erase(found);
+  }
+  buried_connections_.clear();
+}
+
+bool reactor::on_turn() {
+  if (!waiting_for_buffers_.empty()) {
+    const auto statistics = shared_->pool->statistics();
+    for (auto left = std::min<std::uint64_t>(waiting_for_buffers_.size(),
+                                             statistics.chunks - statistics.chunks_in_use);
+         left > 0; --left) {
+      const auto id = waiting_for_buffers_.front();
+      waiting_for_buffers_.pop_front();
+      if (const auto found = connections_.find(id); found != connections_.end())
+        found->second->pump_input();
+    }
+  }
+  clear_graves();
+  if (finishing_ && connections_.empty())
+    stop(caf::exit_reason::normal);
+  return false;
+}
+
+void reactor::on_tick(std::uint64_t now) {
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    const auto serial = deadlines_.begin()->second;
+    deadlines_.erase(deadlines_.begin());
+    if (const auto found = requests_.find(serial); found != requests_.end())
+      found->second->expire();
+  }
+  if (now >= next_slow_check_ns_) {
+    next_slow_check_ns_ = now + slow_check_ns;
+    for (const auto& [id, each] : connections_)
+      each->check_time(now);
+  }
+  clear_graves();
+}
+
+void reactor::on_stop() {
+  dying_ = true;
+  for (const auto& [id, each] : connections_)
+    each->close(close_reason::stopping);
+  clear_graves();
+}
+
+bool reactor::stopped() {
+  clear_graves();
+  if (!connections_.empty())
+    return false;
+  if (header_buffers_ != nullptr) {
+    io_uring_unregister_buf_ring(ring(), header_buffer_group);
+    header_buffers_.reset();
+  }
+  return true;
+}
+
+} // namespace memkv::actors

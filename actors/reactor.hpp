@@ -1,0 +1,136 @@
+// The REACTOR actor. Interface and duties: interfaces.hpp.
+//
+// A reactor owns the sockets dealt to it (tcp_connection), the requests that came through them (request), and
+// nothing that another reactor needs. Looking a key up costs no message: the drives' indexes are read
+// directly.
+#pragma once
+
+#include "actors/admission.hpp"
+#include "actors/interfaces.hpp"
+#include "actors/ring_actor.hpp"
+#include "actors/server_counters.hpp"
+#include "actors/server_options.hpp"
+#include "actors/value_writer.hpp"
+#include "engine/buffer_pool.hpp"
+#include "wire/auth.hpp"
+#include "wire/frame_gatherer.hpp"
+#include "wire/hello.hpp"
+
+#include <array>
+#include <deque>
+#include <map>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+namespace memkv::actors {
+
+class tcp_request;
+class tcp_connection;
+
+/// What all reactors of a server share. Threading: any thread.
+struct reactor_shared {
+  /// Throws nothing; `problem` says why there is no pool.
+  static std::shared_ptr<reactor_shared> create(const server_options& options, std::string& problem);
+  explicit reactor_shared(const server_options& options);
+
+  const server_options options;
+  const wire::mac mac;
+  wire::header_budget budget;
+  std::unique_ptr<engine::buffer_pool> pool;
+  const std::uint64_t started_ns;
+  std::vector<std::unique_ptr<reactor_counters>> counters; // by reactor
+};
+
+class reactor final : public ring_actor, public drive_client {
+public:
+  /// Header bytes are received into these, lent by the kernel when there is something to receive: an idle
+  /// connection holds none.
+  static constexpr std::uint32_t header_buffer_bytes = 8 << 10;
+  static constexpr std::uint32_t header_buffers = 128;
+  static constexpr std::uint16_t header_buffer_group = 1;
+
+  reactor(caf::actor_config& configuration, std::uint32_t index, std::shared_ptr<reactor_shared> shared);
+  ~reactor() override;
+  const char* name() const override { return "reactor"; }
+
+  // For tcp_connection and request.
+  [[nodiscard]] reactor_shared& shared() noexcept { return *shared_; }
+  [[nodiscard]] reactor_counters& counters() noexcept { return *shared_->counters[index_]; }
+  [[nodiscard]] std::uint64_t wall_now_ns() const noexcept { return shared_->options.time->wall_ns(); }
+  [[nodiscard]] std::uint64_t now_ns() const noexcept { return steady_now_ns(); }
+  [[nodiscard]] io_uring_sqe* sqe_for(ring_operation* operation) { return next_sqe(operation); }
+  [[nodiscard]] std::span<const std::byte> header_buffer(std::uint16_t id,
+                                                         std::uint32_t bytes) const noexcept;
+  void give_back_header_buffer(std::uint16_t id) noexcept;
+  [[nodiscard]] bool finishing() const noexcept { return finishing_; }
+  [[nodiscard]] bool dying() const noexcept { return dying_; }
+  /// A serial number under which drives' answers find the request.
+  std::uint64_t enlist(tcp_request& which);
+  void delist(std::uint64_t serial) noexcept;
+  void expire_at(std::uint64_t serial, std::uint64_t deadline_ns);
+  /// The connection could not go on for lack of buffers: it is tried again when there may be some.
+  void wait_for_buffers(tcp_connection& which);
+  /// The connection has come to its end; it is destroyed at the end of the turn.
+  void bury(tcp_connection& which);
+  void bury(std::unique_ptr<tcp_request> which);
+  [[nodiscard]] wire::stat_reply stat();
+
+  // drive_client
+  [[nodiscard]] drive_table& drives() noexcept override { return drives_; }
+  [[nodiscard]] caf::actor as_actor() override { return self_; }
+  void send_to_drive(std::uint32_t drive, const read_extent& message) override;
+  void send_to_drive(std::uint32_t drive, const store_extent& message) override;
+  void send_to_drive(std::uint32_t drive, const allocate_extent& message) override;
+  void send_to_drive(std::uint32_t drive, const write_extent& message) override;
+  void send_to_drive(std::uint32_t drive, const commit_extent& message) override;
+  void send_to_drive(std::uint32_t drive, const abandon_extent& message) override;
+  void send_to_drive(std::uint32_t drive, const erase_block& message) override;
+  [[nodiscard]] payload_slice small_slice(std::uint32_t bytes) override;
+  [[nodiscard]] payload_slice chunk() override;
+  [[nodiscard]] std::uint32_t extent_bytes_max() const noexcept override {
+    return shared_->options.store.extent_bytes_max;
+  }
+  [[nodiscard]] std::uint64_t next_put_id() noexcept override;
+
+private:
+  settings ring_settings() const override { return {.entries = 1024, .tick_ns = 20'000'000}; }
+  bool on_start() override;
+  caf::behavior make_handlers() override;
+  bool on_turn() override;
+  void on_tick(std::uint64_t now_ns) override;
+  void on_stop() override;
+  bool stopped() override;
+
+  template <class Message>
+  void tell(std::uint32_t drive, const Message& message);
+  void admit(const new_connection& message);
+  void drive_changes(const drive_changed& change);
+  void begin_to_finish();
+  void clear_graves();
+  bool make_header_buffers();
+
+  std::uint32_t index_;
+  std::shared_ptr<reactor_shared> shared_;
+  caf::actor self_;
+  drive_table drives_;
+  std::unordered_map<std::uint64_t, std::unique_ptr<tcp_connection>> connections_;
+  std::unordered_map<caf::actor_id, std::uint64_t> by_actor_;
+  std::uint64_t next_connection_ = 1;
+  std::unordered_map<std::uint64_t, tcp_request*> requests_;
+  std::uint64_t next_serial_ = 1;
+  std::multimap<std::uint64_t, std::uint64_t> deadlines_; // time -> serial
+  std::deque<std::uint64_t> waiting_for_buffers_;
+  std::vector<std::unique_ptr<tcp_request>> buried_requests_;
+  std::vector<std::uint64_t> buried_connections_;
+  // The chunk that small payloads share at the moment.
+  std::shared_ptr<engine::buffer> small_chunk_;
+  std::uint64_t small_chunk_filled_ = 0;
+  struct header_buffer_ring;
+  std::unique_ptr<header_buffer_ring> header_buffers_;
+  std::uint64_t next_slow_check_ns_ = 0;
+  bool finishing_ = false;
+  bool dying_ = false;
+};
+
+} // namespace memkv::actors

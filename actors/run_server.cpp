@@ -1,0 +1,236 @@
+#include "actors/run_server.hpp"
+
+#include "actors/log.hpp"
+#include "actors/server.hpp"
+
+#include <caf/actor_system_config.hpp>
+#include <caf/scoped_actor.hpp>
+#include <caf/send.hpp>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <thread>
+
+namespace memkv::actors {
+
+namespace {
+
+constexpr const char* target = "memkv::server";
+
+/// A listening socket, or -1 and a sentence.
+int bind_socket(const server_options& options, std::string& problem) {
+  sockaddr_storage address{};
+  socklen_t bytes = 0;
+  if (auto* v4 = reinterpret_cast<sockaddr_in*>(&address);
+      inet_pton(AF_INET, options.host.c_str(), &v4->sin_addr) == 1) {
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(options.port);
+    bytes = sizeof *v4;
+  } else if (auto* v6 = reinterpret_cast<sockaddr_in6*>(&address);
+             inet_pton(AF_INET6, options.host.c_str(), &v6->sin6_addr) == 1) {
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons(options.port);
+    bytes = sizeof *v6;
+  } else {
+    problem = "network.address: '" + options.host + "' is not an IPv4 or IPv6 address";
+    return -1;
+  }
+  const int socket = ::socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int one = 1;
+  if (socket >= 0)
+    ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  if (socket >= 0 && options.socket_buffer_bytes > 0) {
+    // Set before listen, so that the window of accepted sockets is sized for it.
+    const int size = static_cast<int>(options.socket_buffer_bytes);
+    ::setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    ::setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+  }
+  if (socket < 0 || ::bind(socket, reinterpret_cast<sockaddr*>(&address), bytes) != 0 ||
+      ::listen(socket, 4096) != 0) {
+    problem = "network.address: cannot listen on " + options.host + ":" + std::to_string(options.port) +
+              ": " + std::strerror(errno);
+    if (socket >= 0)
+      ::close(socket);
+    return -1;
+  }
+  return socket;
+}
+
+class running final : public running_server {
+public:
+  running(server_options options, int socket, std::shared_ptr<reactor_shared> shared)
+      : socket_(socket), board_(std::make_shared<server_board>()) {
+    sockaddr_storage address{};
+    socklen_t bytes = sizeof address;
+    ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &bytes);
+    port_ = ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&address)->sin6_port
+                                                : reinterpret_cast<sockaddr_in*>(&address)->sin_port);
+    auto started = board_->started.get_future();
+    // The few event-based actors do little; more threads would only compete with the reactors.
+    configuration_.set("scheduler.max-threads", std::size_t{2});
+    system_ = std::make_unique<caf::actor_system>(configuration_);
+    system_->await_actors_before_shutdown(true);
+    server_ = system_->spawn(server, std::move(options), socket, std::move(shared), board_);
+    problem_ = started.get();
+  }
+
+  ~running() override {
+    stop();
+    wait();
+    server_ = nullptr;
+    system_.reset();
+    ::close(socket_);
+  }
+
+  [[nodiscard]] const std::string& problem() const noexcept { return problem_; }
+  [[nodiscard]] std::uint16_t port() const noexcept override { return port_; }
+
+  void stop() noexcept override { caf::anon_send(server_, stop_server{}); }
+
+  bool wait() override {
+    if (!ended_) {
+      caf::scoped_actor self{*system_};
+      self->wait_for(server_);
+      ended_ = true;
+    }
+    return board_->orderly;
+  }
+
+  [[nodiscard]] std::vector<std::pair<std::string, caf::actor>> actors() const override {
+    std::lock_guard guard{board_->lock};
+    return {board_->actors.begin(), board_->actors.end()};
+  }
+  [[nodiscard]] std::uint32_t drives_online() const noexcept override { return board_->drives_online; }
+  [[nodiscard]] std::uint32_t connections() const noexcept override { return board_->door->connections(); }
+  [[nodiscard]] server_actor handle() const { return server_; }
+
+private:
+  int socket_;
+  std::uint16_t port_ = 0;
+  std::shared_ptr<server_board> board_;
+  caf::actor_system_config configuration_;
+  std::unique_ptr<caf::actor_system> system_;
+  server_actor server_;
+  std::string problem_;
+  bool ended_ = false;
+};
+
+/// Descriptors for every connection that may be admitted, and some for everything else.
+void raise_descriptor_limit(std::uint32_t connections_max) {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  const rlim_t wanted = static_cast<rlim_t>(connections_max) + 256;
+  if (limit.rlim_cur < wanted) {
+    auto raised = limit;
+    raised.rlim_cur = std::max(wanted, limit.rlim_cur);
+    raised.rlim_max = std::max(wanted, limit.rlim_max);
+    if (::setrlimit(RLIMIT_NOFILE, &raised) != 0) {
+      raised = limit;
+      raised.rlim_cur = limit.rlim_max;
+      ::setrlimit(RLIMIT_NOFILE, &raised);
+    }
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < wanted)
+      log::warn(target,
+                "the limit on open files is below network.max_connections; accepting will pause when it "
+                "is reached",
+                {{"limit", std::to_string(limit.rlim_cur)}, {"wanted", std::to_string(wanted)}});
+  }
+}
+
+} // namespace
+
+std::unique_ptr<running_server> start_server(const server_options& given, std::string& problem) {
+  auto options = given;
+  if (options.key == nullptr) {
+    problem = "no authentication key: set MEMKV_AUTH_KEY or network.auth_key to 64 hexadecimal digits "
+              "(openssl rand "
+              "-hex 32)";
+    return nullptr;
+  }
+  if (options.drives.empty()) {
+    problem = "storage.drives is empty: name at least one drive";
+    return nullptr;
+  }
+  if (options.reactors == 0)
+    options.reactors = std::clamp(std::thread::hardware_concurrency(), 1U, 16U);
+  if (options.socket_buffer_bytes == 0)
+    options.socket_buffer_bytes = 256 << 10;
+  options.store.identity.drive_count = static_cast<std::uint32_t>(options.drives.size());
+  if (const auto found = engine::find_set(options.drives, options.store.identity.set_id); !found.ok()) {
+    problem = found.text;
+    return nullptr;
+  }
+  static std::atomic<std::uint64_t> generation{0};
+  if (options.store.generation == nullptr)
+    options.store.generation = &generation;
+  if (options.store.boot_id == std::array<std::byte, 16>{} && !engine::read_boot_id(options.store.boot_id))
+    log::warn(target,
+              "/proc/sys/kernel/random/boot_id cannot be read: a power cut cannot be told from a crash");
+  auto shared = reactor_shared::create(options, problem);
+  if (shared == nullptr)
+    return nullptr;
+  raise_descriptor_limit(options.limits.connections_max);
+  const int socket = bind_socket(options, problem);
+  if (socket < 0)
+    return nullptr;
+  auto server = std::make_unique<running>(std::move(options), socket, std::move(shared));
+  if (!server->problem().empty()) {
+    problem = server->problem();
+    return nullptr;
+  }
+  return server;
+}
+
+int run_server(const server_options& options, const std::function<void(std::uint16_t)>& ready) {
+  // Blocked before any thread is made, so that every thread inherits it and the signals come here.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  sigdelset(&signals, SIGPIPE);
+  std::string problem;
+  auto server = start_server(options, problem);
+  if (server == nullptr) {
+    log::error(target, problem);
+    return 1;
+  }
+  log::info(target, "serving",
+            {{"address", options.host + ":" + std::to_string(server->port())},
+             {"drives_online", std::to_string(server->drives_online())}});
+  if (ready)
+    ready(server->port());
+  // The root supervisor's own death ends the process with 1: nobody above it could do better.
+  std::atomic<bool> over{false};
+  std::thread watcher{[&] {
+    server->wait();
+    over = true;
+    ::kill(::getpid(), SIGTERM);
+  }};
+  int received = 0;
+  sigwait(&signals, &received);
+  if (!over)
+    log::info(target, std::string{"received "} + (received == SIGINT ? "SIGINT" : "SIGTERM"));
+  server->stop();
+  watcher.join();
+  const bool orderly = server->wait();
+  if (!orderly) {
+    log::error(target, "the server did not end in good order; the next start recovers the drives");
+    std::_Exit(1);
+  }
+  server.reset();
+  log::info(target, "stopped");
+  return 0;
+}
+
+} // namespace memkv::actors

@@ -1,0 +1,44 @@
+// Runs a server in this process until it is told to stop.
+#pragma once
+
+#include "actors/server_options.hpp"
+
+#include <caf/actor_system.hpp>
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace memkv::actors {
+
+/// A server in this process. Made by start_server; tests use it directly, run_server adds the signals.
+/// Threading: any thread.
+class running_server {
+public:
+  virtual ~running_server() = default;
+  /// The port that the data listener is bound to.
+  [[nodiscard]] virtual std::uint16_t port() const noexcept = 0;
+  /// Asks for a stop in good order. Idempotent.
+  virtual void stop() noexcept = 0;
+  /// Waits for the end; true if it was in good order.
+  virtual bool wait() = 0;
+  /// Every actor that is alive, by name ("server", "listener", "evictor", "reactor-0", "drive-0", …): for
+  /// fault injection.
+  [[nodiscard]] virtual std::vector<std::pair<std::string, caf::actor>> actors() const = 0;
+  [[nodiscard]] virtual std::uint32_t drives_online() const noexcept = 0;
+  [[nodiscard]] virtual std::uint32_t connections() const noexcept = 0;
+};
+
+/// Binds, opens the drives and starts the actors. Null and a sentence in `problem` when that cannot be done.
+[[nodiscard]] std::unique_ptr<running_server> start_server(const server_options& options,
+                                                           std::string& problem);
+
+/// start_server, then waits for SIGINT or SIGTERM, stops in good order and returns the exit code of the
+/// process. `ready` is called once it serves.
+[[nodiscard]] int run_server(const server_options& options,
+                             const std::function<void(std::uint16_t port)>& ready = {});
+
+} // namespace memkv::actors

@@ -1,0 +1,50 @@
+// What a running server needs to know. cli/config makes it from YAML; tests make it by hand.
+#pragma once
+
+#include "engine/clock.hpp"
+#include "engine/drive_set.hpp"
+#include "engine/drive_store.hpp"
+#include "engine/open_drive.hpp"
+#include "wire/auth.hpp"
+#include "wire/limits.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace memkv::actors {
+
+struct connection_limits {
+  std::uint32_t connections_max = 16'384;
+  std::uint32_t connections_per_address_max = 1'024;
+  std::uint32_t unauthenticated_max = 1'024;
+  std::uint64_t value_bytes_max = wire::limits::value_bytes_max;
+  std::uint64_t header_budget_bytes = wire::limits::header_budget_bytes_default;
+  std::uint32_t idle_timeout_ms = wire::limits::idle_timeout_ms;
+  std::uint32_t handshake_ms = wire::limits::handshake_ms_max;
+  std::uint32_t header_ms = wire::limits::header_ms_max;
+  std::uint32_t payload_grace_ms = wire::limits::payload_grace_ms;
+  std::uint32_t write_ms = wire::limits::write_ms_max;
+  std::uint32_t request_ms = wire::limits::request_ms_max;
+};
+
+struct server_options {
+  std::string host = "0.0.0.0"; // numeric IPv4 or IPv6
+  std::uint16_t port = 9900;    // 0: any free one (tests)
+  std::shared_ptr<const wire::shared_key> key;
+  bool require_keyed_digest = false;
+  connection_limits limits;
+  std::uint32_t socket_buffer_bytes = 0; // 0 = automatic
+  std::uint32_t reactors = 0;            // 0 = automatic
+  std::uint64_t pool_bytes = std::uint64_t{1} << 30;
+  std::uint64_t pool_chunk_bytes = 2 << 20;
+  std::vector<engine::drive_description> drives;
+  engine::store_options store;               // identity and generation are filled in by SERVER
+  std::uint32_t flap_threshold = 5;          // failures after which a drive stays offline
+  std::uint64_t shutdown_ms = 30'000;        // open requests get half of it, the drives the rest
+  std::uint64_t write_timing_interval_s = 0; // 0 = off
+  std::shared_ptr<engine::clock> time = std::make_shared<engine::system_clock>();
+};
+
+} // namespace memkv::actors

@@ -1,0 +1,120 @@
+// One TCP connection as its REACTOR sees it: bytes in, requests, frames out.
+//
+// Operation. At most one receive and one send are with the kernel. Headers are received into buffers lent by
+// the ring; payload goes to where its request wants it, in steps, or is skipped. Answers that are complete
+// wait in `ready_`; those of more than one part stand in `streams_` and get one part at a time in turn, so
+// that a small answer waits behind at most one part. Frames are stamped and signed when they are handed to
+// the kernel.
+//
+// Life: open -> closing (socket shut down, operations and requests run out) -> buried. The descriptor is
+// closed when the last operation came back, the CONNECTION actor is told when the last request has ended.
+// Threading: REACTOR's thread.
+#pragma once
+
+#include "actors/admission.hpp"
+#include "actors/interfaces.hpp"
+#include "actors/reactor.hpp"
+#include "actors/tcp_request.hpp"
+#include "wire/payload_digest.hpp"
+#include "wire/request_reader.hpp"
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <deque>
+#include <list>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+namespace memkv::actors {
+
+class tcp_connection {
+public:
+  tcp_connection(reactor& owner, std::uint64_t id, std::shared_ptr<admission_slot> slot,
+                 connection_actor handle);
+  ~tcp_connection();
+
+  [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
+  [[nodiscard]] const connection_actor& handle() const noexcept { return handle_; }
+  [[nodiscard]] bool closing() const noexcept { return closing_; }
+
+  /// Goes on reading, as far as that is possible now.
+  void pump_input();
+  /// Goes on writing.
+  void pump_output();
+  /// Ends it without another byte.
+  void close(close_reason why);
+  /// Ends it after what is open has been answered.
+  void finish();
+  /// Closes it if it broke a time limit.
+  void check_time(std::uint64_t now_ns);
+
+  // For requests.
+  [[nodiscard]] wire::payload_digest& digest() noexcept { return *digest_; }
+  [[nodiscard]] const wire::connection_tag& tag() const noexcept { return keys_.tag; }
+  void queue(outgoing frame);
+  /// From now on the request is asked for parts in turn.
+  void stream(tcp_request& which);
+  void unstream(tcp_request& which);
+  /// The request is over: nothing more will come from it.
+  void ended(tcp_request& which);
+
+private:
+  class receive_operation;
+  class send_operation;
+
+  void received(std::int32_t result, std::uint32_t flags);
+  void sent(std::int32_t result);
+  void submit_send();
+  void take(std::span<const std::byte> bytes);
+  [[nodiscard]] bool take_payload(std::span<const std::byte>& bytes);
+  [[nodiscard]] bool take_header(std::span<const std::byte>& bytes);
+  void handle_hello();
+  void handle_request();
+  void answer_malformed();
+  void receive_header();
+  void receive_payload(std::span<std::byte> room, std::shared_ptr<void> keep);
+  void skip_payload(std::uint64_t bytes);
+  void payload_done();
+  void maybe_end();
+  [[nodiscard]] bool may_read() const noexcept;
+
+  reactor& owner_;
+  std::uint64_t id_;
+  std::shared_ptr<admission_slot> slot_;
+  connection_actor handle_;
+  wire::request_reader reader_;
+  wire::session_keys keys_;
+  std::optional<wire::payload_digest> digest_;
+
+  std::unique_ptr<receive_operation> receiving_;
+  std::unique_ptr<send_operation> sending_;
+  std::vector<std::byte> stash_; // bytes that came behind a header and cannot be taken yet
+  std::uint64_t payload_left_ = 0;
+  tcp_request* payload_of_ = nullptr; // null: skipped
+  std::unordered_map<tcp_request*, std::unique_ptr<tcp_request>> requests_;
+  std::deque<outgoing> ready_;
+  std::list<tcp_request*> streams_;
+  std::uint64_t ready_bytes_ = 0; // of headers in `ready_`
+  bool taking_ = false;           // within take(): bytes are in hand that come before those on the socket
+  bool lingering_ = false;
+  std::uint64_t lingering_since_ns_ = 0;
+  bool close_when_sent_ = false;
+  bool input_ended_ = false;
+  bool closing_ = false;
+  bool ended_ = false;
+
+  std::uint64_t begun_ns_ = 0; // accept
+  std::uint64_t last_frame_ns_ = 0;
+  std::uint64_t header_begun_ns_ = 0;  // 0: not within a header
+  std::uint64_t payload_begun_ns_ = 0; // 0: not within a payload
+  std::uint64_t payload_received_ = 0;
+  std::uint64_t payload_paused_ns_ = 0; // since when we, not the peer, keep the payload waiting
+  std::uint64_t send_progress_ns_ = 0;
+  std::uint64_t send_acknowledged_ = 0;
+};
+
+} // namespace memkv::actors

@@ -1,0 +1,97 @@
+// One request of a connection, from its header to its last frame.
+//
+// Threading: REACTOR's thread. Ownership: by its tcp_connection, until ended() or the connection's end.
+// A request answers exactly once, in one or more frames, unless its connection is gone.
+#pragma once
+
+#include "actors/messages.hpp"
+#include "wire/frame_writer.hpp"
+#include "wire/header.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace memkv::actors {
+
+class reactor;
+class tcp_connection;
+
+/// A frame that waits to be written; unsealed.
+struct outgoing {
+  std::vector<std::byte> frame; // header, variable part, trailer
+  std::vector<std::span<const std::byte>> payload;
+  std::uint64_t payload_bytes = 0;
+  std::shared_ptr<void> keep; // what the payload points into
+};
+
+/// What a request wants done with the next bytes of its payload: received into `room`, or `skip` of them
+/// skipped; neither: it waits.
+struct payload_step {
+  std::span<std::byte> room;
+  std::shared_ptr<void> keep;
+  std::uint64_t skip = 0;
+};
+
+class tcp_request {
+public:
+  tcp_request(tcp_connection& connection, reactor& owner, const wire::frame_header& header);
+  virtual ~tcp_request();
+  tcp_request(const tcp_request&) = delete;
+  tcp_request& operator=(const tcp_request&) = delete;
+
+  /// Begins; `variable` is valid only during the call. May end the request.
+  virtual void begin(wire::bytes_view variable) = 0;
+
+  [[nodiscard]] virtual payload_step next_payload(std::uint64_t left);
+  /// `bytes` have been put where next_payload said.
+  virtual void payload_arrived(std::uint32_t bytes) { static_cast<void>(bytes); }
+  /// `bytes` have been skipped, as next_payload said.
+  virtual void payload_skipped(std::uint64_t bytes) { static_cast<void>(bytes); }
+  virtual void payload_complete() {}
+
+  [[nodiscard]] virtual bool part_ready() const { return false; }
+  [[nodiscard]] virtual outgoing next_part();
+
+  virtual void allocated(const extent_put_ptr&) {}
+  virtual void stored(const extent_put_ptr&) {}
+  virtual void was_read(const extent_read_ptr&) {}
+  virtual void erased(const block_erase_ptr&) {}
+  virtual void drive_down(std::uint32_t drive) { static_cast<void>(drive); }
+  /// Its deadline has come.
+  virtual void expire() {}
+  /// The connection is closing: nobody will read an answer, no more payload will come.
+  virtual void abandon() = 0;
+
+  [[nodiscard]] const wire::frame_header& header() const noexcept { return header_; }
+  [[nodiscard]] tcp_connection& connection() noexcept { return connection_; }
+  [[nodiscard]] bool over() const noexcept { return over_; }
+  void mark_over() noexcept { over_ = true; }
+
+protected:
+  [[nodiscard]] std::uint64_t serial();
+  /// The reply's header; one frame unless `last` is false.
+  [[nodiscard]] wire::frame_header reply(wire::status code, bool last = true) const;
+  template <class Body>
+  void send_reply(const wire::frame_header& header, const Body& body);
+  void send_status(wire::status code);
+  /// Ends the request; it must have answered.
+  void end();
+
+  tcp_connection& connection_;
+  reactor& owner_;
+  wire::frame_header header_;
+  std::uint64_t deadline_ns_ = 0; // steady; 0 = none given
+
+private:
+  std::uint64_t serial_ = 0;
+  bool over_ = false;
+};
+
+/// The request of a header that was accepted, or null: it was answered at once.
+[[nodiscard]] std::unique_ptr<tcp_request> make_request(tcp_connection& connection, reactor& owner,
+                                                        const wire::frame_header& header,
+                                                        wire::bytes_view variable);
+
+} // namespace memkv::actors

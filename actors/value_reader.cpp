@@ -1,0 +1,272 @@
+#include "actors/value_reader.hpp"
+
+#include "engine/guarded_read.hpp"
+#include "wire/assert.hpp"
+#include "wire/bytes.hpp"
+#include "wire/crc32c.hpp"
+
+#include <algorithm>
+
+namespace memkv::actors {
+
+using engine::chunk_bytes;
+using engine::errc;
+using wire::status;
+
+namespace {
+
+/// Ranges read ahead of the one that is being sent, on drives that have to be asked.
+constexpr std::size_t windows_ahead_max = 3;
+
+status status_of(errc code) noexcept {
+  switch (code) {
+  case errc::ok:
+    return status::ok;
+  case errc::not_found:
+    return status::not_found;
+  case errc::corrupt:
+    return status::corrupt;
+  default:
+    return status::unavailable;
+  }
+}
+
+/// The bytes [offset, offset + length) of what `pieces` hold one after the other.
+std::vector<std::span<const std::byte>> cut(const std::vector<std::span<const std::byte>>& pieces,
+                                            std::uint64_t offset, std::uint64_t length) {
+  std::vector<std::span<const std::byte>> out;
+  for (const auto& piece : pieces) {
+    if (length == 0)
+      break;
+    if (offset >= piece.size()) {
+      offset -= piece.size();
+      continue;
+    }
+    const auto count = std::min<std::uint64_t>(length, piece.size() - offset);
+    out.push_back(piece.subspan(offset, count));
+    length -= count;
+    offset = 0;
+  }
+  MEMKV_ASSERT(length == 0, "an extent's view covers what is read of it");
+  return out;
+}
+
+/// False when the memory could not be read (a mapped file that failed).
+bool checksum(const std::vector<std::span<const std::byte>>& spans, std::uint32_t& sum) {
+  for (const auto& span : spans)
+    if (!engine::guarded_read(span, [&] { sum = wire::crc32c(span, sum); }))
+      return false;
+  return true;
+}
+
+} // namespace
+
+value_reader::value_reader(drive_client& client, std::uint64_t request, std::uint32_t item)
+    : client_(client), request_(request), item_(item) {}
+
+void value_reader::fail(status code) noexcept {
+  if (failed_ == status::ok)
+    failed_ = code;
+}
+
+status value_reader::pin_all(std::string_view name_space, std::span<const std::byte> key) {
+  const auto id = wire::make_key_id(name_space, key);
+  auto& drives = client_.drives();
+  const auto pin_one = [&](const wire::key_id& which, std::uint64_t begin) -> extent* {
+    const auto home = drives.home(which);
+    auto& seat = drives.at(home);
+    if (seat.body == nullptr)
+      return nullptr;
+    auto pin = seat.body->store->index().find_and_pin(which);
+    if (!pin)
+      return nullptr;
+    auto& added = extents_->emplace_back();
+    added.drive = home;
+    added.body = seat.body;
+    added.pin = std::move(pin);
+    added.begin = begin;
+    return &added;
+  };
+  auto* head = pin_one(id, 0);
+  if (head == nullptr)
+    return status::not_found;
+  value_length_ = head->pin->value_length;
+  generation_ = head->pin->generation;
+  const auto extent_max = client_.extent_bytes_max();
+  head->length = static_cast<std::uint32_t>(std::min<std::uint64_t>(value_length_, extent_max));
+  if (head->pin->flags & engine::entry_striped) {
+    const auto put_id = head->pin->put_id;
+    std::uint32_t part = 1;
+    for (std::uint64_t begin = extent_max; begin < value_length_; begin += extent_max, ++part) {
+      auto* next = pin_one(engine::part_id(id, put_id, part), begin);
+      if (next == nullptr)
+        return status::not_found; // a part is missing: the block is a miss
+      next->length = static_cast<std::uint32_t>(std::min<std::uint64_t>(value_length_ - begin, extent_max));
+    }
+  }
+  // Memory can be looked at here and now, and the key compared.
+  for (auto& each : *extents_) {
+    if (!each.body->memory)
+      continue;
+    if (const auto seen = each.body->store->view(each.pin, name_space, key, each.view); seen != errc::ok)
+      return seen == errc::corrupt ? status::corrupt : status::not_found;
+    each.viewed = true;
+  }
+  return status::ok;
+}
+
+status value_reader::open(std::string_view name_space, std::span<const std::byte> key,
+                          std::uint64_t range_offset, std::uint64_t range_length, std::uint64_t capacity,
+                          std::uint32_t piece_bytes_max) {
+  name_space_ = name_space;
+  key_.assign(key.begin(), key.end());
+  piece_bytes_max_ = piece_bytes_max;
+  if (const auto found = pin_all(name_space, key); found != status::ok)
+    return found;
+  if (range_offset > value_length_)
+    return status::out_of_range;
+  end_ = range_length == 0 || range_length > value_length_ - range_offset ? value_length_
+                                                                          : range_offset + range_length;
+  position_ = planned_ = range_offset;
+  if (capacity != 0 && end_ - position_ > capacity)
+    return status::buffer_too_small;
+  empty_range_ = position_ == end_;
+  if (empty_range_ && !extents_->front().body->memory) {
+    // The key must be compared all the same: read nothing, but ask.
+    window ask;
+    ask.begin = ask.end = position_;
+    ask_drive(ask, 0, 0);
+    windows_.push_back(std::move(ask));
+  }
+  look_ahead();
+  return status::ok;
+}
+
+std::size_t value_reader::extent_at(std::uint64_t offset) const noexcept {
+  return static_cast<std::size_t>(offset / client_.extent_bytes_max());
+}
+
+void value_reader::look_ahead() {
+  while (planned_ < end_ && failed_ == status::ok && windows_.size() < windows_ahead_max) {
+    window next;
+    next.extent = extent_at(planned_);
+    auto& from = (*extents_)[next.extent];
+    next.begin = planned_;
+    // Pieces end on multiples of their size, so that all but the first and the last are whole chunks.
+    next.end =
+        std::min({end_, from.begin + from.length, (planned_ / piece_bytes_max_ + 1) * piece_bytes_max_});
+    planned_ = next.end;
+    if (from.viewed) {
+      next.done = true;
+    } else {
+      const auto low = static_cast<std::uint32_t>(next.begin - from.begin) / chunk_bytes * chunk_bytes;
+      const auto high = std::min<std::uint64_t>(
+          (next.end - from.begin + chunk_bytes - 1) / chunk_bytes * chunk_bytes, from.length);
+      ask_drive(next, low, static_cast<std::uint32_t>(high - low));
+    }
+    windows_.push_back(std::move(next));
+  }
+}
+
+void value_reader::ask_drive(window& range, std::uint32_t low, std::uint32_t length) {
+  auto& from = (*extents_)[range.extent];
+  auto read = std::make_shared<extent_read>();
+  read->request = request_;
+  read->item = item_;
+  read->reply_to = client_.as_actor();
+  read->pin = &from.pin;
+  read->keep = extents_;
+  read->name_space = name_space_;
+  read->key = key_;
+  read->offset = low;
+  read->length = length;
+  range.read = read;
+  client_.send_to_drive(from.drive, read_extent{std::move(read)});
+}
+
+bool value_reader::ready() const noexcept {
+  if (finished_)
+    return false;
+  if (windows_.empty())
+    return empty_range_ || failed_ != status::ok;
+  return windows_.front().done || failed_ != status::ok;
+}
+
+value_reader::piece value_reader::next() {
+  MEMKV_ASSERT(ready(), "a piece is taken only when there is one");
+  piece out;
+  out.offset = position_;
+  const auto end_with = [&](status code) {
+    out.status = code;
+    out.last = true;
+    out.spans.clear();
+    out.bytes = 0;
+    finished_ = true;
+    return out;
+  };
+  if (windows_.empty() || failed_ != status::ok) {
+    // Nothing was asked for but the presence of the block, or it cannot be had any more.
+    return end_with(failed_);
+  }
+  const auto front = windows_.front();
+  windows_.pop_front();
+  if (front.status != status::ok)
+    return end_with(front.status);
+  if (front.begin == front.end)
+    return end_with(status::ok);
+  const auto& from = (*extents_)[front.extent];
+  const auto& view = front.read != nullptr ? front.read->view : from.view;
+  const std::uint64_t view_begin = front.read != nullptr ? front.read->offset : 0; // in the extent
+  const std::uint64_t low = front.begin - from.begin, high = front.end - from.begin;
+  out.spans = cut(view.pieces, low - view_begin, high - low);
+  out.bytes = static_cast<std::uint32_t>(high - low);
+  for (auto chunk = low / chunk_bytes; chunk * chunk_bytes < high; ++chunk) {
+    const std::uint64_t chunk_begin = chunk * chunk_bytes;
+    const auto chunk_end = std::min<std::uint64_t>(chunk_begin + chunk_bytes, from.length);
+    const auto begin = std::max(low, chunk_begin), end = std::min(high, chunk_end);
+    const auto stored = wire::load_le<std::uint32_t>(view.chunk_crc32c.data() + chunk * 4);
+    if (begin == chunk_begin && end == chunk_end) {
+      out.crc32c = end - begin == chunk_bytes ? wire::crc32c_combine_64_kib(out.crc32c, stored)
+                                              : wire::crc32c_combine(out.crc32c, stored, end - begin);
+      continue;
+    }
+    // Part of a chunk: its stored sum says something about the whole only, so the whole is looked at.
+    std::uint32_t middle = 0;
+    if (!checksum(cut(view.pieces, begin - view_begin, end - begin), middle))
+      return end_with(status::corrupt);
+    std::uint32_t whole = 0;
+    if (!checksum(cut(view.pieces, chunk_begin - view_begin, begin - chunk_begin), whole))
+      return end_with(status::corrupt);
+    whole = wire::crc32c_combine(whole, middle, end - begin);
+    if (!checksum(cut(view.pieces, end - view_begin, chunk_end - end), whole) || whole != stored)
+      return end_with(status::corrupt);
+    out.crc32c = wire::crc32c_combine(out.crc32c, middle, end - begin);
+  }
+  position_ = front.end;
+  look_ahead();
+  out.last = position_ == end_;
+  finished_ = out.last;
+  return out;
+}
+
+void value_reader::was_read(const extent_read_ptr& read) {
+  for (auto& each : windows_) {
+    if (each.read != read || each.done)
+      continue;
+    each.done = true;
+    each.status = status_of(read->result);
+    return;
+  }
+}
+
+void value_reader::drive_down(std::uint32_t drive) {
+  for (const auto& each : windows_)
+    if (!each.done && (*extents_)[each.extent].drive == drive)
+      fail(status::unavailable);
+  // Even what is read already points into a mapping that has to go before the drive can be opened again.
+  for (const auto& each : *extents_)
+    if (each.drive == drive && !each.body->memory)
+      fail(status::unavailable);
+}
+
+} // namespace memkv::actors

@@ -1,0 +1,121 @@
+// A stored value being read, piece by piece, for one get or one item of a batch.
+//
+// Operation. open() looks the key up and pins every extent of the value, so that all bytes come from one put.
+// Memory is read where it lies; other drives are asked for verified ranges, a few ahead. Pieces come in
+// order, each with its CRC32C, which for whole chunks is put together from the stored sums without touching
+// the bytes. Threading: REACTOR's thread. Ownership: the pieces point into the drives' memory and are valid
+// while the reader, or its keep_alive(), lives. Errors: as wire::status; corrupt means that the block was
+// dropped and is a miss from now on.
+#pragma once
+
+#include "actors/drive_table.hpp"
+#include "actors/messages.hpp"
+#include "wire/status.hpp"
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace memkv::actors {
+
+/// What a value_reader or value_writer needs of its REACTOR.
+class drive_client {
+public:
+  virtual ~drive_client() = default;
+  [[nodiscard]] virtual drive_table& drives() noexcept = 0;
+  [[nodiscard]] virtual caf::actor as_actor() = 0;
+  virtual void send_to_drive(std::uint32_t drive, const read_extent& message) = 0;
+  virtual void send_to_drive(std::uint32_t drive, const store_extent& message) = 0;
+  virtual void send_to_drive(std::uint32_t drive, const allocate_extent& message) = 0;
+  virtual void send_to_drive(std::uint32_t drive, const write_extent& message) = 0;
+  virtual void send_to_drive(std::uint32_t drive, const commit_extent& message) = 0;
+  virtual void send_to_drive(std::uint32_t drive, const abandon_extent& message) = 0;
+  virtual void send_to_drive(std::uint32_t drive, const erase_block& message) = 0;
+  /// Room for small or bounced payload: `bytes` (at most 64 KiB), or empty: the pool is exhausted, try again
+  /// later.
+  [[nodiscard]] virtual payload_slice small_slice(std::uint32_t bytes) = 0;
+  /// A whole chunk of the pool, or empty.
+  [[nodiscard]] virtual payload_slice chunk() = 0;
+  [[nodiscard]] virtual std::uint32_t extent_bytes_max() const noexcept = 0;
+  [[nodiscard]] virtual std::uint64_t next_put_id() noexcept = 0;
+};
+
+class value_reader {
+public:
+  struct piece {
+    wire::status status = wire::status::ok;
+    std::uint64_t offset = 0; // in the value
+    std::uint32_t bytes = 0;
+    std::uint32_t crc32c = 0;
+    std::vector<std::span<const std::byte>> spans;
+    bool last = false;
+  };
+
+  value_reader(drive_client& client, std::uint64_t request, std::uint32_t item);
+
+  /// ok, not_found, out_of_range, buffer_too_small, corrupt. `piece_bytes_max`: multiple of 64 KiB.
+  [[nodiscard]] wire::status open(std::string_view name_space, std::span<const std::byte> key,
+                                  std::uint64_t range_offset, std::uint64_t range_length,
+                                  std::uint64_t capacity, std::uint32_t piece_bytes_max);
+
+  [[nodiscard]] std::uint64_t value_length() const noexcept { return value_length_; }
+  [[nodiscard]] std::uint64_t generation() const noexcept { return generation_; }
+  [[nodiscard]] std::uint64_t bytes_left() const noexcept { return end_ - position_; }
+  /// True when next() has something to give.
+  [[nodiscard]] bool ready() const noexcept;
+  [[nodiscard]] bool finished() const noexcept { return finished_; }
+  /// The next piece; only when ready(). A piece with a status other than ok is the last.
+  [[nodiscard]] piece next();
+
+  /// The answer to a read this object asked for.
+  void was_read(const extent_read_ptr& read);
+  /// The drive is gone: what was not read yet fails. Memory stays readable.
+  void drive_down(std::uint32_t drive);
+  /// Holds the memory that pieces point into.
+  [[nodiscard]] std::shared_ptr<void> keep_alive() const noexcept { return extents_; }
+
+private:
+  struct extent {
+    std::uint32_t drive = 0;
+    std::shared_ptr<drive_body> body;
+    engine::block_pin pin;
+    std::uint64_t begin = 0; // in the value
+    std::uint32_t length = 0;
+    engine::extent_view view; // memory: of the whole extent
+    bool viewed = false;
+  };
+  struct window { // a range of one extent that is being read, or was
+    std::size_t extent = 0;
+    std::uint64_t begin = 0, end = 0; // in the value: what of it is wanted
+    extent_read_ptr read;             // null: memory
+    bool done = false;
+    wire::status status = wire::status::ok;
+  };
+
+  [[nodiscard]] wire::status pin_all(std::string_view name_space, std::span<const std::byte> key);
+  void look_ahead();
+  void ask_drive(window& range, std::uint32_t low, std::uint32_t length);
+  [[nodiscard]] std::size_t extent_at(std::uint64_t offset) const noexcept;
+  void fail(wire::status status) noexcept;
+
+  drive_client& client_;
+  std::uint64_t request_;
+  std::uint32_t item_;
+  std::string name_space_;
+  std::vector<std::byte> key_;
+  std::uint64_t value_length_ = 0, generation_ = 0;
+  std::uint64_t position_ = 0, end_ = 0, planned_ = 0;
+  std::uint32_t piece_bytes_max_ = 1 << 20;
+  bool finished_ = false;
+  bool empty_range_ = false;
+  wire::status failed_ = wire::status::ok;
+  /// Complete once open() returned; shared with the reads that drives work on, which may outlive this object.
+  std::shared_ptr<std::vector<extent>> extents_ = std::make_shared<std::vector<extent>>();
+  std::deque<window> windows_;
+};
+
+} // namespace memkv::actors

@@ -1,0 +1,327 @@
+#include "actors/value_writer.hpp"
+
+#include "wire/assert.hpp"
+#include "wire/crc32c.hpp"
+
+#include <algorithm>
+
+namespace memkv::actors {
+
+using engine::chunk_bytes;
+using engine::errc;
+using wire::status;
+
+namespace {
+
+/// Bounced payload goes to its drive in pieces of this size: writing begins while the rest arrives.
+constexpr std::uint32_t write_bytes = 1 << 20;
+
+status status_of(errc code) noexcept {
+  switch (code) {
+  case errc::ok:
+    return status::ok;
+  case errc::already_exists:
+    return status::already_exists;
+  case errc::no_space:
+    return status::no_space;
+  case errc::deadline_exceeded:
+    return status::deadline_exceeded;
+  case errc::busy:
+    return status::busy;
+  case errc::offline:
+  case errc::io_error:
+    return status::unavailable;
+  case errc::too_large:
+    return status::too_large;
+  default:
+    return status::internal;
+  }
+}
+
+} // namespace
+
+value_writer::value_writer(drive_client& client, std::uint64_t request, std::uint32_t item)
+    : client_(client), request_(request), item_(item) {}
+
+value_writer::~value_writer() {
+  if (!finished_)
+    clean_up();
+}
+
+status value_writer::begin(std::string_view name_space, std::span<const std::byte> key, std::uint64_t length,
+                           bool if_absent) {
+  length_ = length;
+  extent_bytes_max_ = client_.extent_bytes_max();
+  small_ = length <= small_bytes_max;
+  const auto id = wire::make_key_id(name_space, key);
+  const auto count = std::max<std::uint64_t>(1, (length + extent_bytes_max_ - 1) / extent_bytes_max_);
+  const auto put_id = count > 1 ? client_.next_put_id() : 0;
+  auto& drives = client_.drives();
+  extents_.resize(count);
+  for (std::uint32_t part = 0; part < count; ++part) {
+    auto& added = extents_[part];
+    auto put = std::make_shared<extent_put>();
+    put->request = request_;
+    put->item = item_;
+    put->reply_to = client_.as_actor();
+    put->id = part == 0 ? id : engine::part_id(id, put_id, part);
+    put->name_space = name_space;
+    put->key.assign(key.begin(), key.end());
+    const std::uint64_t begin = std::uint64_t{part} * extent_bytes_max_;
+    put->length = static_cast<std::uint32_t>(std::min<std::uint64_t>(extent_bytes_max_, length - begin));
+    put->value_length = length;
+    put->part = part;
+    put->parts = static_cast<std::uint32_t>(count);
+    put->put_id = put_id;
+    put->if_absent = if_absent;
+    put->chunk_crc32c.reserve((put->length + chunk_bytes - 1) / chunk_bytes);
+    added.put = std::move(put);
+    added.drive = drives.home(added.put->id);
+    if (drives.at(added.drive).drive == nullptr) {
+      result_ = status::unavailable;
+      finished_ = true;
+      return result_;
+    }
+  }
+  if (!small_)
+    allocate_ahead();
+  return status::ok;
+}
+
+void value_writer::allocate_ahead() {
+  const auto end = std::min(extents_.size(), current_ + 2);
+  for (auto part = current_; part < end; ++part) {
+    auto& next = extents_[part];
+    if (next.now != stage::none)
+      continue;
+    next.now = stage::allocating;
+    client_.send_to_drive(next.drive, allocate_extent{next.put});
+  }
+}
+
+std::span<std::byte> value_writer::room() {
+  room_ = {};
+  if (failed() || received_ == length_)
+    return room_;
+  if (small_) {
+    if (bounce_.data == nullptr) {
+      bounce_ = client_.small_slice(static_cast<std::uint32_t>(length_));
+      if (bounce_.data == nullptr)
+        return room_;
+    }
+    return room_ = {bounce_.data + received_, static_cast<std::size_t>(length_ - received_)};
+  }
+  auto& into = extents_[current_];
+  if (into.now != stage::ready)
+    return room_;
+  const auto left = into.put->length - filled_;
+  if (!into.put->place.place.empty()) {
+    auto span = into.put->place.place[span_].subspan(span_filled_);
+    return room_ = span.first(std::min<std::size_t>({span.size(), step_bytes_max, left}));
+  }
+  if (bounce_.data == nullptr) {
+    bounce_ = client_.chunk();
+    bounce_filled_ = bounce_sent_ = 0;
+    if (bounce_.data == nullptr)
+      return room_;
+  }
+  // Up to the next point where a piece is sent, so that pieces begin on multiples of write_bytes in the
+  // extent.
+  const auto until =
+      std::min({write_bytes - filled_ % write_bytes, left, bounce_.bytes - bounce_filled_, step_bytes_max});
+  return room_ = {bounce_.data + bounce_filled_, until};
+}
+
+std::shared_ptr<void> value_writer::keep() const {
+  if (small_ || extents_[current_].put->place.place.empty())
+    return bounce_.keep;
+  return extents_[current_].put;
+}
+
+void value_writer::take_checksums(std::span<const std::byte> bytes) {
+  auto& sums = extents_[current_].put->chunk_crc32c;
+  while (!bytes.empty()) {
+    const auto step = bytes.first(std::min<std::size_t>(bytes.size(), chunk_bytes - chunk_filled_));
+    chunk_crc_ = wire::crc32c(step, chunk_crc_);
+    chunk_filled_ += static_cast<std::uint32_t>(step.size());
+    bytes = bytes.subspan(step.size());
+    if (chunk_filled_ == chunk_bytes) {
+      sums.push_back(chunk_crc_);
+      value_crc_ = wire::crc32c_combine_64_kib(value_crc_, chunk_crc_);
+      chunk_crc_ = chunk_filled_ = 0;
+    }
+  }
+}
+
+std::span<const std::byte> value_writer::arrived(std::uint32_t bytes) {
+  MEMKV_ASSERT(bytes <= room_.size(), "no more bytes arrive than there was room for");
+  const std::span<const std::byte> taken = room_.first(bytes);
+  room_ = {};
+  take_checksums(taken);
+  received_ += bytes;
+  auto& into = extents_[current_];
+  filled_ += bytes;
+  const bool end_of_extent = filled_ == into.put->length;
+  if (end_of_extent && chunk_filled_ > 0) {
+    into.put->chunk_crc32c.push_back(chunk_crc_);
+    value_crc_ = wire::crc32c_combine(value_crc_, chunk_crc_, chunk_filled_);
+    chunk_crc_ = chunk_filled_ = 0;
+  }
+  if (!small_) {
+    if (!into.put->place.place.empty()) {
+      span_filled_ += bytes;
+      if (span_filled_ == into.put->place.place[span_].size()) {
+        ++span_;
+        span_filled_ = 0;
+      }
+    } else {
+      bounce_filled_ += bytes;
+      if (end_of_extent || filled_ % write_bytes == 0 || bounce_filled_ == bounce_.bytes)
+        flush_piece(into, end_of_extent);
+    }
+    if (end_of_extent && current_ + 1 < extents_.size()) {
+      ++current_;
+      filled_ = 0;
+      span_ = span_filled_ = 0;
+      allocate_ahead();
+    }
+  }
+  return taken;
+}
+
+void value_writer::flush_piece(extent& into, bool end_of_extent) {
+  payload_slice piece;
+  piece.data = bounce_.data + bounce_sent_;
+  piece.bytes = bounce_filled_ - bounce_sent_;
+  piece.offset = filled_ - piece.bytes;
+  piece.keep = bounce_.keep;
+  client_.send_to_drive(into.drive, write_extent{into.put, std::move(piece)});
+  // The next piece begins where the device can write from.
+  bounce_filled_ = bounce_sent_ = std::min((bounce_filled_ + 4095U) & ~4095U, bounce_.bytes);
+  if (end_of_extent || bounce_.bytes - bounce_filled_ < write_bytes)
+    bounce_ = {};
+}
+
+std::uint32_t value_writer::crc32c() const noexcept {
+  return value_crc_;
+}
+
+void value_writer::begin_commit_of(extent& which) {
+  which.now = stage::storing;
+  which.put->deadline_ns = deadline_ns_;
+  if (small_)
+    client_.send_to_drive(which.drive, store_extent{which.put});
+  else
+    client_.send_to_drive(which.drive, commit_extent{which.put});
+}
+
+void value_writer::commit(std::uint64_t deadline_ns) {
+  MEMKV_ASSERT(received_ == length_ && !committing_, "a value is committed once, when it is complete");
+  if (failed()) {
+    settle();
+    return;
+  }
+  deadline_ns_ = deadline_ns;
+  committing_ = true;
+  if (small_ && length_ > 0) {
+    bounce_.bytes = static_cast<std::uint32_t>(length_);
+    extents_[0].put->pieces.push_back(std::move(bounce_));
+    bounce_ = {};
+  }
+  for (std::size_t part = 1; part < extents_.size(); ++part)
+    begin_commit_of(extents_[part]);
+  settle();
+}
+
+/// Goes on when all answers that were outstanding are there.
+void value_writer::settle() {
+  if (finished_)
+    return;
+  for (const auto& each : extents_)
+    if (each.now == stage::storing)
+      return;
+  if (!failed() && committing_ && !head_sent_) {
+    head_sent_ = true;
+    begin_commit_of(extents_[0]);
+    return;
+  }
+  if (failed())
+    clean_up();
+  finished_ = true;
+}
+
+void value_writer::clean_up() {
+  if (cleaned_)
+    return;
+  cleaned_ = true;
+  for (auto& each : extents_) {
+    if (each.put == nullptr)
+      continue;
+    if (each.now == stage::ready) {
+      client_.send_to_drive(each.drive, abandon_extent{each.put->place.token});
+    } else if (each.now == stage::stored && each.put->part > 0) {
+      auto erase = std::make_shared<block_erase>();
+      erase->id = each.put->id;
+      client_.send_to_drive(each.drive, erase_block{std::move(erase)});
+    }
+    // Those still being allocated or stored are swept up by their drive once nobody holds them.
+  }
+  bounce_ = {};
+}
+
+void value_writer::abort(status why) {
+  if (finished_)
+    return;
+  if (result_ == status::ok)
+    result_ = why;
+  settle();
+}
+
+void value_writer::allocated(const extent_put_ptr& put) {
+  auto& which = extents_[put->part];
+  if (which.put != put || which.now != stage::allocating)
+    return;
+  if (put->result != errc::ok) {
+    which.now = stage::failed;
+    abort(status_of(put->result));
+    return;
+  }
+  which.now = stage::ready;
+  if (finished_)
+    client_.send_to_drive(which.drive, abandon_extent{put->place.token});
+}
+
+void value_writer::stored(const extent_put_ptr& put) {
+  auto& which = extents_[put->part];
+  if (which.put != put || which.now != stage::storing)
+    return;
+  if (put->result == errc::ok) {
+    which.now = stage::stored;
+    if (put->part == 0)
+      generation_ = put->generation;
+  } else {
+    which.now = stage::failed;
+    if (result_ == status::ok)
+      result_ = status_of(put->result);
+  }
+  settle();
+}
+
+void value_writer::drive_down(std::uint32_t drive) {
+  if (finished_)
+    return;
+  bool concerned = false;
+  for (auto& each : extents_) {
+    if (each.drive != drive)
+      continue;
+    concerned = true;
+    if (each.now == stage::storing && result_ == status::ok)
+      // Whether the commit took effect is known only after the drive was recovered.
+      result_ = status::internal;
+    each.now = stage::failed;
+  }
+  if (concerned)
+    abort(status::unavailable);
+}
+
+} // namespace memkv::actors

@@ -1,0 +1,104 @@
+// A value being received and stored, for one put or one item of a batch.
+//
+// Operation. Small values (at most small_bytes_max) are gathered in a slice of a bounce buffer and go to
+// their drive in one message. Larger ones get space first, extent by extent, one ahead of the bytes: on
+// memory drives the socket fills that space directly, on others a chunk of the pool is filled and written
+// piece by piece. The checksums of the extents are taken as the bytes arrive. Nothing is visible before
+// commit(), which the owner calls after it has compared the digest; parts 1 and up of a striped value are
+// prepared first, then the head is committed.
+//
+// Threading: REACTOR's thread. Ownership: room() stays valid while keep() is held, whatever happens to this
+// object: the kernel may be writing there. Errors: as wire::status, in result().
+#pragma once
+
+#include "actors/value_reader.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace memkv::actors {
+
+class value_writer {
+public:
+  static constexpr std::uint32_t small_bytes_max = 64 << 10;
+  /// Steps in which payload is received, so that it is still in the cache when its checksum is taken.
+  static constexpr std::uint32_t step_bytes_max = 256 << 10;
+
+  value_writer(drive_client& client, std::uint64_t request, std::uint32_t item);
+  ~value_writer();
+  value_writer(const value_writer&) = delete;
+  value_writer& operator=(const value_writer&) = delete;
+
+  /// ok, or why this value cannot be stored; its payload is then to be skipped.
+  [[nodiscard]] wire::status begin(std::string_view name_space, std::span<const std::byte> key,
+                                   std::uint64_t length, bool if_absent);
+
+  [[nodiscard]] std::uint64_t bytes_left() const noexcept { return length_ - received_; }
+  /// Where the next bytes go, at most step_bytes_max; empty: nothing is left, or space is being waited for.
+  [[nodiscard]] std::span<std::byte> room();
+  /// Whoever lets the kernel write into room() holds this until it has stopped.
+  [[nodiscard]] std::shared_ptr<void> keep() const;
+  /// `bytes` have arrived in room(); returns them.
+  std::span<const std::byte> arrived(std::uint32_t bytes);
+  /// CRC32C of everything received; only when nothing is left.
+  [[nodiscard]] std::uint32_t crc32c() const noexcept;
+  /// True when it stopped needing payload because something failed: result() says what.
+  [[nodiscard]] bool failed() const noexcept { return result_ != wire::status::ok; }
+
+  /// Everything has arrived and was found right: make it visible, not later than `deadline_ns`.
+  void commit(std::uint64_t deadline_ns);
+  /// Give everything back. finished() at once unless parts are being prepared.
+  void abort(wire::status why);
+
+  void allocated(const extent_put_ptr& put);
+  void stored(const extent_put_ptr& put);
+  void drive_down(std::uint32_t drive);
+
+  /// No answer is outstanding and the outcome is known.
+  [[nodiscard]] bool finished() const noexcept { return finished_; }
+  [[nodiscard]] wire::status result() const noexcept { return result_; }
+  [[nodiscard]] std::uint64_t generation() const noexcept { return generation_; }
+
+private:
+  enum class stage : std::uint8_t { none, allocating, ready, storing, stored, failed };
+  struct extent {
+    std::uint32_t drive = 0;
+    stage now = stage::none;
+    extent_put_ptr put;
+  };
+
+  void allocate_ahead();
+  void flush_piece(extent& into, bool end_of_extent);
+  void begin_commit_of(extent& which);
+  void settle();
+  void clean_up();
+  void take_checksums(std::span<const std::byte> bytes);
+
+  drive_client& client_;
+  std::uint64_t request_;
+  std::uint32_t item_;
+  std::uint64_t length_ = 0, received_ = 0;
+  std::uint32_t extent_bytes_max_ = 0;
+  bool small_ = false;
+  std::vector<extent> extents_;
+  std::size_t current_ = 0;                // extent that is being filled
+  std::uint32_t filled_ = 0;               // bytes in it
+  std::size_t span_ = 0, span_filled_ = 0; // memory: where in put->place
+  payload_slice bounce_;                   // the slice or chunk that is being filled
+  std::uint32_t bounce_filled_ = 0, bounce_sent_ = 0;
+  std::uint32_t chunk_crc_ = 0, chunk_filled_ = 0;
+  std::uint32_t value_crc_ = 0;
+  std::span<std::byte> room_;
+  bool committing_ = false;
+  bool head_sent_ = false;
+  bool cleaned_ = false;
+  bool finished_ = false;
+  std::uint64_t deadline_ns_ = 0;
+  wire::status result_ = wire::status::ok;
+  std::uint64_t generation_ = 0;
+};
+
+} // namespace memkv::actors

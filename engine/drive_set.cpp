@@ -1,0 +1,99 @@
+#include "engine/drive_set.hpp"
+
+#include "engine/superblock.hpp"
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace memkv::engine {
+
+namespace {
+
+/// The newer valid superblock of a file. False: none is readable, or the drive is new.
+bool peek(const drive_description& drive, superblock& out) {
+  const int file = ::open(drive.path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0)
+    return false;
+  struct stat about {};
+  bool found = false;
+  if (::fstat(file, &about) == 0 && S_ISREG(about.st_mode) &&
+      about.st_size >= static_cast<off_t>(2) * page_bytes) {
+    const std::array<off_t, 2> places{0, (about.st_size / page_bytes - 1) * page_bytes};
+    for (std::uint8_t copy = 0; copy < 2; ++copy) {
+      std::array<std::byte, page_bytes> page{};
+      superblock read;
+      if (::pread(file, page.data(), page.size(), places[copy]) == static_cast<ssize_t>(page.size()) &&
+          decode(std::span<const std::byte, page_bytes>{page}, copy, read) == errc::ok &&
+          (!found || read.sequence > out.sequence)) {
+        out = read;
+        found = true;
+      }
+    }
+  }
+  ::close(file);
+  return found;
+}
+
+} // namespace
+
+status find_set(const std::vector<drive_description>& drives, std::array<std::byte, 16>& set_id) {
+  const std::array<std::byte, 16> none{};
+  const drive_description* first = nullptr;
+  std::array<std::byte, 16> known = set_id;
+  for (std::size_t index = 0; index < drives.size(); ++index) {
+    const auto& drive = drives[index];
+    superblock found;
+    if (drive.memory || !peek(drive, found))
+      continue;
+    if (known != none && found.set.set_id != known)
+      return {errc::foreign_drive,
+              drive.path + ": belongs to another drive set than " +
+                  (first != nullptr ? first->path : std::string{"this server's"}) +
+                  "; name only drives of one set in storage.drives, or remove the file to start it empty"};
+    if (found.set.drive_index != index || found.set.drive_count != drives.size())
+      return {errc::foreign_drive, drive.path + ": is drive " + std::to_string(found.set.drive_index) +
+                                       " of " + std::to_string(found.set.drive_count) +
+                                       ", but storage.drives names it as drive " + std::to_string(index) +
+                                       " of " + std::to_string(drives.size()) +
+                                       "; keep the order and number of the drives"};
+    known = found.set.set_id;
+    first = &drive;
+  }
+  if (known == none && ::getrandom(known.data(), known.size(), 0) != static_cast<ssize_t>(known.size()))
+    return {errc::io_error, "the system gave no random bytes for the set's identity"};
+  set_id = known;
+  return {};
+}
+
+bool read_boot_id(std::array<std::byte, 16>& out) {
+  const int file = ::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+  if (file < 0)
+    return false;
+  std::array<char, 64> text{};
+  const auto count = ::read(file, text.data(), text.size());
+  ::close(file);
+  std::size_t digits = 0;
+  out = {};
+  for (ssize_t at = 0; at < count && digits < 32; ++at) {
+    const char c = text[static_cast<std::size_t>(at)];
+    int value = -1;
+    if (c >= '0' && c <= '9')
+      value = c - '0';
+    else if (c >= 'a' && c <= 'f')
+      value = c - 'a' + 10;
+    else if (c == '-')
+      continue;
+    else
+      return false;
+    out[digits / 2] |= static_cast<std::byte>(value << (digits % 2 == 0 ? 4 : 0));
+    ++digits;
+  }
+  return digits == 32;
+}
+
+} // namespace memkv::engine
