@@ -99,10 +99,6 @@ public:
       return;
     }
     const auto& shared = owner_.shared();
-    if (!kind_allowed(shared, header_)) {
-      answer(status::keyed_digest_required);
-      return;
-    }
     if (header_.payload_length > shared.options.limits.value_bytes_max) {
       answer(status::too_large);
       return;
@@ -162,7 +158,7 @@ public:
     committing_ = true;
     const auto latest =
         owner_.now_ns() + std::uint64_t{owner_.shared().options.limits.request_ms} * 1'000'000;
-    writer_->commit(deadline_ns_ != 0 ? deadline_ns_ : latest);
+    writer_->commit(deadline_ns_ != 0 ? std::min(deadline_ns_, latest) : latest);
     look();
   }
 
@@ -245,8 +241,6 @@ public:
     auto decoded = wire::batch_put_view::decode(variable, items);
     if (decoded == status::ok && items.payload_bytes() != header_.payload_length)
       decoded = status::bad_request;
-    if (decoded == status::ok && !kind_allowed(owner_.shared(), header_))
-      decoded = status::keyed_digest_required;
     if (decoded != status::ok) {
       send_status(decoded);
       end();
@@ -420,7 +414,7 @@ private:
       item.committing = true;
       const auto latest =
           owner_.now_ns() + std::uint64_t{owner_.shared().options.limits.request_ms} * 1'000'000;
-      item.writer->commit(deadline_ns_ != 0 ? deadline_ns_ : latest);
+      item.writer->commit(deadline_ns_ != 0 ? std::min(deadline_ns_, latest) : latest);
     }
     look(item);
   }
@@ -484,8 +478,6 @@ public:
   void begin(wire::bytes_view variable) override {
     wire::get_request message;
     auto code = wire::get_request::decode(variable, message);
-    if (code == status::ok && !kind_allowed(owner_.shared(), header_))
-      code = status::keyed_digest_required;
     if (code != status::ok) {
       send_status(code);
       end();
@@ -589,8 +581,6 @@ public:
   void begin(wire::bytes_view variable) override {
     wire::batch_get_view items;
     auto code = wire::batch_get_view::decode(variable, items);
-    if (code == status::ok && !kind_allowed(owner_.shared(), header_))
-      code = status::keyed_digest_required;
     if (code != status::ok) {
       send_status(code);
       end();
@@ -1055,6 +1045,12 @@ void answer_prefix(tcp_connection& connection, reactor& owner, const frame_heade
 
 std::unique_ptr<tcp_request> make_request(tcp_connection& connection, reactor& owner,
                                           const frame_header& header, wire::bytes_view variable) {
+  const bool unknown = !wire::known(header.opcode);
+  if (!unknown && !kind_allowed(owner.shared(), header)) {
+    answer(connection, wire::reply_header(header, connection.tag(), status::keyed_digest_required),
+           wire::empty_message{});
+    return nullptr;
+  }
   switch (header.opcode) {
   case opcode::tcp_put:
     return std::make_unique<put_request>(connection, owner, header);
