@@ -73,8 +73,13 @@ protected:
   [[nodiscard]] std::uint64_t serial();
   /// The reply's header; one frame unless `last` is false.
   [[nodiscard]] wire::frame_header reply(wire::status code, bool last = true) const;
-  template <class Body>
-  void send_reply(const wire::frame_header& header, const Body& body);
+  template <wire::message Body>
+  void send_reply(const wire::frame_header& header, const Body& body) {
+    outgoing frame;
+    wire::append_frame(frame.frame, header, body);
+    queue(std::move(frame));
+  }
+  void queue(outgoing frame);
   void send_status(wire::status code);
   /// Ends the request; it must have answered.
   void end();

@@ -1,0 +1,13 @@
+// TcpDelete, Delete and TcpBatchDelete.
+//
+// Threading and ownership: see tcp_request.hpp.
+#pragma once
+
+#include "actors/tcp_request.hpp"
+
+namespace memkv::actors {
+
+[[nodiscard]] std::unique_ptr<tcp_request> make_delete_request(tcp_connection& connection, reactor& owner,
+                                                const wire::frame_header& header);
+
+} // namespace memkv::actors

@@ -1,0 +1,425 @@
+#include "actors/get_requests.hpp"
+
+#include "actors/reactor.hpp"
+#include "actors/tcp_connection.hpp"
+#include "actors/value_reader.hpp"
+#include "wire/payload_digest.hpp"
+#include "wire/assert.hpp"
+#include "wire/messages.hpp"
+
+#include <algorithm>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace memkv::actors {
+
+using wire::digest_kind;
+using wire::frame_header;
+using wire::opcode;
+using wire::status;
+
+namespace {
+
+/// Slices of one part of a batch's answer.
+constexpr std::size_t slices_max = 500;
+/// Items of a batch that are being read from drives at a time.
+constexpr std::size_t items_open_max = 64;
+/// Vectors that one frame's payload may need.
+constexpr std::size_t pieces_max = 900;
+
+// --- TcpGet ---
+
+/// The digest of a piece for a reply.
+wire::digest16 digest_of(tcp_connection& connection, const frame_header& request,
+                         const value_reader::piece& piece, std::uint32_t part_number, std::uint32_t item) {
+  if (piece.bytes == 0)
+    return {};
+  if (request.kind == digest_kind::crc32c)
+    return wire::crc32c_digest(piece.crc32c);
+  auto& digest = connection.digest();
+  digest.begin(digest_kind::keyed, wire::direction::reply, request.request_id, part_number, item);
+  for (const auto& span : piece.spans)
+    digest.update(span);
+  return digest.finish();
+}
+
+class get_request final : public tcp_request {
+public:
+  using tcp_request::tcp_request;
+
+  void begin(wire::bytes_view variable) override {
+    wire::get_request message;
+    auto code = wire::get_request::decode(variable, message);
+    if (code != status::ok) {
+      send_status(code);
+      end();
+      return;
+    }
+    if (deadline_ns_ != 0)
+      owner_.expire_at(serial(), deadline_ns_);
+    reader_ = std::make_unique<value_reader>(owner_, serial(), 0);
+    code = reader_->open(header_.ns.text(), message.key, message.range_offset, message.range_length,
+                         message.capacity, wire::limits::part_bytes_max);
+    if (code != status::ok) {
+      refuse(code);
+      return;
+    }
+    connection_.stream(*this);
+  }
+
+  [[nodiscard]] bool part_ready() const override { return reader_->ready(); }
+
+  outgoing next_part() override {
+    const auto piece = reader_->next();
+    outgoing out;
+    auto code = piece.status;
+    if (code == status::corrupt && part_ == 0)
+      code = status::not_found; // a bad block is a miss
+    auto answer = reply(code, piece.last);
+    answer.part_number = part_;
+    if (code == status::ok) {
+      answer.payload_length = piece.bytes;
+      answer.value_length = reader_->value_length();
+      answer.value_offset = piece.offset;
+      answer.digest = digest_of(connection_, header_, piece, part_, 0);
+      wire::append_frame(out.frame, answer, wire::generation_reply{reader_->generation()});
+      out.payload = piece.spans;
+      out.payload_bytes = piece.bytes;
+      out.keep = reader_->keep_alive();
+    } else {
+      wire::append_frame(out.frame, answer, wire::empty_message{});
+    }
+    auto& counters = owner_.counters();
+    counters.read_bytes.add(piece.bytes);
+    ++part_;
+    if (piece.last) {
+      if (code == status::ok)
+        counters.reads.add();
+      else if (code == status::not_found)
+        counters.read_misses.add();
+      if (piece.status == status::corrupt)
+        counters.corrupt_blocks.add();
+      end();
+    }
+    return out;
+  }
+
+  void was_read(const extent_read_ptr& read) override {
+    reader_->was_read(read);
+    if (reader_->ready())
+      connection_.pump_output();
+  }
+
+  void drive_down(std::uint32_t drive) override {
+    reader_->drive_down(drive);
+    connection_.pump_output();
+  }
+
+  void expire() override {
+    if (over())
+      return;
+    owner_.counters().deadlines_exceeded.add();
+    auto answer = reply(status::deadline_exceeded);
+    answer.part_number = part_;
+    send_reply(answer, wire::empty_message{});
+    end();
+  }
+
+  void abandon() override { end(); }
+
+private:
+  void refuse(status code) {
+    auto answer = reply(code == status::corrupt ? status::not_found : code);
+    if (code == status::out_of_range || code == status::buffer_too_small)
+      answer.value_length = reader_->value_length();
+    if (code == status::not_found || code == status::corrupt)
+      owner_.counters().read_misses.add();
+    if (code == status::corrupt)
+      owner_.counters().corrupt_blocks.add();
+    send_reply(answer, wire::empty_message{});
+    end();
+  }
+
+  std::unique_ptr<value_reader> reader_;
+  std::uint32_t part_ = 0;
+};
+
+// --- TcpBatchGet ---
+
+class batch_get_request final : public tcp_request {
+public:
+  using tcp_request::tcp_request;
+
+  void begin(wire::bytes_view variable) override {
+    wire::batch_get_view items;
+    auto code = wire::batch_get_view::decode(variable, items);
+    if (code != status::ok) {
+      send_status(code);
+      end();
+      return;
+    }
+    if (deadline_ns_ != 0)
+      owner_.expire_at(serial(), deadline_ns_);
+    items_.reserve(items.size());
+    for (const auto& given : items) {
+      auto& added = items_.emplace_back();
+      added.wanted = given;
+      added.key.assign(given.key.begin(), given.key.end());
+    }
+    open_more();
+    connection_.stream(*this);
+  }
+
+  [[nodiscard]] bool part_ready() const override {
+    // A part is worth sending when it is full, or when nothing more is being read.
+    if (opened_ == items_.size() && left_ == 0)
+      return true;
+    std::size_t waiting = 0;
+    std::uint64_t bytes = 0;
+    for (const auto index : reading_) {
+      const auto& item = items_[index];
+      if (item.refused != status::ok || item.reader->ready())
+        bytes += item.refused != status::ok
+                     ? 0
+                     : std::min<std::uint64_t>(item.reader->bytes_left(), wire::limits::part_bytes_max);
+      else
+        ++waiting;
+    }
+    return !reading_.empty() && (waiting == 0 || bytes >= wire::limits::part_bytes_max);
+  }
+
+  outgoing next_part() override {
+    outgoing out;
+    std::vector<wire::batch_slice> slices;
+    std::vector<std::shared_ptr<void>> keep;
+    for (auto at = reading_.begin(); at != reading_.end();) {
+      auto& item = items_[*at];
+      bool full = slices.size() >= slices_max || out.payload.size() >= pieces_max;
+      bool over_item = false;
+      while (!full) {
+        wire::batch_slice slice;
+        slice.item = static_cast<std::uint32_t>(*at);
+        if (item.refused != status::ok) {
+          slice.status = item.refused;
+          slice.last = true;
+          if (item.refused == status::out_of_range || item.refused == status::buffer_too_small)
+            slice.value_length = item.reader->value_length();
+          slices.push_back(slice);
+          over_item = true;
+          break;
+        }
+        if (!item.reader->ready())
+          break;
+        // A slice never has to be divided: pieces of batches are small enough, and a part begins with one at
+        // least.
+        if (!slices.empty() &&
+            out.payload_bytes + std::min<std::uint64_t>(item.reader->bytes_left(), slice_bytes_max) >
+                wire::limits::part_bytes_max) {
+          full = true;
+          break;
+        }
+        auto piece = item.reader->next();
+        slice.status = piece.status;
+        slice.last = piece.last;
+        if (piece.status == status::corrupt) {
+          owner_.counters().corrupt_blocks.add();
+          if (!item.begun)
+            slice.status = status::not_found;
+        }
+        item.begun = true;
+        if (piece.status == status::ok) {
+          slice.value_length = item.reader->value_length();
+          slice.value_offset = piece.offset;
+          slice.length = piece.bytes;
+          slice.digest = digest_of(connection_, header_, piece, part_, slice.item);
+          out.payload_bytes += piece.bytes;
+          out.payload.insert(out.payload.end(), piece.spans.begin(), piece.spans.end());
+        }
+        slices.push_back(slice);
+        if (piece.last) {
+          over_item = true;
+          keep.push_back(item.reader->keep_alive());
+          break;
+        }
+        full = slices.size() >= slices_max || out.payload.size() >= pieces_max ||
+               out.payload_bytes >= wire::limits::part_bytes_max;
+      }
+      if (over_item) {
+        count(item);
+        item.reader.reset();
+        at = reading_.erase(at);
+        --left_;
+      } else {
+        if (item.reader != nullptr && item.begun)
+          keep.push_back(item.reader->keep_alive());
+        ++at;
+      }
+      if (full)
+        break;
+    }
+    open_more();
+    const bool last = left_ == 0;
+    auto answer = reply(status::ok, last);
+    answer.part_number = part_++;
+    answer.payload_length = out.payload_bytes;
+    wire::append_frame(out.frame, answer, wire::batch_get_reply{slices});
+    out.keep = std::make_shared<std::vector<std::shared_ptr<void>>>(std::move(keep));
+    owner_.counters().read_bytes.add(out.payload_bytes);
+    if (last)
+      end();
+    return out;
+  }
+
+  void was_read(const extent_read_ptr& read) override {
+    if (auto& item = items_[read->item]; item.reader != nullptr)
+      item.reader->was_read(read);
+    if (part_ready())
+      connection_.pump_output();
+  }
+
+  void drive_down(std::uint32_t drive) override {
+    for (const auto index : reading_)
+      if (items_[index].reader != nullptr && items_[index].refused == status::ok)
+        items_[index].reader->drive_down(drive);
+    connection_.pump_output();
+  }
+
+  void expire() override {
+    if (over())
+      return;
+    owner_.counters().deadlines_exceeded.add();
+    auto answer = reply(status::deadline_exceeded);
+    answer.part_number = part_;
+    send_reply(answer, wire::empty_message{});
+    end();
+  }
+
+  void abandon() override { end(); }
+
+private:
+  /// Pieces of a value within a part: two full ones fit beside small ones.
+  static constexpr std::uint32_t slice_bytes_max = 512 << 10;
+
+  struct item_state {
+    wire::get_request wanted;
+    std::vector<std::byte> key;
+    std::unique_ptr<value_reader> reader;
+    status refused = status::ok;
+    bool begun = false;
+  };
+
+  void open_more() {
+    while (opened_ < items_.size() && reading_.size() < items_open_max) {
+      auto& item = items_[opened_];
+      item.reader = std::make_unique<value_reader>(owner_, serial(), static_cast<std::uint32_t>(opened_));
+      item.refused = item.reader->open(header_.ns.text(), item.key, item.wanted.range_offset,
+                                       item.wanted.range_length, item.wanted.capacity, slice_bytes_max);
+      if (item.refused == status::corrupt) {
+        owner_.counters().corrupt_blocks.add();
+        item.refused = status::not_found;
+      }
+      reading_.push_back(opened_);
+      ++opened_;
+      ++left_;
+    }
+    if (opened_ < items_.size() && left_ == 0)
+      MEMKV_ASSERT(false, "a batch is read on until its last item");
+  }
+
+  void count(const item_state& item) {
+    if (item.refused == status::ok)
+      owner_.counters().reads.add();
+    else if (item.refused == status::not_found)
+      owner_.counters().read_misses.add();
+  }
+
+  std::vector<item_state> items_;
+  std::deque<std::size_t> reading_; // items that are open, in order
+  std::size_t opened_ = 0;          // items looked up so far
+  std::size_t left_ = 0;            // open items
+  std::uint32_t part_ = 0;
+};
+
+// --- Lookup ---
+
+class lookup_request final : public tcp_request {
+public:
+  using tcp_request::tcp_request;
+
+  void begin(wire::bytes_view variable) override {
+    wire::key_request message;
+    auto code = wire::key_request::decode(variable, message);
+    if (code == status::ok) {
+      if (deadline_ns_ != 0)
+        owner_.expire_at(serial(), deadline_ns_);
+      reader_ = std::make_unique<value_reader>(owner_, serial(), 0);
+      code = reader_->open(header_.ns.text(), message.key, 0, 0, 0, wire::limits::part_bytes_max);
+    }
+    if (code != status::ok) {
+      send_status(code == status::corrupt ? status::not_found : code);
+      end();
+      return;
+    }
+    go_on();
+  }
+
+  void was_read(const extent_read_ptr& read) override {
+    reader_->was_read(read);
+    go_on();
+  }
+  void drive_down(std::uint32_t drive) override {
+    reader_->drive_down(drive);
+    go_on();
+  }
+  void expire() override {
+    if (!over()) {
+      send_status(status::deadline_exceeded);
+      end();
+    }
+  }
+  void abandon() override { end(); }
+
+private:
+  void go_on() {
+    while (!over() && reader_->ready()) {
+      const auto piece = reader_->next();
+      if (piece.status != status::ok) {
+        send_status(piece.status == status::corrupt ? status::not_found : piece.status);
+        end();
+        return;
+      }
+      sum_ = wire::crc32c_combine(sum_, piece.crc32c, piece.bytes);
+      if (piece.last) {
+        auto answer = reply(status::ok);
+        answer.value_length = reader_->value_length();
+        send_reply(answer, wire::lookup_reply{reader_->generation(), sum_, 0});
+        end();
+        return;
+      }
+    }
+  }
+
+  std::unique_ptr<value_reader> reader_;
+  std::uint32_t sum_ = 0;
+};
+
+} // namespace
+
+std::unique_ptr<tcp_request> make_get_request(tcp_connection& connection, reactor& owner,
+                                        const frame_header& header) {
+  return std::make_unique<get_request>(connection, owner, header);
+}
+
+std::unique_ptr<tcp_request> make_batch_get_request(tcp_connection& connection, reactor& owner,
+                                        const frame_header& header) {
+  return std::make_unique<batch_get_request>(connection, owner, header);
+}
+
+std::unique_ptr<tcp_request> make_lookup_request(tcp_connection& connection, reactor& owner,
+                                        const frame_header& header) {
+  return std::make_unique<lookup_request>(connection, owner, header);
+}
+
+} // namespace memkv::actors

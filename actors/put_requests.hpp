@@ -1,0 +1,15 @@
+// TcpPut and TcpBatchPut: payload in, through value_writer, then one answer.
+//
+// Threading and ownership: see tcp_request.hpp.
+#pragma once
+
+#include "actors/tcp_request.hpp"
+
+namespace memkv::actors {
+
+[[nodiscard]] std::unique_ptr<tcp_request> make_put_request(tcp_connection& connection, reactor& owner,
+                                                const wire::frame_header& header);
+[[nodiscard]] std::unique_ptr<tcp_request> make_batch_put_request(tcp_connection& connection, reactor& owner,
+                                                const wire::frame_header& header);
+
+} // namespace memkv::actors

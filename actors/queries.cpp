@@ -1,0 +1,129 @@
+#include "actors/queries.hpp"
+
+#include "actors/reactor.hpp"
+#include "actors/tcp_connection.hpp"
+#include "wire/assert.hpp"
+#include "wire/messages.hpp"
+
+#include <algorithm>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace memkv::actors {
+
+using wire::digest_kind;
+using wire::frame_header;
+using wire::opcode;
+using wire::status;
+
+namespace {
+
+// --- what is answered at once ---
+
+/// Whether a block is there, from the index alone; its length and generation.
+bool present(reactor& owner, std::string_view name_space, wire::bytes_view key, std::uint32_t& length,
+             std::uint64_t& generation, bool touch) {
+  const auto id = wire::make_key_id(name_space, key);
+  const auto& seat = owner.drives().at(owner.drives().home(id));
+  return seat.body != nullptr && seat.body->store->index().contains(id, length, generation, touch);
+}
+
+template <class Body>
+void answer(tcp_connection& connection, const frame_header& header, const Body& body) {
+  outgoing out;
+  wire::append_frame(out.frame, header, body);
+  connection.queue(std::move(out));
+}
+
+void answer_exists(tcp_connection& connection, reactor& owner, const frame_header& header,
+                   wire::bytes_view variable) {
+  wire::key_request message;
+  auto code = wire::key_request::decode(variable, message);
+  std::uint32_t length = 0;
+  std::uint64_t generation = 0;
+  owner.counters().exists_keys.add();
+  if (code == status::ok && !present(owner, header.ns.text(), message.key, length, generation, true))
+    code = status::not_found;
+  auto reply = wire::reply_header(header, connection.tag(), code);
+  if (code != status::ok) {
+    answer(connection, reply, wire::empty_message{});
+    return;
+  }
+  reply.value_length = length;
+  answer(connection, reply, wire::generation_reply{generation});
+}
+
+void answer_batch_exists(tcp_connection& connection, reactor& owner, const frame_header& header,
+                         wire::bytes_view variable) {
+  wire::batch_keys_view keys;
+  const auto code = wire::batch_keys_view::decode(variable, keys);
+  const auto reply = wire::reply_header(header, connection.tag(), code);
+  if (code != status::ok) {
+    answer(connection, reply, wire::empty_message{});
+    return;
+  }
+  std::vector<wire::batch_exists_result> results;
+  results.reserve(keys.size());
+  for (const auto& each : keys) {
+    std::uint32_t length = 0;
+    std::uint64_t generation = 0;
+    const bool there = present(owner, header.ns.text(), each.key, length, generation, true);
+    results.push_back({there ? status::ok : status::not_found, there ? length : 0});
+  }
+  owner.counters().exists_keys.add(keys.size());
+  answer(connection, reply, wire::batch_exists_reply{results});
+}
+
+void answer_prefix(tcp_connection& connection, reactor& owner, const frame_header& header,
+                   wire::bytes_view variable) {
+  wire::batch_keys_view keys;
+  const auto code = wire::batch_keys_view::decode(variable, keys);
+  const auto reply = wire::reply_header(header, connection.tag(), code);
+  if (code != status::ok) {
+    answer(connection, reply, wire::empty_message{});
+    return;
+  }
+  std::vector<std::uint64_t> lengths;
+  for (const auto& each : keys) {
+    std::uint32_t length = 0;
+    std::uint64_t generation = 0;
+    if (!present(owner, header.ns.text(), each.key, length, generation, true))
+      break;
+    lengths.push_back(length);
+  }
+  owner.counters().prefixes.add();
+  answer(connection, reply, wire::prefix_reply{lengths});
+}
+
+} // namespace
+
+bool answer_query(tcp_connection& connection, reactor& owner, const frame_header& header,
+                  wire::bytes_view variable) {
+  switch (header.opcode) {
+  case opcode::exists:
+    answer_exists(connection, owner, header, variable);
+    return true;
+  case opcode::batch_exists:
+    answer_batch_exists(connection, owner, header, variable);
+    return true;
+  case opcode::prefix:
+    answer_prefix(connection, owner, header, variable);
+    return true;
+  case opcode::ping:
+  case opcode::stat: {
+    const auto code = variable.empty() ? status::ok : status::bad_request;
+    const auto reply = wire::reply_header(header, connection.tag(), code);
+    if (code == status::ok && header.opcode == opcode::stat)
+      answer(connection, reply, owner.stat());
+    else
+      answer(connection, reply, wire::empty_message{});
+    return true;
+  }
+  default:
+    return false;
+  }
+}
+
+} // namespace memkv::actors
