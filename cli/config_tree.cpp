@@ -159,6 +159,11 @@ config_problem parse_config_tree(std::string_view text, config_node& root) {
   if (bad != text.end())
     return whole_file(static_cast<std::size_t>(std::count(text.begin(), bad, '\n')) + 1,
                       "the file holds a control character: it must be a text file");
+  // The scanner of yaml-cpp takes a time that grows with the square of open brackets.
+  const auto is_bracket = [](char c) { return c == '[' || c == '{'; };
+  if (static_cast<std::size_t>(std::count_if(text.begin(), text.end(), is_bracket)) > brackets_max)
+    return whole_file(0, "the file has more than " + std::to_string(brackets_max) +
+                             " opening brackets: no configuration needs that many");
   try {
     std::istringstream stream{std::string(text)};
     YAML::Parser parser(stream);

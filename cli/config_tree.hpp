@@ -19,6 +19,8 @@ namespace memkv::cli {
 /// Largest configuration file, in bytes, and deepest nesting of maps and lists in it.
 inline constexpr std::size_t file_bytes_max = std::size_t{1} << 20;
 inline constexpr std::size_t depth_max = 8;
+/// Most "[" and "{" in it: four for each drive there may be.
+inline constexpr std::size_t brackets_max = 1024;
 
 struct config_node {
   enum class kind : std::uint8_t { nothing, scalar, list, map };

@@ -1,0 +1,102 @@
+"""The program itself: what it prints where, and its exit codes."""
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+
+PROGRAM = pathlib.Path(sys.argv[1]).resolve()
+KEY = "0f1e2d3c4b5a69788796a5b4c3d2e1f00123456789abcdef0fedcba987654321"
+
+
+def memkv(*words, **variables):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")}
+    environment.update(variables)
+    return subprocess.run([PROGRAM, *words], capture_output=True, text=True, check=False, env=environment,
+                          stdin=subprocess.DEVNULL, timeout=30)
+
+
+class program(unittest.TestCase):
+    def refused(self, done, *parts):
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stdout, "")
+        self.assertRegex(done.stderr, r"\Amemkv: [^\n]+\n\Z")
+        for part in parts:
+            self.assertIn(part, done.stderr)
+
+    def test_the_version_is_a_tag_or_a_commit_or_neither(self):
+        for flag in ["--version", "-V"]:
+            done = memkv(flag)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertRegex(done.stdout, r"\Amemkv (DEVELOPMENT(\.[0-9a-f]{7})?|[A-Za-z0-9][A-Za-z0-9._+-]*)\n\Z")
+            self.assertIsNone(re.fullmatch(r"memkv [0-9.]+\n", done.stdout))
+
+    def test_help_at_every_level_goes_to_standard_output(self):
+        for words in [[], ["start"], ["client"]] + [["client", w] for w in ["put", "get", "exists", "delete", "stat"]]:
+            done = memkv(*words, "--help")
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertIn("Usage: " + " ".join(["memkv", *words]), done.stdout)
+
+    def test_mistakes_are_one_sentence_and_exit_code_one(self):
+        self.refused(memkv(), "needs a command")
+        self.refused(memkv("setup"), 'this build of memkv has no command "setup"')
+        self.refused(memkv("start", "--cofnig", "x"), "has no flag --cofnig")
+        self.refused(memkv("--help-markdown=x"), "use cli or configuration")
+
+    def test_output_that_cannot_be_written_is_an_error(self):
+        if not os.path.exists("/dev/full"):
+            self.skipTest("no /dev/full")
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([PROGRAM, "--help"], stdout=full, stderr=subprocess.PIPE, check=False)
+        self.assertEqual(done.returncode, 1)
+
+
+class start(program):
+    def setUp(self):
+        if "without the command" in memkv("start").stderr:
+            self.skipTest("this build has no server")
+        self.keeper = tempfile.TemporaryDirectory()
+        self.addCleanup(self.keeper.cleanup)
+        self.log = os.path.join(self.keeper.name, "log")
+
+    def start(self, text, *words, **variables):
+        config = os.path.join(self.keeper.name, "config.yaml")
+        with open(config, "w", encoding="utf-8") as file:
+            file.write(text)
+        return memkv("start", "--config", config, "--log-file", self.log, *words, **variables)
+
+    def test_a_configuration_that_is_not_there_is_refused(self):
+        self.refused(memkv("start", "--config", "/nonexistent/config.yaml"), "/nonexistent/config.yaml: ", "--config")
+
+    def test_without_a_key_nothing_starts(self):
+        text = "storage: { mode: memory, drives: [{ media: memory, max_size: 16 MiB }] }\n"
+        self.refused(self.start(text), "network.auth_key is missing", "openssl rand -hex 32")
+        self.refused(self.start(text, MEMKV_AUTH_KEY="00" * 32), "MEMKV_AUTH_KEY must hold a key")
+
+    def test_direct_mode_is_refused(self):
+        text = "storage: { mode: direct, drives: [{ media: /dev/nonexistent }] }\n"
+        self.refused(self.start(text, MEMKV_AUTH_KEY=KEY), "storage.mode is direct")
+
+    def test_mistakes_name_line_and_key(self):
+        text = "storage:\n  mode: memory\n  shard_sise: 4 KiB\n"
+        self.refused(self.start(text, MEMKV_AUTH_KEY=KEY), "line 3", "storage.shard_sise",
+                     "did you mean storage.shard_size?")
+
+    def test_bad_flags_are_refused(self):
+        text = "storage: { mode: memory, drives: [{ media: memory, max_size: 16 MiB }] }\n"
+        self.refused(self.start(text, "--log-level", "loud", MEMKV_AUTH_KEY=KEY), "--log-level", "loud")
+        self.refused(self.start(text, "--log-write-timing=0", MEMKV_AUTH_KEY=KEY), "--log-write-timing")
+
+    def test_a_store_larger_than_the_memory_is_refused_with_a_hint(self):
+        text = "memory: { max_size: 64 TiB }\nstorage: { mode: memory, drives: [{ media: memory, max_size: 16 MiB }] }\n"
+        self.refused(self.start(text, MEMKV_AUTH_KEY=KEY), "80 % of the available memory", "lower them")
+        with open(self.log, encoding="utf-8") as file:
+            lines = file.read()
+        self.assertIn("ERROR memkv::start", lines)
+        self.assertNotIn(KEY, lines)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1], verbosity=2)
