@@ -65,11 +65,15 @@ private:
   [[nodiscard]] std::uint32_t run_length(std::uint32_t from, std::uint32_t end,
                                          std::uint32_t enough) const noexcept;
 
+  [[nodiscard]] std::uint32_t run_before(std::uint32_t unit, std::uint32_t enough) const noexcept;
+
   std::uint32_t units_ = 0;
   std::uint32_t free_units_ = 0;
   std::uint32_t cursor_ = 0;
-  /// The smallest request, for the pieces given, that found no room since the last free().
+  /// A request that found no room, and how many units its pieces lacked: nothing of the kind fits before as
+  /// much was freed.
   std::uint32_t refused_units_ = 0;
+  std::uint64_t refused_missing_ = 0;
   std::uint32_t refused_runs_ = 0;
   std::vector<std::uint64_t> words_;     // bits behind the last unit are 1 inside, so that nobody takes them
   std::vector<std::uint64_t> full_;      // a bit a word: no unit free in it

@@ -13,7 +13,7 @@
 
 #include <array>
 #include <cstdint>
-#include <vector>
+#include <memory>
 
 namespace memkv::engine {
 
@@ -40,11 +40,11 @@ private:
   static_assert(sizeof(bucket) == 64);
 
   [[nodiscard]] std::size_t position(const wire::key_id& id) const noexcept;
-  void grow(std::uint64_t wanted);
+  void grow() noexcept;
 
   std::uint32_t factor_ = 4;
-  std::uint32_t bits_ = 0;
-  std::vector<bucket> buckets_;
+  std::uint64_t count_ = 0; // of buckets: a power of two, or none yet
+  std::unique_ptr<bucket[]> buckets_;
 };
 
 } // namespace memkv::engine
