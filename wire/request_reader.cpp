@@ -50,8 +50,9 @@ request_event request_reader::judge(bytes_view header, bytes_view trailer, std::
   last_request_id_ = header_.request_id;
   if (phase_ == phase::tagged)
     phase_ = phase::authenticated;
+  // A Hello that is refused, for whatever reason, ends its connection: a malformed one too.
   if (phase_ == phase::hello_expected)
-    phase_ = phase::hello_pending;
+    phase_ = fault_ == header_fault::none ? phase::hello_pending : phase::closed;
   reason_ = fault_ == header_fault::none ? refusal::none : refusal::malformed;
   return fault_ == header_fault::none ? request_event::header : request_event::malformed;
 }

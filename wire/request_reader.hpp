@@ -16,10 +16,11 @@
 namespace memkv::wire {
 
 enum class request_event : std::uint8_t {
-  need_more,       ///< the whole input was taken
-  header,          ///< an accepted request: header(), variable_part(), then its payload
-  malformed,       ///< an accepted frame with a fault(): answer BadRequest, skip the payload
-  drop,            ///< send nothing, skip the payload, count reason()
+  need_more, ///< the whole input was taken
+  header,    ///< an accepted request: header(), variable_part(), then its payload
+  malformed, ///< an accepted frame with a fault(): answer BadRequest, skip the payload. A malformed Hello is
+             ///< answered by append_hello_refusal; the reader accepts nothing after it: close
+  drop,      ///< send nothing, skip the payload, count reason()
   refuse_version,  ///< answer UnsupportedVersion with a zero tag, then close
   wait_for_budget, ///< no memory for headers now: do not read this connection for a moment, then offer the
                    ///< rest again
