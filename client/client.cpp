@@ -1,0 +1,816 @@
+#include "client/client.hpp"
+
+#include "client/connection.hpp"
+#include "client/operation.hpp"
+#include "client/shared.hpp"
+#include "wire/placement.hpp"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <limits>
+#include <new>
+#include <thread>
+#include <utility>
+
+namespace memkv::client {
+namespace {
+
+constexpr std::int64_t ns_per_ms = 1'000'000;
+// Threads that use drive() leave their connections without a driver for a moment between two calls. While
+// such threads were there lately, the background thread looks again after this time instead of taking over at
+// once.
+constexpr std::int64_t background_watch_ns = 1 * ns_per_ms;
+constexpr std::int64_t drive_absence_ns = 5 * ns_per_ms;
+constexpr std::int64_t keep_alive_check_ns = 10'000 * ns_per_ms;
+// A thread uses one connection until it has so much open there; then its next requests go elsewhere.
+constexpr std::uint32_t requests_before_next_connection = 16;
+// Room for keys in one batch frame; the limit is 1 MiB with the fixed part.
+constexpr std::size_t batch_key_bytes_max = 1'000'000;
+// Fixed bytes of the largest item in a batch request.
+constexpr std::size_t batch_item_fixed_bytes = 32;
+
+[[nodiscard]] std::uint32_t ordinal_of_this_thread() noexcept {
+  static std::atomic<std::uint32_t> next{0};
+  thread_local const std::uint32_t ordinal = next++;
+  return ordinal;
+}
+
+[[nodiscard]] bool is_valid_key(std::string_view key) noexcept {
+  return !key.empty() && key.size() <= wire::limits::key_bytes_max;
+}
+
+} // namespace
+
+struct client::implementation {
+  explicit implementation(options wanted, std::vector<std::string> names)
+      : shared(std::move(wanted)), placed(std::move(names)) {}
+
+  shared_state shared;
+  wire::placement placed;
+  std::vector<std::unique_ptr<server>> servers; // in the order of placed.servers()
+  std::vector<std::string> notes;
+
+  std::atomic<std::uint64_t> async_open{0};
+  std::atomic<std::uint64_t> async_completed{0};
+
+  std::shared_ptr<waiter> background_waiter = std::make_shared<waiter>();
+  std::atomic<bool> background_watches{false}; // it looks every background_watch_ns without being told
+  std::atomic<std::int64_t> last_drive_ns{-drive_absence_ns};
+  std::atomic<bool> stopping{false};
+  std::thread background;
+
+  [[nodiscard]] std::size_t server_of(const wire::key_id& id) const noexcept {
+    return servers.size() == 1 ? 0 : placed.pick(id);
+  }
+
+  // Planning.
+  [[nodiscard]] status prepare(operation& wanted, std::size_t items, call_options call) const;
+  void plan(operation& wanted);
+  void plan_items(operation& wanted, std::size_t server_index, const std::vector<std::uint32_t>& items);
+  void add_request(operation& wanted, std::size_t server_index, request_kind kind,
+                   std::vector<std::uint32_t> items);
+  [[nodiscard]] connection& choose(server& target, bool asynchronous);
+
+  // Running.
+  //
+  // From the moment the first request is queued the operation must live until the last one is complete.
+  // Running out of memory in between cannot be undone, so it ends the program: these functions do not throw.
+  void start(operation& wanted, std::vector<connection*>& used) noexcept;
+  void run_blocking(operation& wanted) noexcept;
+  void run_asynchronous(std::unique_ptr<operation> wanted) noexcept;
+  template <class Done>
+  void drive_until(const std::vector<connection*>& candidates, Done done, std::int64_t until_ns) noexcept;
+  void background_main() noexcept;
+  [[nodiscard]] bool driven_lately(std::int64_t now_ns) const noexcept {
+    return now_ns - last_drive_ns.load() < drive_absence_ns;
+  }
+  void wake_background() noexcept;
+
+  // The calls' common halves.
+  [[nodiscard]] status submit(std::unique_ptr<operation> wanted, std::size_t items, call_options call);
+  [[nodiscard]] status submit_keys(operation_kind kind, std::span<const std::string_view> keys,
+                                   std::span<item_result> results, completion done, call_options call);
+  errc call(operation& wanted, std::size_t items, call_options call);
+  errc call_keys(operation_kind kind, std::span<const std::string_view> keys, std::span<item_result> results,
+                 call_options call);
+};
+
+void client::implementation::wake_background() noexcept {
+  if (!background_watches.load() || !driven_lately(steady_ns())) {
+    background_waiter->notify();
+  }
+}
+
+status client::implementation::submit(std::unique_ptr<operation> wanted, std::size_t items,
+                                      call_options call) {
+  if (status prepared = prepare(*wanted, items, call); !prepared.ok()) {
+    return prepared;
+  }
+  plan(*wanted);
+  run_asynchronous(std::move(wanted));
+  return {};
+}
+
+status client::implementation::submit_keys(operation_kind kind, std::span<const std::string_view> keys,
+                                           std::span<item_result> results, completion done,
+                                           call_options call) {
+  auto wanted = std::make_unique<operation>();
+  wanted->kind = kind;
+  wanted->keys = keys;
+  wanted->results = results;
+  wanted->done = std::move(done);
+  return submit(std::move(wanted), keys.size(), call);
+}
+
+errc client::implementation::call(operation& wanted, std::size_t items, call_options call) {
+  if (const status prepared = prepare(wanted, items, call); !prepared.ok()) {
+    return prepared.code;
+  }
+  plan(wanted);
+  run_blocking(wanted);
+  return wanted.first_error();
+}
+
+errc client::implementation::call_keys(operation_kind kind, std::span<const std::string_view> keys,
+                                       std::span<item_result> results, call_options call) {
+  operation wanted;
+  wanted.kind = kind;
+  wanted.keys = keys;
+  wanted.results = results;
+  return this->call(wanted, keys.size(), call);
+}
+
+status client::implementation::prepare(operation& wanted, std::size_t items, call_options call) const {
+  if (wanted.kind != operation_kind::prefix && wanted.results.size() != items) {
+    return {errc::invalid_argument, "results must be as long as the items"};
+  }
+  if (wanted.kind == operation_kind::prefix && !wanted.lengths.empty() && wanted.lengths.size() != items) {
+    return {errc::invalid_argument, "lengths must be empty or as long as the keys"};
+  }
+  if (items > std::numeric_limits<std::uint32_t>::max()) {
+    return {errc::invalid_argument, "a call takes at most 2^32 - 1 items"};
+  }
+  const std::uint32_t deadline_ms = call.deadline_ms != 0 ? call.deadline_ms : shared.chosen.deadline_ms;
+  if (deadline_ms > deadline_ms_max) {
+    return {errc::invalid_argument, "deadline_ms is at most 600000"};
+  }
+  wanted.deadline_ns = steady_ns() + std::int64_t{deadline_ms} * ns_per_ms;
+  return {};
+}
+
+void client::implementation::plan(operation& wanted) {
+  const auto count = static_cast<std::uint32_t>(wanted.results.size());
+  std::fill(wanted.results.begin(), wanted.results.end(), item_result{});
+  if (shared.cache.enabled() && (wanted.kind == operation_kind::get || wanted.kind == operation_kind::put ||
+                                 wanted.kind == operation_kind::remove)) {
+    wanted.cache = &shared.cache;
+  }
+  const bool needs_ids = wanted.cache != nullptr || servers.size() > 1;
+  if (needs_ids) {
+    wanted.ids.resize(count);
+  }
+  if (wanted.cache != nullptr && wanted.kind == operation_kind::get) {
+    wanted.epochs.resize(count);
+  }
+  std::vector<std::vector<std::uint32_t>> by_server(servers.size());
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const std::string_view key = wanted.key_of(i);
+    item_result& result = wanted.results[i];
+    if (!is_valid_key(key)) {
+      result.code = errc::invalid_argument;
+      continue;
+    }
+    if (wanted.kind == operation_kind::put && wanted.puts[i].value.size() > wire::limits::value_bytes_max) {
+      result.code = errc::too_large;
+      continue;
+    }
+    if (needs_ids) {
+      wanted.ids[i] = wire::make_key_id(shared.ns.text(), wire::as_bytes_view(key));
+    }
+    if (wanted.cache != nullptr && wanted.kind == operation_kind::get) {
+      const get_item& item = wanted.gets[i];
+      const read_cache::found found =
+          shared.cache.copy(wanted.ids[i], key, item.range_offset, item.range_length, item.target);
+      if (found.hit) {
+        result.value_length = found.value_length;
+        result.length = found.length;
+        result.code = !found.in_range ? errc::out_of_range : !found.fits ? errc::buffer_too_small : errc::ok;
+        wanted.epochs[i] = ~std::uint64_t{0};
+        continue;
+      }
+      wanted.epochs[i] = shared.cache.epoch(wanted.ids[i]);
+    } else if (wanted.cache != nullptr) {
+      shared.cache.forget(wanted.ids[i]);
+    }
+    by_server[needs_ids ? server_of(wanted.ids[i]) : 0].push_back(i);
+  }
+  for (std::size_t i = 0; i < by_server.size(); ++i) {
+    if (!by_server[i].empty()) {
+      plan_items(wanted, i, by_server[i]);
+    }
+  }
+}
+
+void client::implementation::plan_items(operation& wanted, std::size_t server_index,
+                                        const std::vector<std::uint32_t>& items) {
+  request_kind single = request_kind::get;
+  request_kind batch = request_kind::batch_get;
+  switch (wanted.kind) {
+  case operation_kind::put:
+    single = request_kind::put;
+    batch = request_kind::batch_put;
+    break;
+  case operation_kind::get:
+    break;
+  case operation_kind::exists:
+    single = request_kind::exists;
+    batch = request_kind::batch_exists;
+    break;
+  case operation_kind::remove:
+    single = request_kind::remove;
+    batch = request_kind::batch_remove;
+    break;
+  case operation_kind::lookup:
+    single = request_kind::lookup;
+    batch = request_kind::lookup;
+    break;
+  case operation_kind::prefix:
+    single = batch = servers.size() == 1 ? request_kind::prefix : request_kind::batch_exists;
+    break;
+  case operation_kind::stat:
+    return;
+  }
+  const auto payload_of = [&](std::uint32_t item) -> std::uint64_t {
+    return wanted.kind == operation_kind::put   ? wanted.puts[item].value.size()
+           : wanted.kind == operation_kind::get ? wanted.gets[item].target.size()
+                                                : 0;
+  };
+  const std::size_t items_max =
+      wanted.kind == operation_kind::lookup ? 1 : servers[server_index]->batch_items_max.load();
+  const std::uint64_t payload_max =
+      std::min<std::uint64_t>(batch_frame_bytes_max, servers[server_index]->batch_payload_bytes_max.load());
+  std::vector<std::uint32_t> group;
+  std::size_t group_key_bytes = 0;
+  std::uint64_t group_payload = 0;
+  const auto flush = [&] {
+    if (group.empty()) {
+      return;
+    }
+    const bool alone = group.size() == 1 && wanted.kind != operation_kind::prefix;
+    add_request(wanted, server_index, alone ? single : batch, std::move(group));
+    group = {};
+    group_key_bytes = 0;
+    group_payload = 0;
+  };
+  for (const std::uint32_t item : items) {
+    const std::uint64_t payload = payload_of(item);
+    if (payload > small_item_bytes_max) {
+      add_request(wanted, server_index, single, {item});
+      continue;
+    }
+    const std::size_t key_bytes = wanted.key_of(item).size() + batch_item_fixed_bytes;
+    if (group.size() >= items_max || group_key_bytes + key_bytes > batch_key_bytes_max ||
+        (!group.empty() && group_payload + payload > payload_max)) {
+      flush();
+    }
+    group.push_back(item);
+    group_key_bytes += key_bytes;
+    group_payload += payload;
+  }
+  flush();
+}
+
+void client::implementation::add_request(operation& wanted, std::size_t server_index, request_kind kind,
+                                         std::vector<std::uint32_t> items) {
+  request& added = wanted.requests.emplace_back();
+  added.owner = &wanted;
+  added.kind = kind;
+  added.items = std::move(items);
+  added.deadline_ns = wanted.deadline_ns;
+  added.server_index = static_cast<std::uint32_t>(server_index);
+}
+
+connection& client::implementation::choose(server& target, bool asynchronous) {
+  auto& connections = target.connections;
+  const std::size_t home = ordinal_of_this_thread() % connections.size();
+  // A thread that will wait looks for a connection that it can have for itself, others for one with little to
+  // do.
+  const std::uint32_t busy_from = asynchronous ? requests_before_next_connection : 1;
+  for (std::size_t i = 0; i < connections.size(); ++i) {
+    connection& candidate = *connections[(home + i) % connections.size()];
+    if (candidate.outstanding() < busy_from && (asynchronous || !candidate.driven())) {
+      return candidate;
+    }
+  }
+  return *connections[home];
+}
+
+void client::implementation::start(operation& wanted, std::vector<connection*>& used) noexcept {
+  const waiter* const here = wanted.waiting.get();
+  std::vector<connection*> chosen(servers.size(), nullptr);
+  std::vector<std::uint32_t> given(servers.size(), 0);
+  // Until this function ends the operation cannot finish, whatever happens to its requests.
+  wanted.pending = static_cast<std::uint32_t>(wanted.requests.size()) + 1;
+  for (request& one : wanted.requests) {
+    const std::uint32_t index = one.server_index;
+    if (chosen[index] == nullptr ||
+        (wanted.asynchronous && ++given[index] % requests_before_next_connection == 0)) {
+      chosen[index] = &choose(*servers[index], wanted.asynchronous);
+      if (std::find(used.begin(), used.end(), chosen[index]) == used.end()) {
+        used.push_back(chosen[index]);
+      }
+    }
+    if (!chosen[index]->enqueue(one, here)) {
+      wanted.fail(one, errc::queue_full);
+      wanted.complete_one(here);
+    }
+  }
+}
+
+template <class Done>
+void client::implementation::drive_until(const std::vector<connection*>& candidates, Done done,
+                                         std::int64_t until_ns) noexcept {
+  const std::shared_ptr<waiter>& self = waiter::of_this_thread();
+  std::vector<pollfd> sockets(candidates.size() + 1);
+  std::vector<connection*> driven;
+  driven.reserve(candidates.size());
+  std::fill(sockets.begin(), sockets.end(), pollfd{-1, 0, 0});
+  while (!done()) {
+    driven.clear();
+    std::int64_t wake_ns = until_ns;
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+      connection& candidate = *candidates[i];
+      if (!candidate.try_drive(self)) {
+        continue;
+      }
+      candidate.pump(sockets[i].revents);
+      driven.push_back(&candidate);
+    }
+    if (done()) {
+      break;
+    }
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+      sockets[i] = {-1, 0, 0};
+      if (std::find(driven.begin(), driven.end(), candidates[i]) != driven.end()) {
+        sockets[i] = candidates[i]->wanted();
+        wake_ns = std::min(wake_ns, candidates[i]->wake_ns());
+      }
+    }
+    self->sleep(sockets, wake_ns);
+    if (steady_ns() >= until_ns) {
+      break;
+    }
+  }
+  for (connection* const candidate : candidates) {
+    if (candidate->leave(self.get())) {
+      wake_background();
+    }
+  }
+}
+
+void client::implementation::run_blocking(operation& wanted) noexcept {
+  wanted.waiting = waiter::of_this_thread();
+  std::vector<connection*> used;
+  start(wanted, used);
+  --wanted.pending;
+  // Every request has a deadline that its connection's driver keeps, so this ends.
+  drive_until(
+      used, [&] { return wanted.pending.load(std::memory_order_acquire) == 0; },
+      std::numeric_limits<std::int64_t>::max());
+  wanted.conclude();
+}
+
+void client::implementation::run_asynchronous(std::unique_ptr<operation> wanted) noexcept {
+  wanted->asynchronous = true;
+  wanted->async_open = &async_open;
+  wanted->async_completed = &async_completed;
+  ++async_open;
+  std::vector<connection*> used;
+  const std::shared_ptr<waiter>& self = waiter::of_this_thread();
+  start(*wanted, used);
+  // From here on the operation owns itself.
+  wanted.release()->complete_one(self.get());
+  // What fits into the socket goes out now; the answers are somebody else's.
+  bool nobody_drives = false;
+  for (connection* const one : used) {
+    if (!one->driven() && one->try_drive(self)) {
+      one->pump(0);
+      nobody_drives = one->leave(self.get()) || nobody_drives;
+    }
+  }
+  if (nobody_drives) {
+    wake_background();
+  }
+}
+
+void client::implementation::background_main() noexcept {
+  const std::shared_ptr<waiter> self = background_waiter;
+  std::vector<connection*> all;
+  for (const auto& one : servers) {
+    for (const auto& candidate : one->connections) {
+      all.push_back(candidate.get());
+    }
+  }
+  std::vector<bool> ours(all.size(), false);
+  std::vector<std::int64_t> alone_since_ns(all.size(), 0);
+  std::vector<pollfd> sockets(all.size() + 1, pollfd{-1, 0, 0});
+  std::int64_t next_keep_alive_ns = steady_ns() + keep_alive_check_ns;
+  while (!stopping.load()) {
+    const std::int64_t now_ns = steady_ns();
+    const bool others_drive = driven_lately(now_ns);
+    std::int64_t wake_ns = next_keep_alive_ns;
+    bool watching = others_drive && async_open.load() != 0;
+    if (now_ns >= next_keep_alive_ns) {
+      next_keep_alive_ns = now_ns + keep_alive_check_ns;
+      wake_ns = next_keep_alive_ns;
+      for (connection* const one : all) {
+        if (!one->driven() && one->try_drive(self)) {
+          one->keep_alive();
+          static_cast<void>(one->leave(self.get()));
+        }
+      }
+    }
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      connection& one = *all[i];
+      if (ours[i]) {
+        one.pump(sockets[i].revents);
+      } else if (one.outstanding() != 0 && !one.driven()) {
+        watching = true;
+        if (alone_since_ns[i] == 0) {
+          alone_since_ns[i] = now_ns;
+        }
+        if ((!others_drive || now_ns - alone_since_ns[i] >= background_watch_ns) && one.try_drive(self)) {
+          ours[i] = true;
+          one.pump(0);
+        }
+      }
+      sockets[i] = {-1, 0, 0};
+      if (!ours[i]) {
+        if (one.outstanding() == 0 || one.driven()) {
+          alone_since_ns[i] = 0;
+        }
+        continue;
+      }
+      alone_since_ns[i] = 0;
+      if (one.outstanding() == 0 || one.wanted_by_others()) {
+        ours[i] = false;
+        static_cast<void>(one.leave(self.get()));
+        continue;
+      }
+      watching = true;
+      sockets[i] = one.wanted();
+      wake_ns = std::min(wake_ns, one.wake_ns());
+    }
+    background_watches = watching;
+    if (watching) {
+      wake_ns = std::min(wake_ns, steady_ns() + background_watch_ns);
+    } else {
+      // Between the look above and this moment somebody may have left without a notice, because we were still
+      // watching.
+      for (const connection* const one : all) {
+        if (one->outstanding() != 0 && !one->driven()) {
+          wake_ns = 0;
+        }
+      }
+    }
+    self->sleep(sockets, wake_ns);
+  }
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (ours[i]) {
+      static_cast<void>(all[i]->leave(self.get()));
+    }
+  }
+}
+
+// ---- the public face ----
+
+client::client(std::unique_ptr<implementation> impl) noexcept : impl_(std::move(impl)) {}
+
+std::unique_ptr<client> client::make(options wanted, status& problem) {
+  problem = validate(wanted);
+  if (!problem.ok()) {
+    return nullptr;
+  }
+  try {
+    std::vector<std::string> names = wanted.servers;
+    auto impl = std::make_unique<implementation>(std::move(wanted), std::move(names));
+    const options& chosen = impl->shared.chosen;
+    for (const std::string& text : chosen.bind_addresses) {
+      socket_address address;
+      if (!parse_local_address(text, address)) {
+        problem = {errc::bad_config,
+                   "bind_addresses: '" + text + "' is not a numeric IPv4 or IPv6 address of this host"};
+        return nullptr;
+      }
+      impl->shared.bind_to.push_back(address);
+    }
+    if (chosen.transport == transport_choice::automatic) {
+      impl->notes.emplace_back("transport auto means tcp: this build has no RDMA");
+    }
+    const bool rdma_settings = !chosen.rdma_devices.empty() || chosen.gid_index || chosen.traffic_class ||
+                               chosen.service_level || chosen.mtu;
+    if (rdma_settings) {
+      impl->notes.emplace_back("rdma_devices, gid_index, traffic_class, service_level and mtu are not in "
+                               "effect: this build has no RDMA");
+    }
+    if (!chosen.license.empty()) {
+      impl->notes.emplace_back("license is not in effect: this build needs none");
+    }
+    for (const std::string& name : impl->placed.servers()) {
+      auto added = std::make_unique<server>();
+      added->name = name;
+      const std::size_t colon = name.rfind(':');
+      added->host = name.substr(0, colon);
+      added->port = name.substr(colon + 1);
+      if (added->host.front() == '[') {
+        added->host = added->host.substr(1, added->host.size() - 2);
+      }
+      for (std::uint32_t i = 0; i < chosen.num_connections; ++i) {
+        added->connections.push_back(std::make_unique<connection>(impl->shared, *added));
+      }
+      impl->servers.push_back(std::move(added));
+    }
+    static std::atomic<bool> notes_logged{false};
+    if (!impl->notes.empty() && !notes_logged.exchange(true)) {
+      for (const std::string& note : impl->notes) {
+        impl->shared.log(note);
+      }
+    }
+    implementation* const running = impl.get();
+    impl->background = std::thread([running] { running->background_main(); });
+    return std::unique_ptr<client>(new client(std::move(impl)));
+  } catch (const std::exception& error) {
+    problem = {errc::no_memory, std::string("the client cannot be made: ") + error.what()};
+    return nullptr;
+  }
+}
+
+client::~client() {
+  impl_->stopping = true;
+  impl_->background_waiter->notify();
+  impl_->background.join();
+  const std::shared_ptr<waiter>& self = waiter::of_this_thread();
+  for (const auto& one : impl_->servers) {
+    for (const auto& open : one->connections) {
+      if (open->try_drive(self)) {
+        open->shut(errc::closed);
+        static_cast<void>(open->leave(self.get()));
+      }
+    }
+  }
+}
+
+namespace {
+
+[[nodiscard]] status no_memory() {
+  return status_of(errc::no_memory);
+}
+
+} // namespace
+
+status client::submit_put(std::span<const put_item> items, std::span<item_result> results, completion done,
+                          call_options call) try {
+  auto wanted = std::make_unique<operation>();
+  wanted->kind = operation_kind::put;
+  wanted->puts = items;
+  wanted->results = results;
+  wanted->done = std::move(done);
+  return impl_->submit(std::move(wanted), items.size(), call);
+} catch (const std::bad_alloc&) {
+  return no_memory();
+}
+
+status client::submit_get(std::span<const get_item> items, std::span<item_result> results, completion done,
+                          call_options call) try {
+  auto wanted = std::make_unique<operation>();
+  wanted->kind = operation_kind::get;
+  wanted->gets = items;
+  wanted->results = results;
+  wanted->done = std::move(done);
+  return impl_->submit(std::move(wanted), items.size(), call);
+} catch (const std::bad_alloc&) {
+  return no_memory();
+}
+
+status client::submit_exists(std::span<const std::string_view> keys, std::span<item_result> results,
+                             completion done, call_options call) try {
+  return impl_->submit_keys(operation_kind::exists, keys, results, std::move(done), call);
+} catch (const std::bad_alloc&) {
+  return no_memory();
+}
+
+status client::submit_remove(std::span<const std::string_view> keys, std::span<item_result> results,
+                             completion done, call_options call) try {
+  return impl_->submit_keys(operation_kind::remove, keys, results, std::move(done), call);
+} catch (const std::bad_alloc&) {
+  return no_memory();
+}
+
+status client::submit_lookup(std::span<const std::string_view> keys, std::span<item_result> results,
+                             completion done, call_options call) try {
+  return impl_->submit_keys(operation_kind::lookup, keys, results, std::move(done), call);
+} catch (const std::bad_alloc&) {
+  return no_memory();
+}
+
+status client::submit_prefix(std::span<const std::string_view> keys, prefix_result& result,
+                             std::span<std::uint64_t> lengths, completion done, call_options call) try {
+  auto wanted = std::make_unique<operation>();
+  wanted->kind = operation_kind::prefix;
+  wanted->keys = keys;
+  wanted->prefix = &result;
+  wanted->lengths = lengths;
+  wanted->own_results.resize(keys.size());
+  wanted->results = wanted->own_results;
+  wanted->done = std::move(done);
+  return impl_->submit(std::move(wanted), keys.size(), call);
+} catch (const std::bad_alloc&) {
+  return no_memory();
+}
+
+errc client::put(std::span<const put_item> items, std::span<item_result> results, call_options call) try {
+  operation wanted;
+  wanted.kind = operation_kind::put;
+  wanted.puts = items;
+  wanted.results = results;
+  return impl_->call(wanted, items.size(), call);
+} catch (const std::bad_alloc&) {
+  return errc::no_memory;
+}
+
+errc client::get(std::span<const get_item> items, std::span<item_result> results, call_options call) try {
+  operation wanted;
+  wanted.kind = operation_kind::get;
+  wanted.gets = items;
+  wanted.results = results;
+  return impl_->call(wanted, items.size(), call);
+} catch (const std::bad_alloc&) {
+  return errc::no_memory;
+}
+
+errc client::exists(std::span<const std::string_view> keys, std::span<item_result> results,
+                    call_options call) try {
+  return impl_->call_keys(operation_kind::exists, keys, results, call);
+} catch (const std::bad_alloc&) {
+  return errc::no_memory;
+}
+
+errc client::remove(std::span<const std::string_view> keys, std::span<item_result> results,
+                    call_options call) try {
+  return impl_->call_keys(operation_kind::remove, keys, results, call);
+} catch (const std::bad_alloc&) {
+  return errc::no_memory;
+}
+
+errc client::lookup(std::span<const std::string_view> keys, std::span<item_result> results,
+                    call_options call) try {
+  return impl_->call_keys(operation_kind::lookup, keys, results, call);
+} catch (const std::bad_alloc&) {
+  return errc::no_memory;
+}
+
+prefix_result client::prefix(std::span<const std::string_view> keys, std::span<std::uint64_t> lengths,
+                             call_options call) try {
+  prefix_result result;
+  operation wanted;
+  wanted.kind = operation_kind::prefix;
+  wanted.keys = keys;
+  wanted.prefix = &result;
+  wanted.lengths = lengths;
+  wanted.own_results.resize(keys.size());
+  wanted.results = wanted.own_results;
+  const errc called = impl_->call(wanted, keys.size(), call);
+  if (result.code == errc::pending) {
+    result.code = called;
+  }
+  return result;
+} catch (const std::bad_alloc&) {
+  return {.code = errc::no_memory};
+}
+
+std::vector<server_stat> client::stat(call_options call) try {
+  std::vector<server_stat> stats(impl_->servers.size());
+  operation wanted;
+  wanted.kind = operation_kind::stat;
+  wanted.stats = &stats;
+  wanted.own_results.resize(stats.size());
+  wanted.results = wanted.own_results;
+  if (const status prepared = impl_->prepare(wanted, stats.size(), call); !prepared.ok()) {
+    for (server_stat& stat : stats) {
+      stat.code = prepared.code;
+    }
+    return stats;
+  }
+  for (std::size_t i = 0; i < stats.size(); ++i) {
+    stats[i].server = impl_->servers[i]->name;
+    impl_->add_request(wanted, i, request_kind::stat, {static_cast<std::uint32_t>(i)});
+  }
+  impl_->run_blocking(wanted);
+  for (std::size_t i = 0; i < stats.size(); ++i) {
+    stats[i].code = wanted.results[i].code;
+  }
+  return stats;
+} catch (const std::bad_alloc&) {
+  return {};
+}
+
+item_result client::put(std::string_view key, std::span<const std::byte> value, bool if_absent,
+                        call_options call) {
+  const put_item item{key, value, if_absent};
+  item_result result;
+  if (const errc called = put(std::span(&item, 1), std::span(&result, 1), call);
+      result.code == errc::pending) {
+    result.code = called;
+  }
+  return result;
+}
+
+item_result client::get(std::string_view key, std::span<std::byte> target, call_options call) {
+  const get_item item{key, target};
+  item_result result;
+  if (const errc called = get(std::span(&item, 1), std::span(&result, 1), call);
+      result.code == errc::pending) {
+    result.code = called;
+  }
+  return result;
+}
+
+item_result client::exists(std::string_view key, call_options call) {
+  item_result result;
+  if (const errc called = exists(std::span(&key, 1), std::span(&result, 1), call);
+      result.code == errc::pending) {
+    result.code = called;
+  }
+  return result;
+}
+
+item_result client::remove(std::string_view key, call_options call) {
+  item_result result;
+  if (const errc called = remove(std::span(&key, 1), std::span(&result, 1), call);
+      result.code == errc::pending) {
+    result.code = called;
+  }
+  return result;
+}
+
+item_result client::lookup(std::string_view key, call_options call) {
+  item_result result;
+  if (const errc called = lookup(std::span(&key, 1), std::span(&result, 1), call);
+      result.code == errc::pending) {
+    result.code = called;
+  }
+  return result;
+}
+
+std::size_t client::drive(std::uint32_t timeout_ms) try {
+  const std::uint64_t before = impl_->async_completed.load();
+  impl_->last_drive_ns = steady_ns();
+  const std::int64_t until_ns = impl_->last_drive_ns.load() + std::int64_t{timeout_ms} * ns_per_ms;
+  const auto done = [&] { return impl_->async_completed.load() != before || impl_->async_open.load() == 0; };
+  // The thread's own connections first; all of them only when it has nothing open there.
+  std::vector<connection*> own;
+  std::vector<connection*> others;
+  for (const auto& one : impl_->servers) {
+    const std::size_t home = ordinal_of_this_thread() % one->connections.size();
+    for (std::size_t i = 0; i < one->connections.size(); ++i) {
+      if (one->connections[i]->outstanding() != 0) {
+        (i == home ? own : others).push_back(one->connections[i].get());
+      }
+    }
+  }
+  impl_->drive_until(own.empty() ? others : own, done, until_ns);
+  impl_->last_drive_ns = steady_ns();
+  return impl_->async_completed.load() - before;
+} catch (const std::bad_alloc&) {
+  return 0;
+}
+
+const std::vector<std::string>& client::servers() const noexcept {
+  return impl_->placed.servers();
+}
+
+std::size_t client::server_of(std::string_view key) const noexcept {
+  return impl_->server_of(wire::make_key_id(impl_->shared.ns.text(), wire::as_bytes_view(key)));
+}
+
+const std::vector<std::string>& client::notes() const noexcept {
+  return impl_->notes;
+}
+
+counters client::count() const noexcept {
+  const atomic_counters& counted = impl_->shared.counted;
+  counters result;
+  result.connections_opened = counted.connections_opened;
+  result.connections_failed = counted.connections_failed;
+  result.connections_lost = counted.connections_lost;
+  result.connections_closed_by_check = counted.connections_closed_by_check;
+  result.connections_closed_by_deadline = counted.connections_closed_by_deadline;
+  result.requests_retried = counted.requests_retried;
+  result.cache_hits = impl_->shared.cache.hits();
+  result.cache_misses = impl_->shared.cache.misses();
+  return result;
+}
+
+} // namespace memkv::client

@@ -1,0 +1,82 @@
+// What a client needs to know before it can be made, and where it comes from.
+//
+// Order of sources: the defaults below, then the YAML file that MEMKV_CONFIG names, then MEMKV_* in the
+// environment; a later one wins. The file is strict: an unknown or repeated key, a wrong type or a value out
+// of range is refused with line and key. Keys of features that this build does not have are checked and
+// reported by client::notes(), not silently dropped.
+//
+// Threading: plain data; load_options() reads the environment, so call it before other threads change that.
+// Ownership: values. Errors: status. Does not do: watch the file, or resolve names.
+#pragma once
+
+#include "client/error.hpp"
+#include "wire/auth.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace memkv::client {
+
+constexpr std::uint32_t num_connections_max = 256; // to one server
+constexpr std::uint32_t connect_timeout_ms_max = 60'000;
+constexpr std::uint32_t deadline_ms_max = 600'000;
+constexpr std::uint32_t cache_size_mb_max = 1'048'576;
+constexpr std::uint32_t socket_buffer_kb_max = 65'536;
+constexpr std::size_t servers_max = 4'096;
+constexpr std::size_t config_file_bytes_max = 1U << 20U;
+
+enum class transport_choice : std::uint8_t { automatic, rdma, tcp };
+enum class digest_choice : std::uint8_t { crc32c, keyed };
+
+struct options {
+  std::vector<std::string> servers; // `host:port` or `host` (port 9900); a set, its order does not matter
+  transport_choice transport = transport_choice::automatic;
+  std::optional<wire::shared_key> auth_key; // required
+  std::string namespace_name;               // the tenant; "" is the default namespace
+  digest_choice digest = digest_choice::crc32c;
+
+  std::uint32_t num_connections = 4;       // to each server, 1 ... 256; opened when first needed
+  std::uint32_t connect_timeout_ms = 1000; // connecting and Hello together, 1 ... 60,000
+  std::uint32_t deadline_ms = 30'000;      // of a call that names none, 1 ... 600,000
+  std::vector<std::string> bind_addresses; // local addresses, used in turn for new connections
+  std::uint32_t cache_size_mb = 0;         // client-side cache of whole values; 0 = off
+  std::uint32_t socket_buffer_kb = 256;    // SO_SNDBUF and SO_RCVBUF; 0 = leave it to the kernel (long links)
+
+  // Only RDMA uses these, and licences are checked by later releases. Accepted and checked.
+  std::string license;
+  std::vector<std::string> rdma_devices;
+  std::optional<std::uint32_t> gid_index;     // 0 ... 255
+  std::optional<std::uint32_t> traffic_class; // 0 ... 255
+  std::optional<std::uint32_t> service_level; // 0 ... 15
+  std::optional<std::uint32_t> mtu;           // 256, 512, 1024, 2048 or 4096
+
+  /// Seeds the jitter of reconnecting. 0: taken from the system.
+  std::uint64_t seed = 0;
+  /// Receives lines that a person should see. Empty: standard error. Called from any thread.
+  std::function<void(std::string_view)> log;
+};
+
+/// Looks a variable up; nullptr when it is not set. std::getenv fits.
+using environment = std::function<const char*(const char*)>;
+
+/// Adds what the text of a configuration file says to `target`. `file_name` is for messages only.
+[[nodiscard]] status apply_config_text(std::string_view text, std::string_view file_name, options& target);
+/// Adds what the file says.
+[[nodiscard]] status apply_config_file(const std::string& path, options& target);
+/// Adds what MEMKV_* says, MEMKV_CONFIG left out. A variable that is set to nothing counts as not set.
+[[nodiscard]] status apply_environment(const environment& lookup, options& target);
+/// The file of MEMKV_CONFIG, if any, and then the environment, on top of `target`.
+[[nodiscard]] status load_options(const environment& lookup, options& target);
+
+/// Splits a comma-separated list; blanks around entries and empty entries are dropped.
+[[nodiscard]] std::vector<std::string> split_list(std::string_view text);
+/// What is needed and consistent: servers, key, namespace, transport, ranges. Normalises `servers` and drops
+/// repetitions.
+[[nodiscard]] status validate(options& target);
+
+} // namespace memkv::client

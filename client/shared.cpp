@@ -1,0 +1,110 @@
+#include "client/shared.hpp"
+
+#include "client/client.hpp"
+#include "client/connection.hpp"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+namespace memkv::client {
+namespace {
+
+[[nodiscard]] std::uint64_t seed_from_system() noexcept {
+  std::uint64_t seed = 0;
+  wire::fill_random(std::as_writable_bytes(std::span(&seed, 1)));
+  return seed;
+}
+
+} // namespace
+
+shared_state::shared_state(options wanted)
+    : chosen(std::move(wanted)), frame_mac(*chosen.auth_key),
+      ns(wire::ns_name::from_text(chosen.namespace_name).value_or(wire::ns_name())),
+      cache(std::uint64_t{chosen.cache_size_mb} << 20U),
+      random_state_(chosen.seed != 0 ? chosen.seed : seed_from_system()) {}
+
+std::uint64_t shared_state::random() noexcept {
+  const std::lock_guard lock(mutex_);
+  random_state_ += 0x9E3779B97F4A7C15;
+  std::uint64_t x = random_state_;
+  x = (x ^ (x >> 30U)) * 0xBF58476D1CE4E5B9;
+  x = (x ^ (x >> 27U)) * 0x94D049BB133111EB;
+  return x ^ (x >> 31U);
+}
+
+void shared_state::log(const std::string& line) const noexcept {
+  if (chosen.log) {
+    chosen.log(line);
+  } else {
+    std::fprintf(stderr, "memkv: %s\n", line.c_str());
+  }
+}
+
+void server::note_failure(shared_state& shared, errc reason, std::int64_t now_ns) {
+  const std::lock_guard lock(mutex_);
+  addresses_.clear();
+  if (now_ns < down_until_ns.load()) {
+    return; // another connection of this server noticed the same outage
+  }
+  back_off_ms_ = back_off_ms_ == 0 ? reconnect_ms_first : std::min(back_off_ms_ * 2, reconnect_ms_max);
+  // Three quarters to five quarters, so that the clients of a fleet do not come back in one moment.
+  const std::uint64_t jittered_us = std::uint64_t{back_off_ms_} * (750 + shared.random() % 501);
+  down_reason = reason;
+  down_until_ns = now_ns + static_cast<std::int64_t>(jittered_us * 1000);
+}
+
+void server::note_success() {
+  const std::lock_guard lock(mutex_);
+  back_off_ms_ = 0;
+  down_until_ns = 0;
+}
+
+std::vector<socket_address> server::addresses() {
+  const std::lock_guard lock(mutex_);
+  if (!addresses_.empty()) {
+    return addresses_;
+  }
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(host.c_str(), port.c_str(), &hints, &found) != 0) {
+    return {};
+  }
+  for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next) {
+    if (entry->ai_addrlen <= sizeof(sockaddr_storage)) {
+      socket_address address;
+      std::memcpy(&address.storage, entry->ai_addr, entry->ai_addrlen);
+      address.length = entry->ai_addrlen;
+      addresses_.push_back(address);
+    }
+  }
+  ::freeaddrinfo(found);
+  return addresses_;
+}
+
+bool parse_local_address(const std::string& text, socket_address& result) {
+  sockaddr_in v4{};
+  if (::inet_pton(AF_INET, text.c_str(), &v4.sin_addr) == 1) {
+    v4.sin_family = AF_INET;
+    std::memcpy(&result.storage, &v4, sizeof v4);
+    result.length = sizeof v4;
+    return true;
+  }
+  sockaddr_in6 v6{};
+  if (::inet_pton(AF_INET6, text.c_str(), &v6.sin6_addr) == 1) {
+    v6.sin6_family = AF_INET6;
+    std::memcpy(&result.storage, &v6, sizeof v6);
+    result.length = sizeof v6;
+    return true;
+  }
+  return false;
+}
+
+} // namespace memkv::client

@@ -1,0 +1,95 @@
+// What the connections of one client have in common. Internal to client/.
+//
+// Threading: constant after construction, except for the atomics and what `mutex` guards.
+#pragma once
+
+#include "client/options.hpp"
+#include "client/read_cache.hpp"
+#include "wire/auth.hpp"
+#include "wire/frame_gatherer.hpp"
+#include "wire/key_id.hpp"
+#include "wire/limits.hpp"
+
+#include <sys/socket.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace memkv::client {
+
+class connection;
+
+/// A socket address of either family.
+struct socket_address {
+  sockaddr_storage storage{};
+  socklen_t length = 0;
+};
+
+struct atomic_counters {
+  std::atomic<std::uint64_t> connections_opened{0};
+  std::atomic<std::uint64_t> connections_failed{0};
+  std::atomic<std::uint64_t> connections_lost{0};
+  std::atomic<std::uint64_t> connections_closed_by_check{0};
+  std::atomic<std::uint64_t> connections_closed_by_deadline{0};
+  std::atomic<std::uint64_t> requests_retried{0};
+};
+
+/// What is the same for all servers.
+struct shared_state {
+  explicit shared_state(options wanted);
+
+  const options chosen;
+  const wire::mac frame_mac;
+  const wire::ns_name ns;
+  std::vector<socket_address> bind_to;
+  std::atomic<std::uint32_t> next_bind{0};
+  read_cache cache;
+  wire::header_budget headers; // of replies whose headers are not complete
+  atomic_counters counted;
+
+  /// A number for jitter.
+  [[nodiscard]] std::uint64_t random() noexcept;
+  void log(const std::string& line) const noexcept;
+
+private:
+  std::mutex mutex_;
+  std::uint64_t random_state_;
+};
+
+/// One server: its address, whether it is down, and what its last Hello said.
+struct server {
+  std::string name; // normalised host:port
+  std::string host; // without brackets
+  std::string port;
+
+  // Limits the server announced; those of the protocol until it did.
+  std::atomic<std::uint64_t> value_bytes_max{wire::limits::value_bytes_max};
+  std::atomic<std::uint32_t> batch_items_max{wire::limits::batch_items_max};
+  std::atomic<std::uint32_t> batch_payload_bytes_max{wire::limits::batch_payload_bytes_max};
+
+  std::atomic<std::int64_t> down_until_ns{0}; // steady clock; no connecting before
+  std::atomic<errc> down_reason{errc::ok};
+
+  std::vector<std::unique_ptr<connection>> connections;
+
+  /// A connection could not be made: requests fail at once until the back-off is over.
+  void note_failure(shared_state& shared, errc reason, std::int64_t now_ns);
+  void note_success();
+  /// The numeric addresses of the server. Asks the resolver when they are not known or the last attempt
+  /// failed.
+  [[nodiscard]] std::vector<socket_address> addresses();
+
+private:
+  std::mutex mutex_;
+  std::uint32_t back_off_ms_ = 0;
+  std::vector<socket_address> addresses_;
+};
+
+/// The address of a local interface without a port. False: not an address.
+[[nodiscard]] bool parse_local_address(const std::string& text, socket_address& result);
+
+} // namespace memkv::client
