@@ -144,8 +144,9 @@ CAF_TEST(a server reads the requests of the page) {
   const page p;
   header_budget budget;
   listening_peer peer(budget, p.ts_ns, p.keys().tag);
-  peer.feed(joined({p.at("hello_request"), p.at(put_label), p.at(keyed_put_label),
-                    p.at("get_request (id 4, bytes 4 to 8)")}));
+  const buffer stream = joined({p.at("hello_request"), p.at(put_label), p.at(keyed_put_label),
+                                p.at("get_request (id 4, bytes 4 to 8)")});
+  peer.feed(stream);
   CAF_REQUIRE_EQUAL(peer.log.size(), 6U);
   CAF_CHECK(peer.log[0].starts_with("Hello 1 "));
   CAF_CHECK_EQUAL(peer.log[1], "TcpPut 2 0a00000000000000" + to_hex(p.at("key")));
