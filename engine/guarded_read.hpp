@@ -1,9 +1,10 @@
 // Reading a mapped file without dying of SIGBUS when the file system fails or the file is cut short.
 //
 // Threading: any thread; may be nested. The handler is installed once, at the first use, and hands signals
-// for other addresses to the handler that was there before. Errors: false when a page of `range` could not be
-// read. Does not: run destructors of what the function has on its stack when it is cut off: copy and checksum
-// in it, nothing that owns something.
+// for other addresses to the handler that was there before.
+// Errors: false when a page of `range` could not be read.
+// Does not: run destructors of what the function has on its stack when it is cut off: copy and checksum in
+// it, nothing that owns something and nothing that throws.
 #pragma once
 
 #include <cstddef>
