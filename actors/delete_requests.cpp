@@ -40,16 +40,13 @@ public:
     const auto count = batch ? many.size() : 1;
     results_.assign(count, status::ok);
     striped_.resize(count);
+    waiting_.assign(count, -1);
     left_ = count;
     if (batch) {
       std::uint32_t item = 0;
-      std::vector<wire::key_id> ids;
-      ids.reserve(count);
+      // The last item may end the request, never an earlier one.
       for (const auto& each : many)
-        ids.push_back(wire::make_key_id(header_.ns.text(), each.key));
-      for (const auto& id : ids)
-        if (!over())
-          erase(item++, id);
+        erase(item++, wire::make_key_id(header_.ns.text(), each.key));
     } else {
       erase(0, wire::make_key_id(header_.ns.text(), one.key));
     }
@@ -100,7 +97,6 @@ private:
   void erase(std::uint32_t item, const wire::key_id& id) {
     auto& drives = owner_.drives();
     const auto home = drives.home(id);
-    waiting_.resize(results_.size(), -1);
     auto& seat = drives.at(home);
     if (seat.drive == nullptr) {
       decide(item, status::unavailable);
@@ -126,7 +122,8 @@ private:
     for (std::uint32_t part = 1; part < parts; ++part) {
       auto message = std::make_shared<block_erase>();
       message->id = engine::part_id(id, put_id, part);
-      owner_.send_to_drive(owner_.drives().home(message->id), erase_block{std::move(message)});
+      const auto home = owner_.drives().home(message->id);
+      owner_.send_to_drive(home, erase_block{std::move(message)});
     }
   }
 

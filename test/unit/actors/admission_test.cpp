@@ -1,0 +1,105 @@
+// The door: how many connections, from where, and how many strangers.
+#define CAF_SUITE admission
+#include "actors/admission.hpp"
+#include "actors/drive_table.hpp"
+
+#include <caf/test/unit_test.hpp>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+
+using namespace memkv::actors;
+
+namespace {
+
+peer_address v4(const char* text) {
+  sockaddr_storage storage{};
+  auto* address = reinterpret_cast<sockaddr_in*>(&storage);
+  address->sin_family = AF_INET;
+  ::inet_pton(AF_INET, text, &address->sin_addr);
+  return address_of(storage);
+}
+
+int descriptor() {
+  return ::dup(0) >= 0 ? ::dup(0) : -1;
+}
+
+using refusal = admission::refusal;
+
+} // namespace
+
+CAF_TEST(addresses are counted apart and in total) {
+  const auto door = std::make_shared<admission>(3, 2, 10);
+  refusal why{};
+  const auto first = door->admit(descriptor(), v4("10.0.0.1"), why);
+  const auto second = door->admit(descriptor(), v4("10.0.0.1"), why);
+  CAF_REQUIRE(first != nullptr && second != nullptr);
+  const int spare = descriptor();
+  CAF_CHECK(door->admit(spare, v4("10.0.0.1"), why) == nullptr);
+  CAF_CHECK(why == refusal::address);
+  const auto third = door->admit(descriptor(), v4("10.0.0.2"), why);
+  CAF_REQUIRE(third != nullptr);
+  CAF_CHECK(door->admit(spare, v4("10.0.0.3"), why) == nullptr);
+  CAF_CHECK(why == refusal::total);
+  CAF_CHECK_EQUAL(door->connections(), 3u);
+  CAF_CHECK_EQUAL(door->refused(), 2u);
+  ::close(spare);
+}
+
+CAF_TEST(a place comes back with the end of its connection) {
+  const auto door = std::make_shared<admission>(1, 1, 1);
+  refusal why{};
+  auto slot = door->admit(descriptor(), v4("10.0.0.1"), why);
+  const int number = slot->descriptor();
+  slot.reset();
+  CAF_CHECK_EQUAL(door->connections(), 0u);
+  CAF_CHECK_EQUAL(::fcntl(number, F_GETFD), -1);
+  CAF_CHECK(door->admit(descriptor(), v4("10.0.0.1"), why) != nullptr);
+}
+
+CAF_TEST(strangers have a limit of their own that authentication lifts) {
+  const auto door = std::make_shared<admission>(10, 10, 1);
+  refusal why{};
+  auto slot = door->admit(descriptor(), v4("10.0.0.1"), why);
+  const int spare = descriptor();
+  CAF_CHECK(door->admit(spare, v4("10.0.0.2"), why) == nullptr);
+  CAF_CHECK(why == refusal::unauthenticated);
+  slot->authenticated();
+  slot->authenticated();
+  CAF_CHECK(door->admit(spare, v4("10.0.0.2"), why) != nullptr);
+}
+
+CAF_TEST(addresses are printed as people write them) {
+  CAF_CHECK_EQUAL(to_string(v4("192.0.2.7")), "192.0.2.7");
+  peer_address six{};
+  six[0] = 0x20;
+  six[1] = 0x01;
+  six[15] = 1;
+  CAF_CHECK_EQUAL(to_string(six), "2001::1");
+}
+
+CAF_TEST(homes of blocks are spread evenly over the drives) {
+  std::array<int, 5> seen{};
+  for (std::uint32_t i = 0; i < 50'000; ++i) {
+    std::array<std::byte, 4> key{};
+    std::memcpy(key.data(), &i, sizeof i);
+    ++seen[home_drive(memkv::wire::make_key_id("", key), seen.size())];
+  }
+  for (const auto count : seen)
+    CAF_CHECK(count > 9'500 && count < 10'500);
+}
+
+CAF_TEST(taking the last drive away moves only the blocks that lived there) {
+  for (std::uint32_t i = 0; i < 10'000; ++i) {
+    std::array<std::byte, 4> key{};
+    std::memcpy(key.data(), &i, sizeof i);
+    const auto id = memkv::wire::make_key_id("", key);
+    if (const auto home = home_drive(id, 8); home != 7)
+      CAF_REQUIRE_EQUAL(home_drive(id, 7), home);
+  }
+}
