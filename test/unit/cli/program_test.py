@@ -18,7 +18,7 @@ def memkv(*words, **variables):
                           stdin=subprocess.DEVNULL, timeout=30)
 
 
-class program(unittest.TestCase):
+class refusals(unittest.TestCase):
     def refused(self, done, *parts):
         self.assertEqual(done.returncode, 1)
         self.assertEqual(done.stdout, "")
@@ -26,6 +26,8 @@ class program(unittest.TestCase):
         for part in parts:
             self.assertIn(part, done.stderr)
 
+
+class program(refusals):
     def test_the_version_is_a_tag_or_a_commit_or_neither(self):
         for flag in ["--version", "-V"]:
             done = memkv(flag)
@@ -53,7 +55,7 @@ class program(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
 
 
-class start(program):
+class start(refusals):
     def setUp(self):
         if "without the command" in memkv("start").stderr:
             self.skipTest("this build has no server")
