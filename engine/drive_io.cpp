@@ -9,7 +9,8 @@
 namespace memkv::engine {
 
 aligned_bytes::aligned_bytes(std::size_t size)
-    : bytes_(static_cast<std::byte*>(std::aligned_alloc(page_bytes, align_up(size, page_bytes)))), size_(size) {
+    : bytes_(static_cast<std::byte*>(std::aligned_alloc(page_bytes, align_up(size, page_bytes)))),
+      size_(size) {
   if (bytes_ == nullptr)
     throw std::bad_alloc();
 }
@@ -27,7 +28,7 @@ void aligned_pool::give(std::unique_ptr<aligned_bytes> bytes) {
     free_.push_back(std::move(bytes));
 }
 
-drive_io::~drive_io() {
+void drive_io::drain() {
   silent_ = true;
   for (slot* each : waiting_)
     if (--each->of->left == 0)
@@ -45,9 +46,12 @@ void drive_io::write(std::uint64_t offset, std::span<std::byte> from, done callb
   start(io_operation::kind::write, offset, from, std::move(callback));
 }
 
-void drive_io::flush(done callback) { start(io_operation::kind::flush, 0, {}, std::move(callback)); }
+void drive_io::flush(done callback) {
+  start(io_operation::kind::flush, 0, {}, std::move(callback));
+}
 
-void drive_io::start(io_operation::kind what, std::uint64_t offset, std::span<std::byte> bytes, done callback) {
+void drive_io::start(io_operation::kind what, std::uint64_t offset, std::span<std::byte> bytes,
+                     done callback) {
   auto* made = new group;
   made->callback = std::move(callback);
   made->left = std::max<std::size_t>(1, (bytes.size() + io_bytes_max - 1) / io_bytes_max);

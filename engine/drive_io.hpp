@@ -1,8 +1,8 @@
 // A device's operations as calls with a function to be called back, split to what the device takes at once.
 //
 // Threading: one thread. Ownership: the device is lent; buffers stay the caller's until the callback.
-// Errors: in the callback. The first failed write or flush is remembered; what waits then fails without being tried.
-// Limits: at most depth_max operations are in the device at a time; the others wait here.
+// Errors: in the callback. The first failed write or flush is remembered; what waits then fails without being
+// tried. Limits: at most depth_max operations are in the device at a time; the others wait here.
 #pragma once
 
 #include "engine/block_device.hpp"
@@ -53,8 +53,9 @@ public:
   explicit drive_io(block_device& device) : device_(device) {}
   drive_io(const drive_io&) = delete;
   drive_io& operator=(const drive_io&) = delete;
-  /// Waits for what is in the device; callbacks are not called.
-  ~drive_io();
+  ~drive_io() { drain(); }
+  /// Waits for what is in the device and forgets the rest; callbacks are not called.
+  void drain();
 
   /// Offset and length in whole pages.
   void read(std::uint64_t offset, std::span<std::byte> to, done callback);

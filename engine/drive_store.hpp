@@ -198,11 +198,11 @@ public:
   /// *Any thread.*
   [[nodiscard]] virtual store_counters counters() const noexcept = 0;
 
-  /// *Any thread.* Whom the drive belongs to. A drive that was opened with a set id of zeros tells its own here;
-  /// one that was formatted with zeros drew a random one.
+  /// *Any thread.* Whom the drive belongs to. A drive that was opened with a set id of zeros tells its own
+  /// here; one that was formatted with zeros drew a random one.
   [[nodiscard]] virtual const set_identity& identity() const noexcept = 0;
 
-  /// Parts of striped blocks (part ≥ 1) recovered on this drive, for the check against their heads after all
+  /// Parts of striped blocks (part 1 and up) recovered on this drive, for the check against their heads after all
   /// drives were opened: the caller erases those whose head is absent or of another put.
   struct recovered_part {
     key_id id;

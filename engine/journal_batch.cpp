@@ -47,7 +47,8 @@ void journal_batch_writer::finish(journal_batch_header header, std::span<std::by
   writer.write(records_);
   writer.write(static_cast<std::uint32_t>(echo_.size()));
   writer.write(header.settled_sequence);
-  writer.write_zeros(journal_header_bytes - 72);
+  writer.write(static_cast<std::uint8_t>(header.data_settled ? 1 : 0));
+  writer.write_zeros(journal_header_bytes - 73);
   writer.write_bytes(body_);
   for (const std::uint64_t head : echo_)
     writer.write(head);
@@ -86,8 +87,10 @@ errc decode(std::span<const std::byte> from, const identity& format_id, std::uin
   const auto records = reader.read<std::uint32_t>();
   const auto echoes = reader.read<std::uint32_t>();
   batch.header.settled_sequence = reader.read<std::uint64_t>();
-  reader.read_zeros(journal_header_bytes - 72);
-  if (reader.failed() || batch.header.address != address || batch.header.sequence == 0 ||
+  const auto data_settled = reader.read<std::uint8_t>();
+  batch.header.data_settled = data_settled == 1;
+  reader.read_zeros(journal_header_bytes - 73);
+  if (reader.failed() || data_settled > 1 || batch.header.address != address || batch.header.sequence == 0 ||
       batch.header.settled_sequence >= batch.header.sequence)
     return errc::corrupt;
   std::span<const std::byte> body = reader.read_bytes(body_bytes);

@@ -26,8 +26,11 @@ struct journal_batch_header {
   std::uint64_t sequence = 0; // one higher than the batch before
   std::uint64_t address = 0;  // byte offset on the device
   std::uint32_t length = 0;   // bytes, a multiple of 4096
-  std::uint64_t settled_sequence =
-      0; // up to here batches and their data were as durable as the policy asks when this was written
+  /// Up to here batches and their data were as durable as the policy asks when this one was written.
+  std::uint64_t settled_sequence = 0;
+  /// The data of this batch's own puts was so too. Always, when one of them replaces a block: what it
+  /// replaced must not come back because of damage. Else recovery compares the data with its checksums.
+  bool data_settled = false;
 };
 
 struct journal_batch {

@@ -1,0 +1,325 @@
+// The implementation of drive_store: its state, and its parts in four files.
+//
+//   drive_store.cpp  space, puts, removals, eviction, closing
+//   block_read.cpp   reading and comparing what lies on the drive
+//   checkpoint.cpp   journal batches and checkpoints
+//   recovery.cpp     formatting, opening
+//
+// Order of things. Changes (intents) queue in the order in which they were asked for; the longest prefix
+// whose header pages are written becomes the next journal batch, one batch at a time. Only when the batch is
+// as durable as the policy asks are its changes made in the index, its callbacks called, and the extents it
+// freed given back.
+#pragma once
+
+#include "engine/allocator.hpp"
+#include "engine/drive_io.hpp"
+#include "engine/drive_store.hpp"
+#include "engine/eviction.hpp"
+#include "engine/extent_header.hpp"
+#include "engine/journal_batch.hpp"
+#include "engine/superblock.hpp"
+#include "engine/tree.hpp"
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+namespace memkv::engine {
+
+namespace limits {
+/// Allocations that wait for space; beyond it they are answered busy.
+inline constexpr std::size_t waiting_allocations_max = 1024;
+/// Space handed out and neither committed nor abandoned; beyond it allocations are answered busy.
+inline constexpr std::size_t reservations_max = 65536;
+/// How long an allocation waits for others to commit or to give back what they hold, when nothing can be
+/// evicted.
+inline constexpr std::uint64_t allocation_wait_ns_max = 1'000'000'000;
+/// Tree and bitmap pages a checkpoint has in flight.
+inline constexpr std::size_t checkpoint_writes_max = 8;
+} // namespace limits
+
+/// Where an extent lies.
+struct extent_space {
+  std::vector<run> runs;
+  std::uint16_t units = 0;
+  std::uint32_t header_page = 0;
+  bool header_apart = false; // in a unit of header pages
+};
+
+struct device_piece {
+  std::uint64_t offset = 0; // on the device
+  std::uint64_t length = 0;
+};
+
+/// The bytes [offset, offset + length) of an extent, as pieces of the device.
+[[nodiscard]] std::vector<device_piece> extent_pieces(const layout& places, std::span<const run> runs,
+                                                      std::uint64_t offset, std::uint64_t length);
+
+class drive_store_core final : public drive_store {
+public:
+  drive_store_core(block_device& device, const store_options& options, clock& time, const superblock& super);
+  ~drive_store_core() override;
+
+  /// Reads tree and journal, makes the index and the space from them, and writes what recovery changed.
+  status recover();
+  /// Marks the superblock as in use, durably, before the first change.
+  status begin_use();
+  static void fill_new_superblock(superblock& super, const store_options& options, std::uint64_t now_ns);
+  static status format_with(drive_io& io, superblock& super);
+  void note(std::string text);
+  [[nodiscard]] const std::string& notes() const noexcept { return notes_; }
+  void count_bad_superblock() { bump(counters_.bad_superblocks); }
+  void count_power_loss() { bump(counters_.emptied_by_power_loss); }
+
+  void allocate(const put_description& what, allocated callback) override;
+  void write(std::uint64_t token, std::uint32_t offset, std::span<std::byte> data, done callback) override;
+  void commit(std::uint64_t token, std::span<const std::uint32_t> chunk_crc32c, bool if_absent,
+              std::uint64_t deadline_ns, committed callback) override;
+  void prepare(std::uint64_t token, std::span<const std::uint32_t> chunk_crc32c, done callback) override;
+  void abandon(std::uint64_t token) override;
+  void erase(const key_id& id, std::uint64_t generation, done callback) override;
+  void evict(std::uint64_t bytes) override;
+  std::vector<orphan> take_orphans() override;
+  void read(const block_pin& pin, std::string_view name_space, std::span<const std::byte> key,
+            std::uint32_t offset, std::uint32_t length, std::span<std::byte> into,
+            read_done callback) override;
+  block_index& index() noexcept override { return *index_; }
+  errc view(const block_pin& pin, std::string_view name_space, std::span<const std::byte> key,
+            extent_view& out) const override;
+  void reclaim() override;
+  bool poll(bool wait) override;
+  bool idle() const noexcept override;
+  status close() override;
+  store_counters counters() const noexcept override;
+  const set_identity& identity() const noexcept override { return super_.set; }
+  std::vector<recovered_part> take_recovered_parts() override;
+
+private:
+  struct atomic_counters {
+    std::atomic<std::uint64_t> used_bytes{0}, evicted_blocks{0}, evicted_bytes{0}, corrupt_blocks{0},
+        io_errors{0}, checkpoints{0}, journal_batches{0}, journal_records{0}, journal_used_bytes{0},
+        recovered_blocks{0}, replayed_records{0}, dropped_at_recovery{0}, bad_superblocks{0},
+        bad_tree_pages{0}, bad_bitmap_pages{0}, journal_holes{0}, torn_tails{0}, emptied_by_power_loss{0};
+    std::atomic<bool> offline{false};
+  };
+  static void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) {
+    counter.fetch_add(by, std::memory_order_relaxed);
+  }
+
+  /// What an index entry has no room for.
+  struct entry_extra {
+    std::vector<run> runs;   // entry_fragmented
+    key_id head;             // entry_part
+    std::uint32_t parts = 0; // entry_striped
+  };
+
+  struct held_space {
+    put_description what; // its views point into the two copies below
+    std::string name_space;
+    std::vector<std::byte> key;
+    extent_space space;
+    std::uint32_t writes = 0; // in the device
+    bool abandoned = false;
+    bool failed = false;
+  };
+
+  struct waiting_allocation {
+    put_description what;
+    std::string name_space;
+    std::vector<std::byte> key;
+    allocated callback;
+    std::uint64_t since_ns = 0;
+  };
+
+  struct intent {
+    entry_record record;
+    extent_space space; // put
+    std::unique_ptr<aligned_bytes> header;
+    committed on_committed; // put
+    done on_done;           // prepare, erase
+    std::uint64_t deadline_ns = 0;
+    std::uint64_t only_generation = 0; // erase
+    std::uint32_t freeing_units = 0;   // counted in freeing_units_ until applied
+    bool ready = false;
+    bool evicted = false;
+    [[nodiscard]] bool is_erase() const noexcept { return record.kind == record_kind::erase; }
+  };
+  using intent_ptr = std::unique_ptr<intent>;
+
+  struct pending_change {
+    std::uint32_t intents = 0;
+    std::uint64_t generation = 0; // highest that a queued put of this id has
+    bool last_is_put = false;
+  };
+
+  enum class checkpoint_phase : std::uint8_t {
+    none,
+    pages,  // tree pages are made and written
+    bitmap, // bitmap pages are
+    flush_pages,
+    first, // superblock copy 0
+    flush_first,
+    second, // superblock copy 1
+    flush_second,
+    finished
+  };
+
+  // Space.
+  [[nodiscard]] errc take_space(std::uint32_t length, extent_space& out);
+  void give_space(const extent_space& space);
+  [[nodiscard]] extent_space space_of(entry_handle handle) const;
+  [[nodiscard]] std::uint32_t device_page_of(const extent_space& space, std::uint64_t page) const;
+  void space_changed(std::span<const run> runs);
+  [[nodiscard]] reservation reserve(put_description what, std::string name_space, std::vector<std::byte> key,
+                                    extent_space space);
+  void pump_waiting();
+  [[nodiscard]] bool evict_one();
+  void free_units_until(std::uint64_t units);
+  void release(std::uint64_t token);
+
+  // Changes.
+  [[nodiscard]] std::uint64_t next_generation();
+  void put(std::uint64_t token, std::span<const std::uint32_t> chunk_crc32c, bool if_absent,
+           std::uint64_t deadline_ns, committed on_committed, done on_done);
+  void queue_erase(const key_id& id, std::uint64_t generation, bool only_that, bool evicted,
+                   std::uint32_t freeing_units, done callback);
+  void queue(intent_ptr change);
+  void answer(intent& change, errc result);
+  void unpend(const intent& change);
+  [[nodiscard]] errc apply(intent& change, std::uint64_t batch);
+  [[nodiscard]] errc apply_put(intent& change, std::uint64_t batch);
+  [[nodiscard]] errc apply_erase(intent& change, std::uint64_t batch);
+  void leave_order(entry_handle handle);
+  void dispose(entry_handle handle);
+  void free_entry(entry_handle handle);
+  void orphan_parts(entry_handle handle);
+  [[nodiscard]] entry_record record_of(entry_handle handle) const;
+  [[nodiscard]] std::size_t record_bytes(entry_handle handle) const;
+  void drop_corrupt(entry_handle handle);
+  void go_offline();
+
+  // Journal and checkpoints.
+  [[nodiscard]] bool pump_journal();
+  [[nodiscard]] std::optional<std::uint64_t> journal_room(std::uint32_t length) const;
+  void write_batch(std::uint64_t offset);
+  void batch_written(errc result);
+  void batch_done();
+  [[nodiscard]] bool pump_checkpoint();
+  void begin_checkpoint();
+  void publish(std::uint8_t copy, checkpoint_phase to);
+  void finish_checkpoint();
+  [[nodiscard]] bool write_bitmap_pages();
+  void fill_bitmap_page(std::uint32_t page, std::span<std::byte> to) const;
+  void next_phase(errc result, checkpoint_phase to);
+  [[nodiscard]] bool flushes() const noexcept { return options_.sync == sync_policy::always || recovering_; }
+  [[nodiscard]] errc write_superblocks_now();
+  [[nodiscard]] status checkpoint_now();
+  [[nodiscard]] std::uint64_t journal_used() const noexcept;
+
+  // Reading.
+  [[nodiscard]] extent_expectation expectation(const block_entry& entry) const;
+  [[nodiscard]] errc compare_mapped(const block_entry& entry, std::string_view name_space,
+                                    std::span<const std::byte> key, std::uint32_t offset,
+                                    std::uint32_t length, bool verify, extent_view& out) const;
+  struct device_read;
+  void finish_read(const std::shared_ptr<device_read>& reading);
+
+  // Recovery.
+  status load_tree();
+  status load_level(std::uint8_t level, const std::vector<tree_child>& children,
+                    std::vector<tree_child>& below);
+  [[nodiscard]] bool load_page(std::uint8_t level, const tree_child& child, std::span<const std::byte> bytes,
+                               std::vector<tree_child>& below, status& refused);
+  status replay();
+  void replay_record(const entry_record& record, std::uint64_t batch, bool must_verify);
+  void release_recovered(entry_handle handle);
+  void forget_unproven(std::uint64_t first, std::uint64_t last, const journal_batch& next);
+  void drop_entry(entry_handle handle, std::uint64_t batch);
+  [[nodiscard]] bool data_is_there(const entry_record& record);
+  [[nodiscard]] bool insert_recovered(const entry_record& record);
+  void rebuild_space();
+  void check_bitmap();
+
+  block_device& device_;
+  store_options options_;
+  clock& time_;
+  superblock super_;
+  layout places_;
+  drive_io io_;
+  std::span<const std::byte> mapping_;
+  std::span<std::byte> writable_;
+  std::unique_ptr<block_index> index_;
+  unit_allocator units_;
+  header_page_allocator headers_;
+  std::unique_ptr<eviction_policy> policy_;
+  std::unordered_map<entry_handle, entry_extra> extras_;
+  std::set<std::pair<std::uint64_t, entry_handle>>
+      parts_by_age_;                         // parts are evicted only when nothing else can be
+  std::unordered_set<entry_handle> leaving_; // chosen as victims, their removal is on its way
+  std::uint32_t entries_max_ = 0;
+
+  std::unordered_map<std::uint64_t, held_space> reservations_;
+  std::uint64_t next_token_ = 1;
+  std::deque<waiting_allocation> waiting_;
+  std::uint64_t freeing_units_ = 0; // of extents whose removal is queued or that are only kept by a pin
+  std::unordered_map<entry_handle, std::uint32_t> kept_by_pins_;
+  bool pumping_waiting_ = false;
+
+  std::deque<intent_ptr> intents_;
+  std::unordered_map<key_id, pending_change> pending_;
+  std::uint64_t own_generation_ = 0;
+
+  struct live_batch {
+    std::uint64_t sequence = 0, offset = 0;
+    std::uint32_t length = 0;
+  };
+  std::deque<live_batch> live_batches_; // not yet covered by a published checkpoint
+  std::uint64_t journal_head_ = 0;      // offset within the region
+  std::uint32_t batch_bytes_max_ = 0;
+  std::uint64_t next_batch_ = 1;
+  std::uint64_t applied_ = 0; // last batch whose changes are in the index
+  bool batch_running_ = false;
+  bool recovering_ = false; // everything is flushed, whatever the policy
+  std::uint32_t batch_length_ = 0;
+  std::vector<intent_ptr> batch_;
+  std::vector<std::uint64_t> echo_;
+  journal_batch_writer batch_writer_;
+  aligned_bytes batch_bytes_;
+
+  std::optional<tree> tree_;
+  checkpoint_phase phase_ = checkpoint_phase::none;
+  bool phase_waits_ = false;
+  bool checkpoint_wanted_ = false;
+  std::size_t checkpoint_writes_ = 0;
+  bool pages_complete_ = false;
+  superblock publishing_;
+  std::vector<bool> bitmap_dirty_;
+  std::uint32_t bitmap_cursor_ = 0;
+  aligned_pool pages_{page_bytes};
+
+  std::vector<orphan> orphans_;
+  std::vector<recovered_part> recovered_parts_;
+  std::mutex reclaim_mutex_;
+  std::vector<entry_handle> reclaimable_; // under reclaim_mutex_
+  std::atomic<bool> reclaim_waits_{false};
+
+  std::string notes_;
+  bool closed_ = false;
+  mutable atomic_counters counters_;
+};
+
+/// Fills with bytes of the kernel's generator.
+void fill_random(std::span<std::byte> out);
+
+/// The layout of a drive without metadata.
+[[nodiscard]] layout memory_layout(std::uint64_t device_bytes, std::uint32_t unit_bytes,
+                                   std::uint32_t extent_bytes_max);
+
+} // namespace memkv::engine

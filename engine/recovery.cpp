@@ -1,0 +1,647 @@
+// Formatting, opening, and recovery of a drive's store.
+#include "engine/bitmap_page.hpp"
+#include "engine/drive_store_core.hpp"
+#include "engine/open_drive.hpp"
+#include "wire/assert.hpp"
+#include "wire/crc32c.hpp"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+namespace memkv::engine {
+
+namespace {
+
+/// Generations skipped after a crash: more than puts can have been under way, so that a number that was given
+/// to a put that was lost is never given again.
+constexpr std::uint64_t generation_gap = 1 << 17;
+/// Tree pages read at once.
+constexpr std::size_t load_pages_max = 64;
+
+std::span<std::byte, page_bytes> as_page(std::span<std::byte> bytes) {
+  return std::span<std::byte, page_bytes>(bytes.data(), std::size_t{page_bytes});
+}
+
+std::string number(std::uint64_t value) {
+  return std::to_string(value);
+}
+
+std::string version_sentence(const char* what, unsigned ours) {
+  return std::string(what) + " was written by a later release (this one reads versions up to " +
+         std::to_string(ours) + "): upgrade memkv, or format the drive";
+}
+
+status io_failed(const char* doing) {
+  return {errc::io_error, std::string("the device failed while ") + doing + ": look at the kernel's log"};
+}
+
+/// What the two places for superblocks hold.
+struct superblock_pair {
+  std::array<superblock, 2> copies;
+  std::array<errc, 2> states{errc::bad_format, errc::bad_format};
+  std::array<bool, 2> zero{};
+  std::array<bool, 2> ours{}; // begins with our magic
+
+  [[nodiscard]] bool valid(int copy) const { return states[copy] == errc::ok; }
+};
+
+status read_superblocks(drive_io& io, std::uint64_t device_bytes, superblock_pair& out) {
+  aligned_bytes bytes(page_bytes);
+  const std::uint64_t mirror = std::min(device_bytes / page_bytes * page_bytes, drive_bytes_max) - page_bytes;
+  for (const std::uint8_t copy : {0, 1}) {
+    if (io.read_now(copy == 0 ? 0 : mirror, bytes.span()) != errc::ok)
+      return io_failed("its superblock was read");
+    out.zero[copy] = wire::all_zero(bytes.span());
+    out.ours[copy] = has_magic(bytes.span(), superblock_magic);
+    out.states[copy] = decode(as_page(bytes.span()), copy, out.copies[copy]);
+  }
+  return {};
+}
+
+/// Never written by us, or a first format that did not end: page 0 is empty or begins as ours, and the
+/// mirror, which a format writes last, is empty.
+bool never_formatted(const superblock_pair& pair) {
+  return pair.zero[1] && (pair.zero[0] || (pair.ours[0] && pair.states[0] == errc::corrupt));
+}
+
+bool same_place(const set_identity& asked, const set_identity& found) {
+  return (asked.set_id == identity{} || asked.set_id == found.set_id) &&
+         asked.drive_index == found.drive_index && asked.drive_count == found.drive_count;
+}
+
+/// Chooses the copy that counts.
+status choose_superblock(const superblock_pair& pair, const store_options& options,
+                         std::uint64_t device_bytes, int& chosen) {
+  chosen = -1;
+  if (pair.states[0] == errc::newer_version || pair.states[1] == errc::newer_version)
+    return {errc::newer_version, version_sentence("the superblock", superblock_version)};
+  bool foreign = false;
+  for (const int copy : {0, 1}) {
+    if (!pair.valid(copy))
+      continue;
+    const superblock& block = pair.copies[copy];
+    if (!same_place(options.identity, block.set)) {
+      foreign = true;
+      continue;
+    }
+    // Of two of our own formats the later one, of one format the later state.
+    if (chosen < 0 || block.formatted_at_ns > pair.copies[chosen].formatted_at_ns ||
+        (block.formatted_at_ns == pair.copies[chosen].formatted_at_ns &&
+         block.sequence > pair.copies[chosen].sequence))
+      chosen = copy;
+  }
+  if (chosen < 0) {
+    if (foreign)
+      return {errc::foreign_drive,
+              "the drive belongs to another drive set or to another place in this one: correct "
+              "storage.drives, or format the drive"};
+    if (pair.ours[0] || pair.ours[1])
+      return {errc::corrupt, "both superblocks of the drive are damaged: format the drive"};
+    return {errc::bad_format,
+            "the drive holds something that is not memkv's: choose another one, or format it"};
+  }
+  switch (check_against(pair.copies[chosen], device_bytes)) {
+  case errc::ok:
+    break;
+  case errc::wrong_size:
+    return {errc::wrong_size, "the drive has " + number(device_bytes) + " bytes, its superblock says " +
+                                  number(pair.copies[chosen].places.device_bytes) +
+                                  ": give it its size back, or format it"};
+  default:
+    return {errc::corrupt, "the superblock's layout contradicts itself: format the drive"};
+  }
+  const layout& places = pair.copies[chosen].places;
+  if (places.unit_bytes != options.unit_bytes || places.extent_bytes_max != options.extent_bytes_max)
+    return {errc::invalid_argument, "the drive was formatted with storage.shard_size " +
+                                        number(places.unit_bytes) + " and storage.block_size " +
+                                        number(places.extent_bytes_max) +
+                                        " (bytes): set these, or format the drive"};
+  return {};
+}
+
+void raise(std::atomic<std::uint64_t>& shared, std::uint64_t least) {
+  std::uint64_t seen = shared.load(std::memory_order_relaxed);
+  while (seen < least && !shared.compare_exchange_weak(seen, least, std::memory_order_relaxed)) {
+  }
+}
+
+key_id id_from_head(std::uint64_t head, std::byte rest) {
+  key_id id;
+  id.bytes.fill(rest);
+  wire::store_le(id.bytes.data(), head);
+  return id;
+}
+
+} // namespace
+
+void fill_random(std::span<std::byte> out) {
+  std::size_t at = 0;
+  while (at < out.size()) {
+    const auto got = ::getrandom(out.data() + at, out.size() - at, 0);
+    if (got > 0)
+      at += static_cast<std::size_t>(got);
+  }
+}
+
+layout memory_layout(std::uint64_t device_bytes, std::uint32_t unit_bytes, std::uint32_t extent_bytes_max) {
+  layout places;
+  places.device_bytes = device_bytes;
+  places.unit_bytes = unit_bytes;
+  places.extent_bytes_max = extent_bytes_max;
+  places.units =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(device_bytes / unit_bytes, limits::units_max));
+  return places;
+}
+
+void drive_store_core::fill_new_superblock(superblock& super, const store_options& options,
+                                           std::uint64_t now_ns) {
+  fill_random(super.format_id);
+  if (super.drive_id == engine::identity{})
+    fill_random(super.drive_id);
+  super.set = options.identity;
+  if (super.set.set_id == engine::identity{})
+    fill_random(super.set.set_id);
+  super.sync = options.sync;
+  super.boot_id = options.boot_id;
+  super.clean = true;
+  super.sequence = 1;
+  super.formatted_at_ns = now_ns;
+  super.generation = 0;
+  super.journal_tail_sequence = 1;
+  super.tree_sequence = 0;
+  super.root = {};
+  super.root_level = 0;
+  super.blocks = 0;
+}
+
+status drive_store_core::format_with(drive_io& io, superblock& super) {
+  const layout& places = super.places;
+  aligned_bytes zeros(std::size_t{256} << 10);
+  std::memset(zeros.data(), 0, zeros.span().size());
+  const auto written = [&](std::uint64_t offset, std::span<std::byte> bytes) {
+    return io.write_now(offset, bytes) == errc::ok;
+  };
+  // The old superblocks go first: from here until the new one is there the drive is empty.
+  bool good = written(0, zeros.span().first(page_bytes)) && io.flush_now() == errc::ok &&
+              written(places.mirror_offset(), zeros.span().first(page_bytes)) && io.flush_now() == errc::ok;
+  for (std::uint64_t at = 0; good && at < places.journal_bytes; at += zeros.span().size())
+    good =
+        written(places.journal_offset + at,
+                zeros.span().first(std::min<std::uint64_t>(zeros.span().size(), places.journal_bytes - at)));
+  aligned_bytes page(page_bytes);
+  const std::vector<std::byte> bits(bitmap_bits_per_page / 8);
+  for (std::uint32_t at = 0; good && at < places.bitmap_pages; ++at) {
+    bitmap_page_header header;
+    header.format_id = super.format_id;
+    header.page = at;
+    header.units = std::min(bitmap_bits_per_page, places.units - at * bitmap_bits_per_page);
+    header.sequence = super.sequence;
+    encode(header, bits, as_page(page.span()));
+    good = written(places.bitmap_offset + std::uint64_t{at} * page_bytes, page.span());
+  }
+  good = good && io.flush_now() == errc::ok;
+  for (const std::uint8_t copy : {0, 1}) {
+    super.copy = copy;
+    encode(super, as_page(page.span()));
+    good = good && written(copy == 0 ? 0 : places.mirror_offset(), page.span()) && io.flush_now() == errc::ok;
+  }
+  return good ? status{} : io_failed("it was formatted");
+}
+
+status drive_store::format(block_device& device, const store_options& options) {
+  drive_io io(device);
+  superblock super;
+  superblock_pair old;
+  const std::uint64_t size = device.information().size_bytes;
+  if (status sized = compute_layout(size, options.unit_bytes, options.extent_bytes_max, super.places);
+      !sized.ok())
+    return sized;
+  if (status found = read_superblocks(io, size, old); !found.ok())
+    return found;
+  for (const int copy : {0, 1}) {
+    if (!old.valid(copy))
+      continue;
+    super.drive_id = old.copies[copy].drive_id;
+    super.failures = old.copies[copy].failures;
+    super.set_epoch = std::max(super.set_epoch, old.copies[copy].set_epoch);
+  }
+  drive_store_core::fill_new_superblock(super, options, system_clock().wall_ns());
+  return drive_store_core::format_with(io, super);
+}
+
+status drive_store::open(block_device& device, const store_options& options, clock& time,
+                         std::unique_ptr<drive_store>& out) {
+  out.reset();
+  const std::uint64_t size = device.information().size_bytes;
+  superblock super;
+  if (!options.persistent) {
+    layout checked;
+    if (status sized = compute_layout(size, options.unit_bytes, options.extent_bytes_max, checked);
+        !sized.ok())
+      return sized;
+    super.places = memory_layout(size, options.unit_bytes, options.extent_bytes_max);
+    drive_store_core::fill_new_superblock(super, options, time.wall_ns());
+    out = std::make_unique<drive_store_core>(device, options, time, super);
+    return {};
+  }
+  layout wanted;
+  if (status sized = compute_layout(size, options.unit_bytes, options.extent_bytes_max, wanted); !sized.ok())
+    return sized;
+  bool bad_copy = false;
+  bool power_loss = false;
+  {
+    drive_io io(device);
+    superblock_pair pair;
+    if (status found = read_superblocks(io, size, pair); !found.ok())
+      return found;
+    bool fresh = never_formatted(pair);
+    if (!fresh) {
+      int chosen = -1;
+      if (status choice = choose_superblock(pair, options, size, chosen); !choice.ok())
+        return choice;
+      super = pair.copies[chosen];
+      bad_copy = !pair.valid(1 - chosen) || pair.copies[1 - chosen].format_id != super.format_id;
+      // Without flushes nothing on the drive can be proven once the power was lost.
+      power_loss = !super.clean && super.sync == sync_policy::never && super.boot_id != options.boot_id;
+      fresh = power_loss;
+    }
+    if (fresh) {
+      super.places = wanted;
+      store_options own = options;
+      if (power_loss)
+        own.identity = super.set;
+      const std::uint64_t formatted_before = super.formatted_at_ns;
+      drive_store_core::fill_new_superblock(super, own, std::max(time.wall_ns(), formatted_before + 1));
+      if (status formatted = drive_store_core::format_with(io, super); !formatted.ok())
+        return formatted;
+    }
+  }
+  store_options own = options;
+  own.identity = super.set;
+  auto core = std::make_unique<drive_store_core>(device, own, time, super);
+  if (bad_copy) {
+    core->count_bad_superblock();
+    core->note("one of the two superblocks was damaged and is written anew");
+  }
+  if (power_loss) {
+    core->count_power_loss();
+    core->note("the power was lost while the drive was in use without storage.sync: it starts empty");
+  }
+  if (status recovered = core->recover(); !recovered.ok())
+    return recovered;
+  if (status begun = core->begin_use(); !begun.ok())
+    return begun;
+  status result;
+  result.text = core->notes();
+  out = std::move(core);
+  return result;
+}
+
+status drive_store_core::recover() {
+  recovering_ = true;
+  own_generation_ = super_.generation;
+  if (status loaded = load_tree(); !loaded.ok())
+    return loaded;
+  const bool was_clean = super_.clean;
+  const std::uint64_t tail_before = next_batch_ = super_.journal_tail_sequence;
+  if (status replayed = replay(); !replayed.ok())
+    return replayed;
+  rebuild_space();
+  if (was_clean && next_batch_ == tail_before && !tree_->dirty())
+    check_bitmap();
+  if (!was_clean)
+    own_generation_ += generation_gap;
+  if (options_.generation != nullptr)
+    raise(*options_.generation, own_generation_);
+  counters_.recovered_blocks.store(index_->size(), std::memory_order_relaxed);
+  if (next_batch_ != tail_before || tree_->dirty() || !was_clean) {
+    super_.clean = false;
+    if (status done = checkpoint_now(); !done.ok())
+      return done;
+  }
+  recovering_ = false;
+  return {};
+}
+
+status drive_store_core::begin_use() {
+  super_.clean = false;
+  super_.sync = options_.sync;
+  super_.boot_id = options_.boot_id;
+  if (write_superblocks_now() != errc::ok)
+    return io_failed("its superblock was written");
+  return {};
+}
+
+// Tree
+
+bool drive_store_core::insert_recovered(const entry_record& record) {
+  block_entry fields;
+  fields.id = record.id;
+  fields.generation = record.generation;
+  fields.put_id = record.put_id;
+  fields.value_length = record.value_length;
+  fields.first_unit = record.first_unit;
+  fields.header_page = record.header_page;
+  fields.header_crc32c = record.header_crc32c;
+  fields.flags = record.flags;
+  fields.units = record.units;
+  entry_handle inserted = no_entry;
+  entry_handle replaced = no_entry;
+  if (index_->insert(fields, inserted, replaced) != errc::ok) {
+    bump(counters_.dropped_at_recovery);
+    return false;
+  }
+  if (replaced != no_entry)
+    release_recovered(replaced);
+  if (record.flags != 0)
+    extras_[inserted] = {record.runs, record.head, record.parts};
+  own_generation_ = std::max(own_generation_, record.generation);
+  return true;
+}
+
+void drive_store_core::release_recovered(entry_handle handle) {
+  extras_.erase(handle);
+  const bool unused = index_->retire(handle);
+  MEMKV_ASSERT(unused, "nobody reads while a drive is recovered");
+  index_->free(handle);
+}
+
+bool drive_store_core::load_page(std::uint8_t level, const tree_child& child,
+                                 std::span<const std::byte> bytes, std::vector<tree_child>& below,
+                                 status& refused) {
+  tree_page page;
+  const errc decoded = decode(bytes, super_.format_id, child.reference.page, places_, page);
+  if (decoded == errc::newer_version)
+    refused = {errc::newer_version, version_sentence("a page of the tree", tree_version)};
+  if (decoded != errc::ok || !is_meant(bytes, page, child.reference) || page.header.level != level ||
+      page.header.first != child.first)
+    return false;
+  std::size_t payload = page.children.size() * tree_child_bytes;
+  for (const entry_record& record : page.entries)
+    payload += record.encoded_bytes();
+  if (!tree_->load(level, child.first, child.reference, page.header.journal_sequence, payload))
+    return false;
+  below.insert(below.end(), page.children.begin(), page.children.end());
+  for (const entry_record& record : page.entries)
+    (void)insert_recovered(record);
+  return true;
+}
+
+status drive_store_core::load_level(std::uint8_t level, const std::vector<tree_child>& children,
+                                    std::vector<tree_child>& below) {
+  aligned_bytes buffer(load_pages_max * tree_page_bytes);
+  for (std::size_t first = 0; first < children.size(); first += load_pages_max) {
+    const std::size_t count = std::min(load_pages_max, children.size() - first);
+    std::size_t left = count;
+    bool failed = false;
+    for (std::size_t i = 0; i < count; ++i)
+      io_.read(places_.tree_offset + std::uint64_t{children[first + i].reference.page} * tree_page_bytes,
+               buffer.span().subspan(i * tree_page_bytes, tree_page_bytes), [&](errc result) {
+                 failed = failed || result != errc::ok;
+                 --left;
+               });
+    while (left > 0)
+      io_.poll(true);
+    if (failed)
+      return io_failed("its tree was read");
+    for (std::size_t i = 0; i < count; ++i) {
+      const tree_child& child = children[first + i];
+      status refused;
+      if (load_page(level, child, buffer.span().subspan(i * tree_page_bytes, tree_page_bytes), below,
+                    refused))
+        continue;
+      if (!refused.ok())
+        return refused;
+      bump(counters_.bad_tree_pages);
+      tree_->load_lost(level, child.first);
+    }
+  }
+  return {};
+}
+
+status drive_store_core::load_tree() {
+  if (super_.root.page != no_tree_page) {
+    std::vector<tree_child> children{{key_id{}, super_.root}};
+    for (std::uint8_t level = super_.root_level;; --level) {
+      std::vector<tree_child> below;
+      if (status loaded = load_level(level, children, below); !loaded.ok())
+        return loaded;
+      if (level == 0 || below.empty())
+        break;
+      children = std::move(below);
+    }
+  }
+  tree_->finish_loading(super_.tree_sequence);
+  if (const auto bad = counters_.bad_tree_pages.load(std::memory_order_relaxed); bad > 0)
+    note(number(bad) + " damaged pages of the tree: the blocks they named are misses now");
+  return {};
+}
+
+// Journal
+
+status drive_store_core::replay() {
+  aligned_bytes region(places_.journal_bytes);
+  if (io_.read_now(places_.journal_offset, region.span()) != errc::ok)
+    return io_failed("its journal was read");
+  std::map<std::uint64_t, journal_batch> batches;
+  bool torn = false;
+  const std::uint64_t tail = super_.journal_tail_sequence;
+  for (std::uint64_t at = 0; at < places_.journal_bytes;) {
+    journal_batch batch;
+    const std::span<const std::byte> bytes = region.span().subspan(at);
+    const errc decoded = decode(bytes, super_.format_id, places_.journal_offset + at, places_, batch);
+    if (decoded == errc::newer_version)
+      return {errc::newer_version, version_sentence("the journal", journal_version)};
+    if (decoded != errc::ok) {
+      torn = torn || (decoded == errc::corrupt && load_identity(bytes.data() + 16) == super_.format_id &&
+                      wire::load_le<std::uint64_t>(bytes.data() + 32) >= tail);
+      at += page_bytes;
+      continue;
+    }
+    at += batch.header.length;
+    if (batch.header.sequence >= tail)
+      batches.insert_or_assign(batch.header.sequence, std::move(batch));
+  }
+  std::uint64_t settled = tail - 1;
+  for (const auto& [sequence, batch] : batches)
+    settled = std::max(settled, batch.header.settled_sequence);
+  std::uint64_t expected = tail;
+  for (const auto& [sequence, batch] : batches) {
+    if (sequence != expected) {
+      bump(counters_.journal_holes);
+      forget_unproven(expected, sequence - 1, batch);
+      torn = false;
+    }
+    const bool must_verify = sequence > settled && !batch.header.data_settled;
+    for (const entry_record& record : batch.records)
+      replay_record(record, sequence, must_verify);
+    bump(counters_.replayed_records, batch.records.size());
+    expected = sequence + 1;
+  }
+  next_batch_ = expected;
+  applied_ = expected - 1;
+  if (torn)
+    bump(counters_.torn_tails);
+  if (const auto holes = counters_.journal_holes.load(std::memory_order_relaxed); holes > 0)
+    note(number(holes) + " gaps in the journal: blocks whose state could not be proven are misses now");
+  return {};
+}
+
+bool drive_store_core::data_is_there(const entry_record& record) {
+  extent_expectation expected;
+  expected.format_id = super_.format_id;
+  expected.drive_id = super_.drive_id;
+  expected.id = record.id;
+  expected.generation = record.generation;
+  expected.put_id = record.put_id;
+  expected.header_page = record.header_page;
+  expected.header_crc32c = record.header_crc32c;
+  expected.first_unit = record.first_unit;
+  expected.units = record.units;
+  aligned_bytes page(page_bytes);
+  extent_header header;
+  if (io_.read_now(places_.data_page_offset(record.header_page), page.span()) != errc::ok ||
+      check_extent_header(as_page(page.span()), expected, places_, header) != errc::ok)
+    return false;
+  const std::vector<run> runs = record.all_runs();
+  aligned_bytes chunk(chunk_bytes);
+  for (std::uint32_t i = 0; i < chunk_count(header.length); ++i) {
+    const std::uint32_t length = std::min(chunk_bytes, header.length - i * chunk_bytes);
+    std::byte* to = chunk.data();
+    for (const device_piece& piece :
+         extent_pieces(places_, runs, std::uint64_t{i} * chunk_bytes, align_up(length, page_bytes))) {
+      if (io_.read_now(piece.offset, {to, piece.length}) != errc::ok)
+        return false;
+      to += piece.length;
+    }
+    if (wire::crc32c(chunk.span().first(length)) != header.chunk_at(i))
+      return false;
+  }
+  return true;
+}
+
+void drive_store_core::drop_entry(entry_handle handle, std::uint64_t batch) {
+  const key_id id = index_->at(handle).id;
+  const auto bytes = static_cast<std::int64_t>(record_bytes(handle));
+  index_->unlink(handle);
+  tree_->note_change(id, -bytes, batch);
+  release_recovered(handle);
+  bump(counters_.dropped_at_recovery);
+}
+
+void drive_store_core::replay_record(const entry_record& record, std::uint64_t batch, bool must_verify) {
+  // A leaf written after this batch has its effect already, and perhaps that of later ones.
+  if (tree_->journal_sequence(record.id) >= batch)
+    return;
+  own_generation_ = std::max(own_generation_, record.generation);
+  const entry_handle before = index_->find(record.id);
+  const auto bytes_before =
+      before == no_entry ? std::int64_t{0} : static_cast<std::int64_t>(record_bytes(before));
+  if (record.kind == record_kind::erase) {
+    if (before == no_entry || index_->at(before).generation > record.generation)
+      return;
+    index_->unlink(before);
+    tree_->note_change(record.id, -bytes_before, batch);
+    release_recovered(before);
+    return;
+  }
+  if (before != no_entry && index_->at(before).generation >= record.generation)
+    return;
+  if (must_verify && !data_is_there(record)) {
+    // The batch became durable and its data did not: it was never answered, and replaced nothing.
+    bump(counters_.dropped_at_recovery);
+    if (before != no_entry)
+      drop_entry(before, batch);
+    return;
+  }
+  if (insert_recovered(record))
+    tree_->note_change(record.id, static_cast<std::int64_t>(record.encoded_bytes()) - bytes_before, batch);
+}
+
+void drive_store_core::forget_unproven(std::uint64_t first, std::uint64_t last, const journal_batch& next) {
+  std::vector<entry_handle> unproven;
+  for (const tree::leaf_range& leaf : tree_->leaves())
+    if (leaf.journal_sequence < last && std::max(first, leaf.journal_sequence + 1) < last)
+      index_->visit(leaf.first, leaf.last, [&](entry_handle handle) { unproven.push_back(handle); });
+  for (const entry_handle handle : unproven)
+    drop_entry(handle, last);
+  // The batch after the gap repeats which ids the last one in it touched: all others kept their state.
+  for (const std::uint64_t head : next.echo) {
+    std::vector<entry_handle> touched;
+    index_->visit(id_from_head(head, std::byte{0}), id_from_head(head, std::byte{0xFF}),
+                  [&](entry_handle handle) { touched.push_back(handle); });
+    for (const entry_handle handle : touched)
+      if (tree_->journal_sequence(index_->at(handle).id) < last)
+        drop_entry(handle, last);
+  }
+}
+
+// Space
+
+void drive_store_core::rebuild_space() {
+  std::vector<std::pair<std::uint64_t, entry_handle>> by_age;
+  by_age.reserve(index_->size());
+  key_id highest;
+  highest.bytes.fill(std::byte{0xFF});
+  index_->visit(key_id{}, highest,
+                [&](entry_handle handle) { by_age.emplace_back(index_->at(handle).generation, handle); });
+  std::ranges::sort(by_age);
+  // Where two claim the same space, the younger one wrote there last.
+  for (auto at = by_age.rbegin(); at != by_age.rend(); ++at) {
+    const extent_space space = space_of(at->second);
+    std::size_t marked = 0;
+    while (marked < space.runs.size() && units_.mark(space.runs[marked]))
+      ++marked;
+    bool good = marked == space.runs.size();
+    if (good && space.header_apart)
+      good = headers_.mark(space.header_page, false);
+    if (good)
+      continue;
+    for (std::size_t i = 0; i < marked; ++i)
+      units_.free(space.runs[i]);
+    drop_entry(at->second, applied_);
+    at->second = no_entry;
+  }
+  for (const auto& [generation, handle] : by_age) {
+    if (handle == no_entry)
+      continue;
+    const block_entry& entry = index_->at(handle);
+    if ((entry.flags & entry_part) != 0) {
+      parts_by_age_.insert({generation, handle});
+      recovered_parts_.push_back({entry.id, extras_.at(handle).head, entry.put_id});
+    } else {
+      policy_->inserted(handle);
+    }
+  }
+  counters_.used_bytes.store(std::uint64_t{units_.used_units()} * places_.unit_bytes,
+                             std::memory_order_relaxed);
+}
+
+void drive_store_core::check_bitmap() {
+  // Only for people: what the bitmap says has no say in what is free.
+  aligned_bytes stored(page_bytes);
+  aligned_bytes expected(page_bytes);
+  for (std::uint32_t page = 0; page < places_.bitmap_pages; ++page) {
+    fill_bitmap_page(page, expected.span());
+    bitmap_page_header header;
+    std::span<const std::byte> bits;
+    bitmap_page_header wanted;
+    std::span<const std::byte> wanted_bits;
+    const std::uint32_t units = std::min(bitmap_bits_per_page, places_.units - page * bitmap_bits_per_page);
+    const bool readable =
+        io_.read_now(places_.bitmap_offset + std::uint64_t{page} * page_bytes, stored.span()) == errc::ok &&
+        decode(as_page(stored.span()), super_.format_id, page, units, header, bits) == errc::ok;
+    const errc made = decode(as_page(expected.span()), super_.format_id, page, units, wanted, wanted_bits);
+    MEMKV_ASSERT(made == errc::ok, "a bitmap page that was just made can be read");
+    bitmap_dirty_[page] = !readable || !std::ranges::equal(bits, wanted_bits);
+    if (bitmap_dirty_[page])
+      bump(counters_.bad_bitmap_pages);
+  }
+  if (const auto bad = counters_.bad_bitmap_pages.load(std::memory_order_relaxed); bad > 0)
+    note(number(bad) + " damaged pages of the allocation bitmap are written anew");
+}
+
+} // namespace memkv::engine
