@@ -808,6 +808,8 @@ counters client::count() const noexcept {
   result.connections_closed_by_check = counted.connections_closed_by_check;
   result.connections_closed_by_deadline = counted.connections_closed_by_deadline;
   result.requests_retried = counted.requests_retried;
+  result.bytes_sent = counted.bytes_sent;
+  result.bytes_received = counted.bytes_received;
   result.cache_hits = impl_->shared.cache.hits();
   result.cache_misses = impl_->shared.cache.misses();
   return result;

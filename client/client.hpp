@@ -119,6 +119,8 @@ struct counters {
   std::uint64_t connections_closed_by_check = 0;    // an answer failed a check
   std::uint64_t connections_closed_by_deadline = 0; // given up on a request on its way
   std::uint64_t requests_retried = 0;
+  std::uint64_t bytes_sent = 0; // headers included, as are those received
+  std::uint64_t bytes_received = 0;
   std::uint64_t cache_hits = 0;
   std::uint64_t cache_misses = 0;
 };

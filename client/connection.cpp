@@ -563,6 +563,7 @@ void connection::write_requests(std::int64_t now_ns) {
     }
     last_io_ns_ = now_ns;
     burst_written_ += static_cast<std::uint64_t>(sent);
+    shared_.counted.bytes_sent.fetch_add(static_cast<std::uint64_t>(sent), std::memory_order_relaxed);
     written_in_turn += static_cast<std::uint64_t>(sent);
     for (burst_frame& frame : burst_frames_) {
       if (!frame.started && frame.begin < burst_written_) {
@@ -816,6 +817,7 @@ bool connection::receive() {
   last_io_ns_ = steady_ns();
   const auto bytes = static_cast<std::uint64_t>(received);
   drained_ = bytes < asked;
+  shared_.counted.bytes_received.fetch_add(bytes, std::memory_order_relaxed);
   const std::uint64_t payload = std::min(bytes, asked_payload);
   if (payload > 0 && !advance_payload(payload)) {
     return false;

@@ -36,6 +36,8 @@ struct atomic_counters {
   std::atomic<std::uint64_t> connections_closed_by_check{0};
   std::atomic<std::uint64_t> connections_closed_by_deadline{0};
   std::atomic<std::uint64_t> requests_retried{0};
+  std::atomic<std::uint64_t> bytes_sent{0};
+  std::atomic<std::uint64_t> bytes_received{0};
 };
 
 /// What is the same for all servers.

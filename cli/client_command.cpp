@@ -1,0 +1,487 @@
+#include "cli/client_command.hpp"
+
+#include "client/client.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cinttypes>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <optional>
+
+namespace memkv::cli {
+namespace {
+
+using client::errc;
+using client::item_result;
+using bytes = std::vector<std::byte>;
+
+constexpr std::uint64_t progress_bytes_min = 16U << 20U;
+constexpr int progress_ms = 100;
+constexpr std::size_t read_step_bytes = 1U << 20U;
+constexpr std::uint64_t value_bytes_max = std::uint64_t{1} << 30U;
+constexpr int value_changes_max =
+    5; // so often a value may change between asking for its length and fetching it
+constexpr const char* default_server = "127.0.0.1:9900";
+
+int refuse(const std::string& sentence) {
+  std::fprintf(stderr, "memkv: %s\n", sentence.c_str());
+  return 1;
+}
+
+/// Everything printed must have arrived; a full disk or a closed pipe is an error.
+int finish_output(int code) {
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    return refuse("standard output cannot be written");
+  }
+  return code;
+}
+
+std::optional<std::string> key_from_hex(std::string_view digits) {
+  const auto value_of = [](char digit) -> int {
+    if (digit >= '0' && digit <= '9') {
+      return digit - '0';
+    }
+    const char lower = static_cast<char>(digit | 0x20);
+    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+  };
+  if (digits.empty() || digits.size() % 2 != 0) {
+    return std::nullopt;
+  }
+  std::string key;
+  for (std::size_t i = 0; i < digits.size(); i += 2) {
+    const int high = value_of(digits[i]);
+    const int low = value_of(digits[i + 1]);
+    if (high < 0 || low < 0) {
+      return std::nullopt;
+    }
+    key.push_back(static_cast<char>(high * 16 + low));
+  }
+  return key;
+}
+
+std::string json_text(std::string_view text) {
+  std::string quoted = "\"";
+  for (const char letter : text) {
+    const auto code = static_cast<unsigned char>(letter);
+    if (letter == '"' || letter == '\\') {
+      quoted += '\\';
+      quoted += letter;
+    } else if (code < 0x20 || code >= 0x7F) {
+      char escaped[8];
+      std::snprintf(escaped, sizeof escaped, "\\u%04x", code);
+      quoted += escaped;
+    } else {
+      quoted += letter;
+    }
+  }
+  return quoted + '"';
+}
+
+/// What the user asked for, ready to be sent.
+struct session {
+  std::unique_ptr<client::client> kv;
+  std::vector<std::string> keys;
+  std::vector<std::string> shown_keys; // as the user wrote them
+  std::vector<std::string_view> key_views;
+  bool hex = false;
+};
+
+/// Says why in `problem` when it cannot be made.
+session make_session(const parsed& line, const char* keys_argument, std::string& problem) {
+  session made;
+  client::options chosen;
+  if (const client::status loaded =
+          client::load_options([](const char* name) { return std::getenv(name); }, chosen);
+      !loaded.ok()) {
+    problem = loaded.text;
+    return made;
+  }
+  if (line.given("servers")) {
+    chosen.servers = client::split_list(line.text("servers"));
+  } else if (chosen.servers.empty()) {
+    chosen.servers = {default_server};
+  }
+  if (line.given("namespace")) {
+    chosen.namespace_name = line.text("namespace");
+  }
+  if (line.given("deadline-ms")) {
+    const std::uint64_t deadline_ms = line.number("deadline-ms").value_or(0);
+    if (deadline_ms == 0 || deadline_ms > client::deadline_ms_max) {
+      problem = "--deadline-ms must be from 1 to 600000";
+      return made;
+    }
+    chosen.deadline_ms = static_cast<std::uint32_t>(deadline_ms);
+  }
+  if (chosen.transport == client::transport_choice::automatic) {
+    chosen.transport = client::transport_choice::tcp;
+  }
+  made.hex = line.has("hex");
+  for (const std::string& text : line.list(keys_argument)) {
+    std::string key = text;
+    if (made.hex) {
+      const std::optional<std::string> decoded = key_from_hex(text);
+      if (!decoded) {
+        problem = "\"" + text + "\" is not a key in hexadecimal: write two digits for each byte";
+        return made;
+      }
+      key = *decoded;
+    }
+    if (key.empty() || key.size() > 1024) {
+      problem = "a key has 1 to 1024 bytes";
+      return made;
+    }
+    made.keys.push_back(std::move(key));
+    made.shown_keys.push_back(text);
+  }
+  made.key_views.assign(made.keys.begin(), made.keys.end());
+  client::status refused;
+  made.kv = client::client::make(std::move(chosen), refused);
+  problem = refused.text;
+  return made;
+}
+
+/// The sentence for a result that is not ok; a miss that may be none says so.
+std::string explain(const item_result& result) {
+  if (result.code == errc::not_found && result.cause != errc::ok) {
+    return std::string(sentence(result.cause));
+  }
+  return std::string(sentence(result.code));
+}
+
+/// A line on a terminal that grows while a value travels.
+class progress {
+public:
+  progress(std::string_view verb, std::uint64_t total_bytes, bool wanted)
+      : verb_(verb), total_bytes_(total_bytes),
+        shown_(wanted && total_bytes >= progress_bytes_min && ::isatty(STDERR_FILENO) == 1),
+        begin_(std::chrono::steady_clock::now()) {}
+  ~progress() {
+    if (shown_) {
+      std::fprintf(stderr, "\r\033[K");
+    }
+  }
+  progress(const progress&) = delete;
+  progress& operator=(const progress&) = delete;
+
+  void show(std::uint64_t done_bytes) {
+    if (!shown_) {
+      return;
+    }
+    const std::uint64_t done = done_bytes < total_bytes_ ? done_bytes : total_bytes_;
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+    const double rate = seconds > 0 ? static_cast<double>(done) / seconds : 0;
+    const double left = rate > 0 ? static_cast<double>(total_bytes_ - done) / rate : 0;
+    std::fprintf(stderr, "\r%.*s %.1f of %.1f MiB  %3.0f %%  %.1f MiB/s  %.0f s left\033[K",
+                 static_cast<int>(verb_.size()), verb_.data(), mebibytes(done), mebibytes(total_bytes_),
+                 100.0 * static_cast<double>(done) / static_cast<double>(total_bytes_),
+                 rate / (1024.0 * 1024.0), left);
+  }
+
+private:
+  static double mebibytes(std::uint64_t value) { return static_cast<double>(value) / (1024.0 * 1024.0); }
+
+  std::string_view verb_;
+  std::uint64_t total_bytes_;
+  bool shown_;
+  std::chrono::steady_clock::time_point begin_;
+};
+
+/// Waits for an asynchronous call and shows meanwhile what `moved` says.
+template <class Moved>
+void wait_with_progress(const std::atomic<bool>& done, progress& line, Moved moved) {
+  while (!done.load()) {
+    line.show(moved());
+    ::poll(nullptr, 0, done.load() ? 0 : progress_ms);
+  }
+}
+
+std::string read_value(const std::string& path, bytes& value) {
+  const bool standard_input = path.empty() || path == "-";
+  const std::string shown = standard_input ? "standard input" : path;
+  const int source = standard_input ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (source < 0) {
+    return shown + ": " + std::strerror(errno);
+  }
+  struct stat facts {};
+  if (::fstat(source, &facts) == 0 && S_ISREG(facts.st_mode) &&
+      static_cast<std::uint64_t>(facts.st_size) <= value_bytes_max) {
+    value.reserve(static_cast<std::size_t>(facts.st_size) + 1);
+  }
+  std::string problem;
+  while (problem.empty()) {
+    const std::size_t had = value.size();
+    value.resize(had + read_step_bytes);
+    const ssize_t got = ::read(source, value.data() + had, read_step_bytes);
+    const int error = errno;
+    value.resize(had + (got > 0 ? static_cast<std::size_t>(got) : 0));
+    if (got == 0) {
+      break;
+    }
+    if (got < 0 && error != EINTR) {
+      problem = shown + ": " + std::strerror(error);
+    } else if (value.size() > value_bytes_max) {
+      problem = shown + ": a value has at most 1 GiB";
+    }
+  }
+  if (!standard_input) {
+    ::close(source);
+  }
+  return problem;
+}
+
+std::string write_all(int target, const std::string& shown, std::span<const std::byte> value) {
+  while (!value.empty()) {
+    const ssize_t written = ::write(target, value.data(), value.size());
+    if (written < 0 && errno == EINTR) {
+      continue;
+    }
+    if (written <= 0) {
+      return shown + ": " + std::strerror(errno);
+    }
+    value = value.subspan(static_cast<std::size_t>(written));
+  }
+  return {};
+}
+
+/// Writes beside the file and renames, so that the file is there whole or not at all.
+std::string write_file(const std::string& path, std::span<const std::byte> value) {
+  const std::string beside = path + ".part." + std::to_string(::getpid());
+  const int target = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (target < 0) {
+    return path + ": " + std::strerror(errno);
+  }
+  std::string problem = write_all(target, path, value);
+  if (::close(target) != 0 && problem.empty()) {
+    problem = path + ": " + std::strerror(errno);
+  }
+  if (problem.empty() && ::rename(beside.c_str(), path.c_str()) != 0) {
+    problem = path + ": " + std::strerror(errno);
+  }
+  if (!problem.empty()) {
+    ::unlink(beside.c_str());
+  }
+  return problem;
+}
+
+int put(const parsed& line) {
+  std::string problem;
+  const session wanted = make_session(line, "KEY", problem);
+  bytes value;
+  if (problem.empty()) {
+    problem = read_value(line.text("FILE"), value);
+  }
+  if (!problem.empty()) {
+    return refuse(problem);
+  }
+  const client::put_item item{wanted.keys.front(), value, line.has("if-absent")};
+  item_result result;
+  std::atomic<bool> done{false};
+  {
+    progress shown("put", value.size(), !line.has("quiet"));
+    const client::status submitted = wanted.kv->submit_put(std::span(&item, 1), std::span(&result, 1),
+                                                           client::completion::call([&] { done = true; }));
+    if (!submitted.ok()) {
+      return refuse(submitted.text);
+    }
+    wait_with_progress(done, shown, [&] { return wanted.kv->count().bytes_sent; });
+  }
+  return result.code == errc::ok ? 0 : refuse(wanted.shown_keys.front() + ": " + explain(result));
+}
+
+int get(const parsed& line) {
+  std::string problem;
+  const session wanted = make_session(line, "KEY", problem);
+  if (!problem.empty()) {
+    return refuse(problem);
+  }
+  const std::string& key = wanted.shown_keys.front();
+  const std::uint64_t offset = line.number("offset").value_or(0);
+  const std::optional<std::uint64_t> length = line.number("length");
+  bytes value;
+  item_result result;
+  for (int changes = 0; changes < value_changes_max; ++changes) {
+    result = wanted.kv->lookup(wanted.keys.front());
+    if (result.code != errc::ok) {
+      return refuse(key + ": " + explain(result));
+    }
+    if (offset > result.value_length) {
+      return refuse(key + ": the value has " + std::to_string(result.value_length) +
+                    " bytes and --offset is behind them");
+    }
+    std::uint64_t bytes_wanted = result.value_length - offset;
+    if (length && *length < bytes_wanted) {
+      bytes_wanted = *length;
+    }
+    value.resize(bytes_wanted);
+    if (bytes_wanted == 0) {
+      break; // nothing to fetch; the length came in a signed answer
+    }
+    const client::get_item item{wanted.keys.front(), value, offset, bytes_wanted};
+    std::atomic<bool> done{false};
+    {
+      progress shown("get", bytes_wanted, !line.has("quiet"));
+      const std::uint64_t before = wanted.kv->count().bytes_received;
+      const client::status submitted = wanted.kv->submit_get(std::span(&item, 1), std::span(&result, 1),
+                                                             client::completion::call([&] { done = true; }));
+      if (!submitted.ok()) {
+        return refuse(submitted.text);
+      }
+      wait_with_progress(done, shown, [&] { return wanted.kv->count().bytes_received - before; });
+    }
+    if (result.code == errc::ok && result.length == bytes_wanted) {
+      break;
+    }
+    if (result.code != errc::ok && result.code != errc::buffer_too_small &&
+        result.code != errc::out_of_range) {
+      return refuse(key + ": " + explain(result));
+    }
+    result.code = errc::busy; // another client stored a value of another length in between
+  }
+  if (result.code != errc::ok) {
+    return refuse(key + ": the value changes faster than it can be fetched: try again");
+  }
+  problem = line.has("output") ? write_file(line.text("output"), value)
+                               : write_all(STDOUT_FILENO, "standard output", value);
+  return problem.empty() ? 0 : refuse(problem);
+}
+
+const char* state_of(const item_result& result) {
+  if (result.code == errc::ok) {
+    return "stored";
+  }
+  return result.code == errc::not_found && result.cause == errc::ok ? "missing" : "unknown";
+}
+
+int exists(const parsed& line) {
+  std::string problem;
+  const session wanted = make_session(line, "KEY", problem);
+  if (!problem.empty()) {
+    return refuse(problem);
+  }
+  const bool json = line.has("json");
+  if (line.has("prefix")) {
+    const client::prefix_result found = wanted.kv->prefix(wanted.key_views);
+    if (found.code != errc::ok || found.cause != errc::ok) {
+      return refuse(std::string(sentence(found.cause != errc::ok ? found.cause : found.code)));
+    }
+    std::printf(json ? "{\"matched\":%" PRIu64 ",\"keys\":%zu,\"bytes\":%" PRIu64 "}\n"
+                     : "%" PRIu64 " of %zu keys from the start, %" PRIu64 " bytes\n",
+                found.matched, wanted.keys.size(), found.total_bytes);
+    return finish_output(found.matched == wanted.keys.size() ? 0 : 1);
+  }
+  std::vector<item_result> results(wanted.keys.size());
+  const errc code = wanted.kv->exists(wanted.key_views, results);
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const item_result& result = results[i];
+    if (json) {
+      std::printf("{\"key\":%s,\"state\":\"%s\",\"bytes\":%" PRIu64 "}\n",
+                  json_text(wanted.shown_keys[i]).c_str(), state_of(result), result.value_length);
+    } else if (result.code == errc::ok) {
+      std::printf("%s: stored, %" PRIu64 " bytes\n", wanted.shown_keys[i].c_str(), result.value_length);
+    } else {
+      std::printf("%s: %s\n", wanted.shown_keys[i].c_str(), state_of(result));
+    }
+    if (std::strcmp(state_of(result), "unknown") == 0) {
+      refuse(wanted.shown_keys[i] + ": " + explain(result));
+    }
+  }
+  return finish_output(code == errc::ok ? 0 : 1);
+}
+
+int remove_blocks(const parsed& line) {
+  std::string problem;
+  const session wanted = make_session(line, "KEY", problem);
+  if (!problem.empty()) {
+    return refuse(problem);
+  }
+  std::vector<item_result> results(wanted.keys.size());
+  const errc code = wanted.kv->remove(wanted.key_views, results);
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    if (results[i].code != errc::ok) {
+      refuse(wanted.shown_keys[i] + ": " + explain(results[i]));
+    }
+  }
+  return code == errc::ok ? 0 : 1;
+}
+
+int stat_servers(const session& wanted, bool json) {
+  int code = 0;
+  for (const client::server_stat& server : wanted.kv->stat()) {
+    if (server.code != errc::ok) {
+      code = refuse(server.server + ": " + std::string(sentence(server.code)));
+      continue;
+    }
+    std::printf(json ? "{\"server\":\"%s\",\"blocks\":%" PRIu64 ",\"used_bytes\":%" PRIu64
+                       ",\"usable_bytes\":%" PRIu64
+                       ",\"drives_online\":%u,\"drives_total\":%u,\"uptime_ms\":%" PRIu64 "}\n"
+                     : "%s: %" PRIu64 " blocks, %" PRIu64 " of %" PRIu64
+                       " bytes used, %u of %u drives online, up for %" PRIu64 " ms\n",
+                server.server.c_str(), server.blocks, server.used_bytes, server.usable_bytes,
+                server.drives_online, server.drives_total, server.uptime_ms);
+  }
+  return finish_output(code);
+}
+
+int stat(const parsed& line) {
+  std::string problem;
+  const session wanted = make_session(line, "KEY", problem);
+  if (!problem.empty()) {
+    return refuse(problem);
+  }
+  const bool json = line.has("json");
+  if (wanted.keys.empty()) {
+    return stat_servers(wanted, json);
+  }
+  std::vector<item_result> results(wanted.keys.size());
+  const errc code = wanted.kv->lookup(wanted.key_views, results);
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const item_result& result = results[i];
+    if (result.code != errc::ok) {
+      refuse(wanted.shown_keys[i] + ": " + explain(result));
+    } else if (json) {
+      std::printf("{\"key\":%s,\"bytes\":%" PRIu64 ",\"generation\":%" PRIu64
+                  ",\"crc32c\":\"%08x\",\"server\":\"%s\"}\n",
+                  json_text(wanted.shown_keys[i]).c_str(), result.value_length, result.generation,
+                  result.crc32c, wanted.kv->servers()[wanted.kv->server_of(wanted.keys[i])].c_str());
+    } else {
+      std::printf("%s: %" PRIu64 " bytes, generation %" PRIu64 ", crc32c %08x, on %s\n",
+                  wanted.shown_keys[i].c_str(), result.value_length, result.generation, result.crc32c,
+                  wanted.kv->servers()[wanted.kv->server_of(wanted.keys[i])].c_str());
+    }
+  }
+  return finish_output(code == errc::ok ? 0 : 1);
+}
+
+} // namespace
+
+int run_client_command(const parsed& line) {
+  const std::string name = line.path.size() > 1 ? line.path[1] : std::string();
+  if (name == "put") {
+    return put(line);
+  }
+  if (name == "get") {
+    return get(line);
+  }
+  if (name == "exists") {
+    return exists(line);
+  }
+  if (name == "delete") {
+    return remove_blocks(line);
+  }
+  if (name == "stat") {
+    return stat(line);
+  }
+  return refuse("say what to do: memkv client put, get, exists, delete or stat");
+}
+
+} // namespace memkv::cli
