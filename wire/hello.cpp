@@ -9,6 +9,7 @@ hello_answer answer_hello(const shared_key& key, bytes_view variable, const nonc
   hello_answer answer;
   hello_request request;
   answer.status = hello_request::decode(variable, request);
+  answer.nonce_known = variable.size() == hello_request::size;
   answer.reply = own;
   answer.reply.client_nonce = request.client_nonce;
   if (answer.status != status::ok)
@@ -37,16 +38,22 @@ void append_hello_answer(std::vector<std::byte>& buffer, const frame_header& req
   const frame_header header = reply_header(request, {}, answer.status);
   if (answer.status == status::ok)
     append_frame(buffer, header, answer.reply);
-  else
+  else if (answer.nonce_known)
     append_frame(buffer, header, hello_refusal{answer.reply.client_nonce});
+  else
+    append_frame(buffer, header, empty_message{});
 }
 
 void append_hello_refusal(std::vector<std::byte>& buffer, const frame_header& request, bytes_view variable,
                           status code) {
+  const frame_header header = reply_header(request, {}, code);
+  if (variable.size() != hello_request::size) {
+    append_frame(buffer, header, empty_message{});
+    return;
+  }
   hello_refusal refusal;
-  if (variable.size() >= refusal.client_nonce.size())
-    std::copy_n(variable.begin(), refusal.client_nonce.size(), refusal.client_nonce.begin());
-  append_frame(buffer, reply_header(request, {}, code), refusal);
+  std::copy_n(variable.begin(), refusal.client_nonce.size(), refusal.client_nonce.begin());
+  append_frame(buffer, header, refusal);
 }
 
 void append_version_refusal(std::vector<std::byte>& buffer, const frame_header& request,
@@ -57,12 +64,10 @@ void append_version_refusal(std::vector<std::byte>& buffer, const frame_header& 
     append_frame(buffer, reply_header(request, {}, status::unsupported_version), empty_message{});
 }
 
-void append_hello(std::vector<std::byte>& buffer, std::uint64_t request_id, const nonce& client_nonce,
-                  digest_kind kind) {
+void append_hello(std::vector<std::byte>& buffer, std::uint64_t request_id, const nonce& client_nonce) {
   frame_header header;
   header.opcode = opcode::hello;
   header.request_id = request_id;
-  header.kind = kind;
   hello_request body;
   body.client_nonce = client_nonce;
   append_frame(buffer, header, body);

@@ -218,7 +218,7 @@ void batch_put_reply::encode(byte_writer& out) const noexcept {
   for (const batch_put_result& result : results) {
     out.write(static_cast<std::uint8_t>(result.status));
     out.write_zeros(7);
-    out.write(result.generation);
+    out.write(result.status == status::ok ? result.generation : 0);
   }
 }
 
@@ -228,7 +228,8 @@ status batch_put_reply_view::decode(bytes_view variable, batch_put_reply_view& o
     return status::bad_request;
   out.results_ = in.read_bytes(std::size_t{16} * out.count_);
   for (std::size_t at = 0; at < out.results_.size(); at += 16)
-    if (!all_zero(out.results_.subspan(at + 1, 7)))
+    if (!all_zero(out.results_.subspan(at + 1, 7)) ||
+        (out.results_[at] != std::byte{0} && !all_zero(out.results_.subspan(at + 8, 8))))
       return status::bad_request;
   return outcome(in);
 }
@@ -310,7 +311,7 @@ void batch_exists_reply::encode(byte_writer& out) const noexcept {
   for (const batch_exists_result& result : results)
     out.write(static_cast<std::uint8_t>(result.status));
   for (const batch_exists_result& result : results)
-    out.write(result.value_length);
+    out.write(result.status == status::ok ? result.value_length : 0);
 }
 
 status batch_exists_reply_view::decode(bytes_view variable, batch_exists_reply_view& out) noexcept {

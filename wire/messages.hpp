@@ -290,7 +290,7 @@ struct batch_request {
 
 struct batch_put_result {
   enum status status = status::ok;
-  std::uint64_t generation = 0;
+  std::uint64_t generation = 0; ///< sent as 0 unless ok
 };
 
 /// TcpBatchPut's answer, to send.

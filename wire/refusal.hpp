@@ -25,8 +25,9 @@ enum class refusal : std::uint8_t {
   unknown_id,
   wrong_opcode,
   wrong_part,
+  wrong_kind,
 };
-inline constexpr std::size_t refusal_count = 16;
+inline constexpr std::size_t refusal_count = 17;
 
 [[nodiscard]] std::string_view name(refusal reason) noexcept;
 

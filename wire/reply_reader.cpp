@@ -86,6 +86,8 @@ refusal open_request::accept(const frame_header& reply) noexcept {
     return refusal::wrong_opcode;
   if (reply.part_number != next_part)
     return refusal::wrong_part;
+  if (kind && reply.kind != *kind)
+    return refusal::wrong_kind;
   // An error ends its reply.
   if (reply.status() != status::ok && (!reply.last() || reply.payload_length != 0))
     return refusal::malformed;

@@ -10,6 +10,8 @@
 #include "wire/frame_gatherer.hpp"
 #include "wire/refusal.hpp"
 
+#include <optional>
+
 namespace memkv::wire {
 
 enum class reply_event : std::uint8_t {
@@ -63,6 +65,7 @@ private:
 struct open_request {
   std::uint64_t request_id = 0;
   enum opcode opcode = opcode::ping;
+  std::optional<digest_kind> kind{}; ///< the request's; when given, the replies must have it too
   std::uint32_t next_part = 0;
   bool complete = false;
 

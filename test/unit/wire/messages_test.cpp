@@ -277,8 +277,7 @@ CAF_TEST(the values of a batch may not be too large together) {
 }
 
 CAF_TEST(answers to batches are read as written) {
-  const std::vector<batch_put_result> puts = {
-      {status::ok, 7}, {status::no_space, 0}, {status::already_exists, 3}};
+  const std::vector<batch_put_result> puts = {{status::ok, 7}, {status::no_space, 0}, {status::ok, 3}};
   const buffer put_bytes = encoded(batch_put_reply{puts});
   batch_put_reply_view put_view;
   CAF_REQUIRE(batch_put_reply_view::decode(put_bytes, put_view) == status::ok);
@@ -289,6 +288,12 @@ CAF_TEST(answers to batches are read as written) {
     wrong[at] = std::byte{1};
     CAF_CHECK(decoded<batch_put_reply_view>(wrong) == status::bad_request);
   }
+
+  buffer miss_with_generation = put_bytes;
+  miss_with_generation[8 + 16 + 8] = std::byte{1};
+  CAF_CHECK(decoded<batch_put_reply_view>(miss_with_generation) == status::bad_request);
+  const std::vector<batch_put_result> failed = {{status::busy, 5}};
+  CAF_CHECK(decoded<batch_put_reply_view>(encoded(batch_put_reply{failed})) == status::ok);
 
   const std::vector<status> deletes = {status::ok, status::not_found};
   const buffer delete_bytes = encoded(batch_delete_reply{deletes});

@@ -687,6 +687,9 @@ CAF_TEST(an open request takes its own parts in order and nothing after the last
   CAF_CHECK(open.accept(part(8, opcode::tcp_get, 0, true)) == refusal::unknown_id);
   CAF_CHECK(open.accept(part(7, opcode::tcp_put, 0, true)) == refusal::wrong_opcode);
   CAF_CHECK(open.accept(part(7, opcode::tcp_get, 1, true)) == refusal::wrong_part);
+  open.kind = digest_kind::keyed;
+  CAF_CHECK(open.accept(part(7, opcode::tcp_get, 0, false)) == refusal::wrong_kind);
+  open.kind = digest_kind::crc32c;
   CAF_CHECK(open.accept(part(7, opcode::tcp_get, 0, false)) == refusal::none);
   CAF_CHECK(open.accept(part(7, opcode::tcp_get, 0, false)) == refusal::wrong_part);
   CAF_CHECK(open.accept(part(7, opcode::tcp_get, 1, false, status::corrupt)) == refusal::malformed);
@@ -746,6 +749,13 @@ CAF_TEST(a server speaks the lower of both versions and refuses a malformed Hell
   append_hello_answer(frame, head, answer_hello(page_key(), variable, nonce{}, hello_reply{}));
   CAF_CHECK_EQUAL(frame.size(), 144U + 40U);
   CAF_CHECK(frame[7] == std::byte{7});
+  variable.pop_back();
+  frame.clear();
+  append_hello_answer(frame, head, answer_hello(page_key(), variable, nonce{}, hello_reply{}));
+  CAF_CHECK_EQUAL(frame.size(), 128U + 40U);
+  frame.clear();
+  append_hello_refusal(frame, head, variable, status::bad_request);
+  CAF_CHECK_EQUAL(frame.size(), 128U + 40U);
 }
 
 CAF_TEST(reasons and faults have names of their own) {
