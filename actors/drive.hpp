@@ -33,6 +33,7 @@ private:
   bool on_turn() override;
   void on_tick(std::uint64_t now_ns) override;
   void on_stop() override;
+  void on_end() override { settings_.server = nullptr; }
 
   void store_whole(const extent_put_ptr& put);
   void allocate(const extent_put_ptr& put);

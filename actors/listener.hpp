@@ -28,6 +28,7 @@ private:
   caf::behavior make_handlers() override;
   void on_tick(std::uint64_t now_ns) override;
   void on_stop() override;
+  void on_end() override { reactors_.clear(); }
 
   void arm();
   void accepted(std::int32_t result);

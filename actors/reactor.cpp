@@ -364,4 +364,11 @@ bool reactor::stopped() {
   return true;
 }
 
+void reactor::on_end() {
+  // A handle to itself would keep this object, and the drives it knows, for ever.
+  self_ = nullptr;
+  drives_ = drive_table{0};
+  small_chunk_.reset();
+}
+
 } // namespace memkv::actors

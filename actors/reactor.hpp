@@ -101,6 +101,7 @@ private:
   void on_tick(std::uint64_t now_ns) override;
   void on_stop() override;
   bool stopped() override;
+  void on_end() override;
 
   template <class Message>
   void tell(std::uint32_t drive, const Message& message);

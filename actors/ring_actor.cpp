@@ -228,6 +228,7 @@ void ring_actor::act() {
     reap();
   }
   close_ring();
+  on_end();
   if (reason_ != caf::exit_reason::normal)
     fail_state(reason_);
 }

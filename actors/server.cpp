@@ -111,6 +111,7 @@ struct supervisor {
       return; // of an incarnation that has died since
     seat.body = change.body;
     seat.online = true;
+    seat.opened_ns = steady_now_ns();
     if (change.body->memory)
       seat.survivor = change.body;
     if (change.recovered != nullptr)
@@ -138,7 +139,7 @@ struct supervisor {
   /// An incarnation of a drive has ended.
   void drive_ended(std::uint32_t index) const {
     auto& seat = state.drives[index];
-    drive_went(index, seat.reason.empty() ? "its actor ended" : seat.reason);
+    drive_went(index, seat.reason);
     seat.alive = false;
     seat.actor = nullptr;
     publish("drive-" + std::to_string(index), nullptr);
@@ -148,21 +149,27 @@ struct supervisor {
       begin_serving_when_ready();
       return;
     }
-    ++seat.failures;
-    if (seat.failures > state.options.flap_threshold) {
-      log::error(target,
-                 "drive stays offline: it failed more often than storage.flap_threshold allows; restart the "
-                 "server after looking at the drive",
-                 {{"drive", std::to_string(index)},
-                  {"failures", std::to_string(seat.failures)},
-                  {"reason", seat.reason}});
-      return;
+    // An actor that ends without an error of its device costs no trust in the device: it is opened again at once, unless
+    // that has just been tried.
+    const auto now = steady_now_ns();
+    std::uint64_t wait_ns = seat.opened_ns != 0 && now - seat.opened_ns < 1'000'000'000 ? 100'000'000 : 0;
+    if (!seat.reason.empty()) {
+      ++seat.failures;
+      if (seat.failures > state.options.flap_threshold) {
+        log::error(target,
+                   "drive stays offline: it failed more often than storage.flap_threshold allows; look at the drive, "
+                   "then restart the server",
+                   {{"drive", std::to_string(index)},
+                    {"failures", std::to_string(seat.failures)},
+                    {"reason", seat.reason}});
+        return;
+      }
+      wait_ns = std::min<std::uint64_t>(100'000'000ULL << std::min(seat.failures, 10U), 30'000'000'000ULL);
     }
-    const auto wait_ns =
-        std::min<std::uint64_t>(10'000'000ULL << std::min(seat.failures, 12U), 30'000'000'000ULL);
-    seat.reopen_at_ns = steady_now_ns() + wait_ns;
+    seat.reopen_at_ns = now + wait_ns;
     log::warn(target, "drive is offline and will be opened again",
-              {{"drive", std::to_string(index)}, {"reason", seat.reason}});
+              {{"drive", std::to_string(index)},
+               {"reason", seat.reason.empty() ? std::string{"its actor ended"} : seat.reason}});
     seat.reason.clear();
   }
 

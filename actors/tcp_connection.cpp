@@ -292,7 +292,8 @@ bool tcp_connection::take_header(std::span<const std::byte>& bytes) {
       handle_request();
     break;
   case wire::request_event::malformed:
-    slot_->authenticated();
+    if (reader_.authenticated())
+      slot_->authenticated();
     answer_malformed();
     break;
   case wire::request_event::drop:
@@ -338,6 +339,12 @@ void tcp_connection::handle_hello() {
 
 void tcp_connection::answer_malformed() {
   outgoing answer;
+  if (reader_.header().opcode == wire::opcode::hello) {
+    wire::append_hello_refusal(answer.frame, reader_.header(), reader_.variable_part(), wire::status::bad_request);
+    close_when_sent_ = true;
+    queue(std::move(answer));
+    return;
+  }
   wire::append_frame(answer.frame, wire::reply_header(reader_.header(), keys_.tag, wire::status::bad_request),
                      wire::empty_message{});
   queue(std::move(answer));
