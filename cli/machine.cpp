@@ -55,28 +55,6 @@ std::string check_kernel(std::string_view release) {
          " or newer: boot a newer kernel";
 }
 
-std::array<std::byte, 16> boot_id(const std::string& root) {
-  std::array<std::byte, 16> id{};
-  std::ifstream file(root + "/proc/sys/kernel/random/boot_id");
-  std::string text;
-  std::getline(file, text);
-  std::size_t digits = 0;
-  for (const char c : text) {
-    if (c == '-')
-      continue;
-    const auto found = std::string_view("0123456789abcdef").find(c);
-    if (found == std::string_view::npos || digits == 32) {
-      digits = 0;
-      break;
-    }
-    id[digits / 2] = static_cast<std::byte>((std::to_integer<unsigned>(id[digits / 2]) << 4) | found);
-    ++digits;
-  }
-  if (digits != 32)
-    wire::fill_random(id);
-  return id;
-}
-
 bool read_memory_facts(const std::string& root, memory_facts& out) {
   std::ifstream file(root + "/proc/meminfo");
   bool found = false;

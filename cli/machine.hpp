@@ -1,14 +1,12 @@
 // What the machine must offer before a server is started: a kernel that is new enough, and memory.
 //
-// Threading: pure functions, except kernel_release, boot_id and read_memory_facts, which ask the system.
+// Threading: pure functions, except kernel_release and read_memory_facts, which ask the system.
 // Ownership: values. Errors: sentences that say what to do; an empty one is none.
 // Not here:  reserving anything.
 #pragma once
 
 #include "cli/config.hpp"
 
-#include <array>
-#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -24,12 +22,6 @@ inline constexpr unsigned kernel_minor_min = 8;
 
 /// Why a server cannot run on a kernel of that release.
 [[nodiscard]] std::string check_kernel(std::string_view release);
-
-/// The identity of the running boot, from <root>/proc/sys/kernel/random/boot_id: it changes with every boot,
-/// so a drive knows whether the power may have gone since it was open. Random when the system does not say:
-/// then every start is taken for one after a power cut, which may forget blocks and never returns a wrong
-/// one.
-[[nodiscard]] std::array<std::byte, 16> boot_id(const std::string& root);
 
 struct memory_facts {
   std::uint64_t available_bytes = 0; // without hugepages; already bounded by the control group's limit

@@ -79,8 +79,7 @@ int run_start_command(const parsed& line) {
              {"index_bytes_max", verdict.index_bytes},
              {"available_bytes", facts.available_bytes}});
 
-  auto options = server_options_of(config, line.number("log-write-timing").value_or(0));
-  options.store.boot_id = boot_id("");
+  const auto options = server_options_of(config, line.number("log-write-timing").value_or(0));
   const int code = actors::run_server(options, [&config](std::uint16_t port) {
     const bool is_ipv6 = config.network.host.find(':') != std::string::npos;
     std::printf("memkv: serving on %s%s%s:%u\n", is_ipv6 ? "[" : "", config.network.host.c_str(),

@@ -118,15 +118,3 @@ CAF_TEST(the facts come from meminfo and a container may have less) {
   CAF_REQUIRE(read_memory_facts(root.path, facts));
   CAF_CHECK_EQUAL(facts.available_bytes, 2 * gib);
 }
-
-CAF_TEST(the identity of the boot is read and is random when there is none) {
-  const fake_root root;
-  CAF_CHECK(boot_id(root.path) != boot_id(root.path));
-  root.put("/proc/sys/kernel/random/boot_id", "01020304-0506-0708-090a-0b0c0d0e0f10\n");
-  const auto id = boot_id(root.path);
-  for (std::size_t i = 0; i < id.size(); ++i)
-    CAF_CHECK_EQUAL(std::to_integer<std::size_t>(id[i]), i + 1);
-  root.put("/proc/sys/kernel/random/boot_id", "not an identity\n");
-  CAF_CHECK(boot_id(root.path) != id);
-  CAF_CHECK(boot_id("") == boot_id(""));
-}

@@ -60,6 +60,28 @@ CAF_TEST(the page of the configuration is the one the program prints) {
              "memkv --help-markdown=configuration > docs/configuration.md");
 }
 
+CAF_TEST(the example configurations are accepted and have nothing that is not in effect) {
+  const config_environment environment{"0f1e2d3c4b5a69788796a5b4c3d2e1f00123456789abcdef0fedcba987654321"};
+  for (const auto* name : {"memory.yaml", "file.yaml"}) {
+    const auto loaded = load_config(std::string(EXAMPLES_DIRECTORY) + "/" + name, environment);
+    if (!loaded.ok())
+      CAF_ERROR(describe(name, loaded.problem));
+    CAF_CHECK(loaded.not_in_effect.empty());
+    CAF_CHECK(loaded.warnings.empty());
+  }
+}
+
+CAF_TEST(the example in the page of the configuration is accepted) {
+  const auto page = configuration_markdown();
+  const auto begin = page.find("```yaml\n") + 8;
+  const auto example = page.substr(begin, page.find("```", begin) - begin);
+  const auto result =
+      parse_config(example, {"0f1e2d3c4b5a69788796a5b4c3d2e1f00123456789abcdef0fedcba987654321"});
+  if (!result.ok())
+    CAF_ERROR(describe("example", result.problem));
+  CAF_CHECK(result.ok());
+}
+
 CAF_TEST(help at every level names each flag and argument and command and fits the terminal) {
   std::size_t commands = 0;
   each_command(memkv_commands(), {}, [&](const command& c, const std::vector<std::string>& path) {
