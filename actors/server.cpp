@@ -149,15 +149,16 @@ struct supervisor {
       begin_serving_when_ready();
       return;
     }
-    // An actor that ends without an error of its device costs no trust in the device: it is opened again at once, unless
-    // that has just been tried.
+    // An actor that ends without an error of its device costs no trust in the device: it is opened again at
+    // once, unless that has just been tried.
     const auto now = steady_now_ns();
     std::uint64_t wait_ns = seat.opened_ns != 0 && now - seat.opened_ns < 1'000'000'000 ? 100'000'000 : 0;
     if (!seat.reason.empty()) {
       ++seat.failures;
       if (seat.failures > state.options.flap_threshold) {
         log::error(target,
-                   "drive stays offline: it failed more often than storage.flap_threshold allows; look at the drive, "
+                   "drive stays offline: it failed more often than storage.flap_threshold allows; look at "
+                   "the drive, "
                    "then restart the server",
                    {{"drive", std::to_string(index)},
                     {"failures", std::to_string(seat.failures)},

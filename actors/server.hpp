@@ -39,7 +39,7 @@ struct server_state {
     caf::actor actor;                     // null while offline
     std::weak_ptr<drive_body> body;       // of the last incarnation
     std::shared_ptr<drive_body> survivor; // memory: kept for the next incarnation
-    std::uint32_t failures = 0;            // of the device: they count towards the flap threshold
+    std::uint32_t failures = 0;           // of the device: they count towards the flap threshold
     std::uint64_t opened_ns = 0;
     std::uint64_t reopen_at_ns = 0; // 0: not waiting
     bool alive = false;             // an incarnation has been spawned and not ended

@@ -253,6 +253,10 @@ void tcp_connection::payload_done() {
   payload_of_ = nullptr;
   if (which != nullptr)
     which->payload_complete();
+  auto held = std::move(held_);
+  held_.clear();
+  for (auto& frame : held)
+    queue(std::move(frame));
 }
 
 bool tcp_connection::take_header(std::span<const std::byte>& bytes) {
@@ -282,6 +286,7 @@ bool tcp_connection::take_header(std::span<const std::byte>& bytes) {
   payload_received_ = 0;
   payload_begun_ns_ = payload_left_ > 0 ? now : 0;
   payload_of_ = nullptr;
+  taking_header_ = true;
   switch (event) {
   case wire::request_event::header:
     if (reader_.authenticated())
@@ -311,6 +316,7 @@ bool tcp_connection::take_header(std::span<const std::byte>& bytes) {
   default:
     break;
   }
+  taking_header_ = false;
   reader_.release_header();
   return true;
 }
@@ -340,7 +346,8 @@ void tcp_connection::handle_hello() {
 void tcp_connection::answer_malformed() {
   outgoing answer;
   if (reader_.header().opcode == wire::opcode::hello) {
-    wire::append_hello_refusal(answer.frame, reader_.header(), reader_.variable_part(), wire::status::bad_request);
+    wire::append_hello_refusal(answer.frame, reader_.header(), reader_.variable_part(),
+                               wire::status::bad_request);
     close_when_sent_ = true;
     queue(std::move(answer));
     return;
@@ -365,9 +372,14 @@ void tcp_connection::handle_request() {
 
 // --- writing ---
 
-void tcp_connection::queue(outgoing frame) {
+void tcp_connection::queue(outgoing frame, const tcp_request* from) {
   if (closing_)
     return;
+  const bool of_current_frame = from != nullptr ? from == payload_of_ : taking_header_;
+  if (payload_left_ > 0 && of_current_frame && !close_when_sent_) {
+    held_.push_back(std::move(frame));
+    return;
+  }
   ready_bytes_ += frame.frame.size();
   ready_.push_back(std::move(frame));
   pump_output();
@@ -521,7 +533,7 @@ void tcp_connection::maybe_end() {
   if (ended_)
     return;
   if (!closing_) {
-    const bool quiet = requests_.empty() && ready_.empty() && !sending_->busy;
+    const bool quiet = requests_.empty() && ready_.empty() && held_.empty() && !sending_->busy;
     if (!quiet || lingering_)
       return;
     if (close_when_sent_ && !input_ended_) {
@@ -557,6 +569,7 @@ void tcp_connection::close(close_reason why) {
   // Makes a receive and a send that are with the kernel come back.
   ::shutdown(slot_->descriptor(), SHUT_RDWR);
   ready_.clear();
+  held_.clear();
   ready_bytes_ = 0;
   streams_.clear();
   stash_.clear();

@@ -55,7 +55,10 @@ public:
   // For requests.
   [[nodiscard]] wire::payload_digest& digest() noexcept { return *digest_; }
   [[nodiscard]] const wire::connection_tag& tag() const noexcept { return keys_.tag; }
-  void queue(outgoing frame);
+  /// Puts an answer among those to be written; `from` is the request it answers, or null for the frame being
+  /// taken. An answer to a frame whose payload is still on its way waits until that has been received or
+  /// skipped.
+  void queue(outgoing frame, const tcp_request* from = nullptr);
   /// From now on the request is asked for parts in turn.
   void stream(tcp_request& which);
   void unstream(tcp_request& which);
@@ -97,6 +100,8 @@ private:
   tcp_request* payload_of_ = nullptr; // null: skipped
   std::unordered_map<tcp_request*, std::unique_ptr<tcp_request>> requests_;
   std::deque<outgoing> ready_;
+  std::vector<outgoing> held_; // answers to the frame whose payload is being received or skipped
+  bool taking_header_ = false;
   std::list<tcp_request*> streams_;
   std::uint64_t ready_bytes_ = 0; // of headers in `ready_`
   bool taking_ = false;           // within take(): bytes are in hand that come before those on the socket

@@ -44,7 +44,7 @@ frame_header tcp_request::reply(status code, bool last) const {
 }
 
 void tcp_request::queue(outgoing frame) {
-  connection_.queue(std::move(frame));
+  connection_.queue(std::move(frame), this);
 }
 
 void tcp_request::send_status(status code) {
@@ -59,8 +59,8 @@ void tcp_request::end() {
   connection_.ended(*this);
 }
 
-std::unique_ptr<tcp_request> make_request(tcp_connection& connection, reactor& owner, const frame_header& header,
-                                          wire::bytes_view variable) {
+std::unique_ptr<tcp_request> make_request(tcp_connection& connection, reactor& owner,
+                                          const frame_header& header, wire::bytes_view variable) {
   const auto refuse = [&](status code) -> std::unique_ptr<tcp_request> {
     outgoing out;
     wire::append_frame(out.frame, wire::reply_header(header, connection.tag(), code), wire::empty_message{});
