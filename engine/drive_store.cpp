@@ -724,6 +724,8 @@ errc drive_store_core::apply_put(intent& change, std::uint64_t batch) {
 }
 
 errc drive_store_core::apply_erase(intent& change, std::uint64_t batch) {
+  if (change.unlinked != no_entry)
+    dispose(change.unlinked);
   const entry_handle handle = index_->find(change.record.id);
   if (handle == no_entry)
     return errc::not_found;
@@ -746,7 +748,24 @@ void drive_store_core::drop_corrupt(entry_handle handle) {
   if (closed_ || counters_.offline.load(std::memory_order_relaxed) || index_->find(entry.id) != handle)
     return;
   bump(counters_.corrupt_blocks);
-  queue_erase(entry.id, entry.generation, true, false, 0, {});
+  // A miss from now on: whoever asks next must not find what this reader did not. Its space waits for the
+  // journal.
+  const key_id id = entry.id;
+  const std::uint64_t generation = entry.generation;
+  const auto bytes = static_cast<std::int64_t>(record_bytes(handle));
+  orphan_parts(handle);
+  leave_order(handle);
+  index_->unlink(handle);
+  if (tree_)
+    tree_->note_change(id, -bytes, applied_ + 1);
+  auto change = std::make_unique<intent>();
+  change->record.kind = record_kind::erase;
+  change->record.id = id;
+  change->record.generation = generation;
+  change->only_generation = generation;
+  change->unlinked = handle;
+  change->ready = true;
+  queue(std::move(change));
 }
 
 void drive_store_core::go_offline() {

@@ -147,6 +147,7 @@ private:
     std::uint64_t deadline_ns = 0;
     std::uint64_t only_generation = 0; // erase
     std::uint32_t freeing_units = 0;   // counted in freeing_units_ until applied
+    entry_handle unlinked = no_entry;  // out of the index already, its space not yet free
     bool ready = false;
     bool evicted = false;
     [[nodiscard]] bool is_erase() const noexcept { return record.kind == record_kind::erase; }
@@ -238,11 +239,12 @@ private:
   [[nodiscard]] bool load_page(std::uint8_t level, const tree_child& child, std::span<const std::byte> bytes,
                                std::vector<tree_child>& below, status& refused);
   status replay();
-  void replay_record(const entry_record& record, std::uint64_t batch, bool must_verify);
+  [[nodiscard]] errc replay_record(const entry_record& record, std::uint64_t batch, bool must_verify);
   void release_recovered(entry_handle handle);
   void forget_unproven(std::uint64_t first, std::uint64_t last, const journal_batch& next);
   void drop_entry(entry_handle handle, std::uint64_t batch);
-  [[nodiscard]] bool data_is_there(const entry_record& record);
+  /// ok, corrupt (it is not), or io_error (nobody knows).
+  [[nodiscard]] errc data_is_there(const entry_record& record);
   [[nodiscard]] bool insert_recovered(const entry_record& record);
   void rebuild_space();
   void check_bitmap();

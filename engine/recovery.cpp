@@ -477,7 +477,8 @@ status drive_store_core::replay() {
     }
     const bool must_verify = sequence > settled && !batch.header.data_settled;
     for (const entry_record& record : batch.records)
-      replay_record(record, sequence, must_verify);
+      if (replay_record(record, sequence, must_verify) != errc::ok)
+        return io_failed("the data of the journal's last batch was read");
     bump(counters_.replayed_records, batch.records.size());
     expected = sequence + 1;
   }
@@ -490,7 +491,7 @@ status drive_store_core::replay() {
   return {};
 }
 
-bool drive_store_core::data_is_there(const entry_record& record) {
+errc drive_store_core::data_is_there(const entry_record& record) {
   extent_expectation expected;
   expected.format_id = super_.format_id;
   expected.drive_id = super_.drive_id;
@@ -503,9 +504,10 @@ bool drive_store_core::data_is_there(const entry_record& record) {
   expected.units = record.units;
   aligned_bytes page(page_bytes);
   extent_header header;
-  if (io_.read_now(places_.data_page_offset(record.header_page), page.span()) != errc::ok ||
-      check_extent_header(as_page(page.span()), expected, places_, header) != errc::ok)
-    return false;
+  if (io_.read_now(places_.data_page_offset(record.header_page), page.span()) != errc::ok)
+    return errc::io_error;
+  if (check_extent_header(as_page(page.span()), expected, places_, header) != errc::ok)
+    return errc::corrupt;
   const std::vector<run> runs = record.all_runs();
   aligned_bytes chunk(chunk_bytes);
   for (std::uint32_t i = 0; i < chunk_count(header.length); ++i) {
@@ -514,13 +516,13 @@ bool drive_store_core::data_is_there(const entry_record& record) {
     for (const device_piece& piece :
          extent_pieces(places_, runs, std::uint64_t{i} * chunk_bytes, align_up(length, page_bytes))) {
       if (io_.read_now(piece.offset, {to, piece.length}) != errc::ok)
-        return false;
+        return errc::io_error;
       to += piece.length;
     }
     if (wire::crc32c(chunk.span().first(length)) != header.chunk_at(i))
-      return false;
+      return errc::corrupt;
   }
-  return true;
+  return errc::ok;
 }
 
 void drive_store_core::drop_entry(entry_handle handle, std::uint64_t batch) {
@@ -532,33 +534,36 @@ void drive_store_core::drop_entry(entry_handle handle, std::uint64_t batch) {
   bump(counters_.dropped_at_recovery);
 }
 
-void drive_store_core::replay_record(const entry_record& record, std::uint64_t batch, bool must_verify) {
+errc drive_store_core::replay_record(const entry_record& record, std::uint64_t batch, bool must_verify) {
   // A leaf written after this batch has its effect already, and perhaps that of later ones.
   if (tree_->journal_sequence(record.id) >= batch)
-    return;
+    return errc::ok;
   own_generation_ = std::max(own_generation_, record.generation);
   const entry_handle before = index_->find(record.id);
   const auto bytes_before =
       before == no_entry ? std::int64_t{0} : static_cast<std::int64_t>(record_bytes(before));
   if (record.kind == record_kind::erase) {
     if (before == no_entry || index_->at(before).generation > record.generation)
-      return;
+      return errc::ok;
     index_->unlink(before);
     tree_->note_change(record.id, -bytes_before, batch);
     release_recovered(before);
-    return;
+    return errc::ok;
   }
   if (before != no_entry && index_->at(before).generation >= record.generation)
-    return;
-  if (must_verify && !data_is_there(record)) {
+    return errc::ok;
+  if (const errc there = must_verify ? data_is_there(record) : errc::ok; there == errc::io_error) {
+    return there;
+  } else if (there != errc::ok) {
     // The batch became durable and its data did not: it was never answered, and replaced nothing.
     bump(counters_.dropped_at_recovery);
     if (before != no_entry)
       drop_entry(before, batch);
-    return;
+    return errc::ok;
   }
   if (insert_recovered(record))
     tree_->note_change(record.id, static_cast<std::int64_t>(record.encoded_bytes()) - bytes_before, batch);
+  return errc::ok;
 }
 
 void drive_store_core::forget_unproven(std::uint64_t first, std::uint64_t last, const journal_batch& next) {
