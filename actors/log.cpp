@@ -216,7 +216,8 @@ void append_time(std::string& out, std::uint64_t nanoseconds) {
 
 std::string render_span(format how, std::uint64_t nanoseconds, level value, std::string_view target,
                         std::string_view message, std::span<const field> fields) {
-  // Escaping makes a text up to six times as long: at an eighth the fields still fit and say where it came from.
+  // Escaping makes a text up to six times as long: at an eighth the fields still fit and say where it came
+  // from.
   constexpr std::size_t message_bytes_max = line_bytes_max / 8;
   constexpr std::string_view cut = " ...";
   const bool too_long = message.size() > message_bytes_max;

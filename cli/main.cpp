@@ -4,6 +4,7 @@
 #include "cli/config_page.hpp"
 #include "cli/start.hpp"
 #include "cli/version.hpp"
+#include "wire/assert.hpp"
 
 #include <cstdio>
 #include <exception>
@@ -44,15 +45,10 @@ int dispatch(const std::vector<std::string>& words) {
   if (line.path.empty())
     return line.has("version") ? print("memkv " + std::string(version()) + "\n")
                                : print_page(line.text("help-markdown"));
-#ifndef MEMKV_WITHOUT_START
   if (line.path.front() == "start")
     return run_start_command(line);
-#endif
-#ifndef MEMKV_WITHOUT_CLIENT
-  if (line.path.front() == "client")
-    return run_client_command(line);
-#endif
-  return refuse("this build of memkv was made without the command \"" + line.path.front() + "\"");
+  MEMKV_ASSERT(line.path.front() == "client", "the table has no command that main does not know");
+  return run_client_command(line);
 }
 
 } // namespace

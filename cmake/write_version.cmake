@@ -1,8 +1,8 @@
 # Writes VERSION_FILE (a C++ source) with the version of this build; called by the build on every run, and
 # rewrites the file only when the version changed.
 #
-# The version is the environment's VERSION_TAG, else DEVELOPMENT.<first 7 digits of the commit>, else DEVELOPMENT.
-# It is never a number that nobody released.
+# The version is the environment's VERSION_TAG, else DEVELOPMENT.<first 7 digits of the commit>, else
+# DEVELOPMENT. It is never a number that nobody released.
 set(version "DEVELOPMENT")
 if(DEFINED ENV{VERSION_TAG} AND NOT "$ENV{VERSION_TAG}" STREQUAL "")
   set(version "$ENV{VERSION_TAG}")
@@ -14,8 +14,8 @@ if(DEFINED ENV{VERSION_TAG} AND NOT "$ENV{VERSION_TAG}" STREQUAL "")
 else()
   find_program(git_program git)
   if(git_program)
-    # The commit counts only if this directory is the top of the repository: an unpacked archive that happens to
-    # lie inside somebody else's repository must not carry that one's commit.
+    # The commit counts only if this directory is the top of the repository: an unpacked archive that
+    # happens to lie inside somebody else's repository must not carry that one's commit.
     execute_process(COMMAND ${git_program} -C ${SOURCE_DIRECTORY} rev-parse --show-cdup
       RESULT_VARIABLE status OUTPUT_VARIABLE up OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
     if(status EQUAL 0 AND up STREQUAL "")

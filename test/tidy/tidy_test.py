@@ -73,12 +73,16 @@ class a_copy_of_the_tree(unittest.TestCase):
         for room, includes in FORBIDDEN_INCLUDES.items():
             for included in includes:
                 with self.subTest(room=room, included=included):
-                    self.check_found(f"{room}/planted_file.cpp", f"#include {included}\n", "planted_file.cpp:1")
+                    self.check_found(f"{room}/planted_file.cpp", f"#include {included}\n", "file.cpp:1")
 
     def test_accepts_the_includes_that_the_table_allows(self):
-        for name, included in [("engine/planted_file.cpp", '"wire/bytes.hpp"'), ("cli/planted_file.cpp", '"wire/auth.hpp"'),
-                               ("actors/planted_file.cpp", "<caf/actor.hpp>"), ("admin/planted_file.cpp", "<httplib.h>"),
-                               ("test/unit/planted_file.cpp", "<liburing.h>")]:
+        for name, included in [
+                ("engine/planted_file.cpp", '"wire/bytes.hpp"'),
+                ("cli/planted_file.cpp", '"wire/auth.hpp"'),
+                ("actors/planted_file.cpp", "<caf/actor.hpp>"),
+                ("admin/planted_file.cpp", "<httplib.h>"),
+                ("test/unit/planted_file.cpp", "<liburing.h>"),
+        ]:
             with self.subTest(name=name):
                 self.assertEqual(self.planted(name, f"#include {included}\n"), set())
 
@@ -96,7 +100,7 @@ class a_copy_of_the_tree(unittest.TestCase):
                 ("docs/planted_file.md", "# Title\n\nissue " + "12 says so\n", "does not belong"),
                 ("scripts/planted_file", "cd /wo" + "rk/main\n", "a path of one machine"),
                 ("scripts/planted_file", "cat /tm" + "p/x\n", "a path of one machine"),
-                ("test/unit/planted_file.cpp", "void f() { std::this_thread::sleep_for(t); }\n", "does not sleep"),
+                ("test/unit/planted_file.cpp", "void f() { sleep_for(t); }\n", "does not sleep"),
                 ("docs/planted_file.md", "# One\n\n# Two\n", "only title"),
                 ("docs/planted_file.md", "no title\n", "only title"),
                 ("docs/planted_file.md", "# One\n\n[x](nowhere.md)\n", "leads nowhere"),

@@ -36,15 +36,16 @@ class version(unittest.TestCase):
 
     def commit(self):
         def git(*words):
-            self.assertEqual(run("git", "-C", self.tree, "-c", "user.name=t", "-c", "user.email=t@localhost", *words)
-                             .returncode, 0)
+            identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
+            self.assertEqual(run("git", "-C", self.tree, *identity, *words).returncode, 0)
         git("init", "-q")
         git("commit", "-q", "--allow-empty", "-m", "one")
         return run("git", "-C", self.tree, "rev-parse", "HEAD").stdout.strip()
 
     def test_the_tag_wins(self):
         self.commit()
-        self.assertEqual(self.text(VERSION_TAG="RELEASE.2026-05-26T08-06-11Z"), "RELEASE.2026-05-26T08-06-11Z")
+        tag = "RELEASE.2026-05-26T08-06-11Z"
+        self.assertEqual(self.text(VERSION_TAG=tag), tag)
 
     def test_a_commit_is_shown_by_seven_digits(self):
         self.assertEqual(self.text(), "DEVELOPMENT")
