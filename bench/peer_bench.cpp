@@ -1,0 +1,544 @@
+// memkv-peer-bench: one harness for memkv, Redis and memcached, so that bench/compare compares servers and
+// not harnesses.
+//
+// One thread a connection, one call at a time. Of every value that comes back the length is checked and
+// CRC32C is computed over each piece while it is in the processor's cache: by libmemkv, which does that for
+// every value, and here for the others. The values of all three are the same bytes. The socket buffers are a
+// flag for all three.
+#include "bench/histogram.hpp"
+#include "bench/value_pattern.hpp"
+#include "cli/command_line.hpp"
+#include "client/client.hpp"
+#include "wire/crc32c.hpp"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <charconv>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+namespace memkv::bench {
+namespace {
+
+using cli::command;
+using cli::flag;
+using cli::value_kind;
+using clock = std::chrono::steady_clock;
+
+constexpr std::size_t receive_step_bytes = 256U << 10U;
+constexpr std::size_t line_bytes_max = 512;
+
+constexpr std::array<flag, 10> flags{
+    {{.name = "target",
+      .kind = value_kind::text,
+      .value_name = "NAME",
+      .required = true,
+      .help = "memkv, redis or memcached."},
+     {.name = "address",
+      .kind = value_kind::text,
+      .value_name = "HOST:PORT",
+      .required = true,
+      .help = "The server; a numeric IPv4 address for redis and memcached."},
+     {.name = "op",
+      .kind = value_kind::text,
+      .value_name = "NAME",
+      .default_text = "get",
+      .default_is_value = true,
+      .help = "fill stores every block once; put and get run for --milliseconds; exists asks memkv for 4096 "
+              "keys a call."},
+     {.name = "size",
+      .kind = value_kind::size,
+      .value_name = "SIZE",
+      .default_text = "1 MiB",
+      .default_is_value = true,
+      .help = "Bytes of a value."},
+     {.name = "data",
+      .kind = value_kind::size,
+      .value_name = "SIZE",
+      .default_text = "1 GiB",
+      .default_is_value = true,
+      .help = "Bytes of all values, so that they come from memory and not from the processor's cache."},
+     {.name = "connections",
+      .kind = value_kind::integer,
+      .value_name = "N",
+      .default_text = "2",
+      .default_is_value = true,
+      .help = "Connections, and threads."},
+     {.name = "milliseconds",
+      .kind = value_kind::integer,
+      .value_name = "MS",
+      .default_text = "1000",
+      .default_is_value = true,
+      .help = "Time to run."},
+     {.name = "socket-buffer-kb",
+      .kind = value_kind::integer,
+      .value_name = "KIB",
+      .default_text = "256",
+      .default_is_value = true,
+      .help = "SO_SNDBUF and SO_RCVBUF of this side; 0 leaves them to the kernel."},
+     {.name = "noise-size",
+      .kind = value_kind::size,
+      .value_name = "SIZE",
+      .help = "memkv only: beside the measured connections, as many others get values of this size all the "
+              "time."},
+     {.name = "seed",
+      .kind = value_kind::integer,
+      .value_name = "N",
+      .default_text = "1",
+      .default_is_value = true,
+      .help = "Chooses the order of the keys."}}};
+
+constexpr command root{
+    .name = "memkv-peer-bench",
+    .summary = "Measures memkv, Redis and memcached alike",
+    .text = "Prints one JSON object. Exits with 1, without figures, when a call failed, a value had "
+            "another length, or a key was missing.",
+    .flags = flags};
+
+/// What one connection does.
+class peer {
+public:
+  virtual ~peer() = default;
+  peer() = default;
+  peer(const peer&) = delete;
+  peer& operator=(const peer&) = delete;
+  virtual bool put(const std::string& key, std::span<const std::byte> value) = 0;
+  /// Exactly target.size() bytes under the key, checked.
+  virtual bool get(const std::string& key, std::span<std::byte> target) = 0;
+};
+
+/// A blocking socket with lines.
+class text_connection {
+public:
+  bool open(const std::string& address, int buffer_kb) {
+    const std::size_t colon = address.rfind(':');
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    if (colon == std::string::npos ||
+        ::inet_pton(AF_INET, address.substr(0, colon).c_str(), &to.sin_addr) != 1) {
+      return false;
+    }
+    to.sin_port = htons(static_cast<std::uint16_t>(std::atoi(address.c_str() + colon + 1)));
+    fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const int on = 1;
+    ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (buffer_kb != 0) {
+      const int bytes = buffer_kb * 1024;
+      ::setsockopt(fd_, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+      ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+    }
+    return ::connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0;
+  }
+  text_connection() = default;
+  ~text_connection() {
+    if (fd_ >= 0) {
+      ::close(fd_);
+    }
+  }
+  text_connection(const text_connection&) = delete;
+  text_connection& operator=(const text_connection&) = delete;
+
+  bool send_pieces(std::span<iovec> pieces) {
+    while (!pieces.empty()) {
+      msghdr message{};
+      message.msg_iov = pieces.data();
+      message.msg_iovlen = pieces.size();
+      ssize_t sent = ::sendmsg(fd_, &message, MSG_NOSIGNAL);
+      if (sent <= 0) {
+        return false;
+      }
+      while (!pieces.empty() && static_cast<std::size_t>(sent) >= pieces.front().iov_len) {
+        sent -= static_cast<ssize_t>(pieces.front().iov_len);
+        pieces = pieces.subspan(1);
+      }
+      if (!pieces.empty()) {
+        pieces.front().iov_base = static_cast<char*>(pieces.front().iov_base) + sent;
+        pieces.front().iov_len -= static_cast<std::size_t>(sent);
+      }
+    }
+    return true;
+  }
+
+  /// A line without its end; false when the connection ended.
+  bool read_line(std::string_view& line) {
+    while (true) {
+      const std::string_view seen(buffer_.data() + begin_, end_ - begin_);
+      if (const std::size_t found = seen.find("\r\n"); found != std::string_view::npos) {
+        line = seen.substr(0, found);
+        begin_ += found + 2;
+        return true;
+      }
+      if (begin_ > 0) {
+        std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
+        end_ -= begin_;
+        begin_ = 0;
+      }
+      const ssize_t got = ::recv(fd_, buffer_.data() + end_, buffer_.size() - end_, 0);
+      if (got <= 0) {
+        return false;
+      }
+      end_ += static_cast<std::size_t>(got);
+    }
+  }
+
+  /// Exactly that many bytes, and the CRC32C over them.
+  bool read_value(std::span<std::byte> target, std::uint32_t& crc) {
+    crc = 0;
+    const std::size_t buffered = std::min(target.size(), end_ - begin_);
+    std::memcpy(target.data(), buffer_.data() + begin_, buffered);
+    begin_ += buffered;
+    crc = wire::crc32c(target.first(buffered), crc);
+    std::size_t done = buffered;
+    while (done < target.size()) {
+      const std::size_t step = std::min(receive_step_bytes, target.size() - done);
+      const ssize_t got = ::recv(fd_, target.data() + done, step, 0);
+      if (got <= 0) {
+        return false;
+      }
+      crc = wire::crc32c(target.subspan(done, static_cast<std::size_t>(got)), crc);
+      done += static_cast<std::size_t>(got);
+    }
+    return true;
+  }
+
+private:
+  int fd_ = -1;
+  std::array<char, line_bytes_max> buffer_{};
+  std::size_t begin_ = 0;
+  std::size_t end_ = 0;
+};
+
+iovec piece_of(std::string_view text) {
+  return {const_cast<char*>(text.data()), text.size()};
+}
+iovec piece_of(std::span<const std::byte> bytes) {
+  return {const_cast<std::byte*>(bytes.data()), bytes.size()};
+}
+
+bool number_in(std::string_view text, std::size_t& number) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+class redis_peer final : public peer {
+public:
+  explicit redis_peer(std::uint32_t expected_crc) : expected_crc_(expected_crc) {}
+  text_connection connection;
+  bool put(const std::string& key, std::span<const std::byte> value) override {
+    const std::string head = "*3\r\n$3\r\nSET\r\n$" + std::to_string(key.size()) + "\r\n" + key + "\r\n$" +
+                             std::to_string(value.size()) + "\r\n";
+    std::array<iovec, 3> pieces{piece_of(head), piece_of(value), piece_of("\r\n")};
+    std::string_view line;
+    return connection.send_pieces(pieces) && connection.read_line(line) && line == "+OK";
+  }
+  bool get(const std::string& key, std::span<std::byte> target) override {
+    const std::string head = "*2\r\n$3\r\nGET\r\n$" + std::to_string(key.size()) + "\r\n" + key + "\r\n";
+    std::array<iovec, 1> pieces{piece_of(head)};
+    std::string_view line;
+    std::size_t length = 0;
+    std::uint32_t crc = 0;
+    return connection.send_pieces(pieces) && connection.read_line(line) && !line.empty() && line[0] == '$' &&
+           number_in(line.substr(1), length) && length == target.size() &&
+           connection.read_value(target, crc) && crc == expected_crc_ && connection.read_line(line) &&
+           line.empty();
+  }
+
+private:
+  std::uint32_t expected_crc_;
+};
+
+class memcached_peer final : public peer {
+public:
+  explicit memcached_peer(std::uint32_t expected_crc) : expected_crc_(expected_crc) {}
+  text_connection connection;
+  bool put(const std::string& key, std::span<const std::byte> value) override {
+    const std::string head = "set " + key + " 0 0 " + std::to_string(value.size()) + "\r\n";
+    std::array<iovec, 3> pieces{piece_of(head), piece_of(value), piece_of("\r\n")};
+    std::string_view line;
+    return connection.send_pieces(pieces) && connection.read_line(line) && line == "STORED";
+  }
+  bool get(const std::string& key, std::span<std::byte> target) override {
+    const std::string head = "get " + key + "\r\n";
+    std::array<iovec, 1> pieces{piece_of(head)};
+    std::string_view line;
+    std::size_t length = 0;
+    std::uint32_t crc = 0;
+    return connection.send_pieces(pieces) && connection.read_line(line) && line.starts_with("VALUE ") &&
+           number_in(line.substr(line.rfind(' ') + 1), length) && length == target.size() &&
+           connection.read_value(target, crc) && crc == expected_crc_ && connection.read_line(line) &&
+           line.empty() && connection.read_line(line) && line == "END";
+  }
+
+private:
+  std::uint32_t expected_crc_;
+};
+
+class memkv_peer final : public peer {
+public:
+  explicit memkv_peer(client::client& kv) : kv_(kv) {}
+  bool put(const std::string& key, std::span<const std::byte> value) override {
+    return kv_.put(key, value).code == client::errc::ok;
+  }
+  bool get(const std::string& key, std::span<std::byte> target) override {
+    const client::item_result result = kv_.get(key, target);
+    return result.code == client::errc::ok && result.length == target.size();
+  }
+
+private:
+  client::client& kv_;
+};
+
+struct run_options {
+  std::string target;
+  std::string address;
+  std::string op;
+  std::uint64_t value_bytes = 0;
+  std::uint64_t keys = 0;
+  std::uint32_t connections = 0;
+  std::uint32_t milliseconds = 0;
+  int buffer_kb = 0;
+  std::uint64_t noise_bytes = 0;
+  std::uint64_t seed = 0;
+};
+
+std::string key_of(std::uint64_t value_bytes, std::uint64_t number) {
+  return "peer/" + std::to_string(value_bytes) + "/" + std::to_string(number);
+}
+
+int refuse(const std::string& sentence) {
+  std::fprintf(stderr, "memkv-peer-bench: %s\n", sentence.c_str());
+  return 1;
+}
+
+std::unique_ptr<client::client> make_client(const run_options& chosen, std::string& problem) {
+  client::options options;
+  if (const client::status loaded =
+          client::load_options([](const char* name) { return std::getenv(name); }, options);
+      !loaded.ok()) {
+    problem = loaded.text;
+    return nullptr;
+  }
+  options.servers = {chosen.address};
+  options.transport = client::transport_choice::tcp;
+  options.num_connections = chosen.connections * (chosen.noise_bytes != 0 ? 2 : 1);
+  options.socket_buffer_kb = static_cast<std::uint32_t>(chosen.buffer_kb);
+  client::status refused;
+  auto made = client::client::make(std::move(options), refused);
+  problem = refused.text;
+  return made;
+}
+
+struct share {
+  std::uint64_t done = 0;
+  std::uint64_t failed = 0;
+  histogram latency;
+};
+
+/// What one thread does until the time is over.
+void work(peer& connection, const run_options& chosen, std::uint32_t number, clock::time_point until,
+          std::span<std::byte> value, share& result) {
+  std::mt19937_64 random(chosen.seed * 1000 + number);
+  std::uint64_t next = number;
+  while (true) {
+    const clock::time_point begin = clock::now();
+    bool good = false;
+    if (chosen.op == "fill") {
+      if (next >= chosen.keys) {
+        return;
+      }
+      good = connection.put(key_of(chosen.value_bytes, next), value);
+      next += chosen.connections;
+    } else {
+      if (begin >= until) {
+        return;
+      }
+      const std::string key = key_of(chosen.value_bytes, random() % chosen.keys);
+      good = chosen.op == "put" ? connection.put(key, value) : connection.get(key, value);
+    }
+    result.latency.record(static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(clock::now() - begin).count()));
+    if (!good) {
+      ++result.failed;
+      return;
+    }
+    ++result.done;
+  }
+}
+
+void ask_in_batches(client::client& kv, const run_options& chosen, clock::time_point until, share& result) {
+  constexpr std::size_t batch = 4096;
+  std::vector<std::string> keys;
+  for (std::size_t i = 0; i < batch; ++i) {
+    keys.push_back(key_of(chosen.value_bytes, i % chosen.keys));
+  }
+  const std::vector<std::string_view> views(keys.begin(), keys.end());
+  std::vector<client::item_result> results(batch);
+  while (clock::now() < until) {
+    const clock::time_point begin = clock::now();
+    if (kv.exists(views, results) != client::errc::ok) {
+      ++result.failed;
+      return;
+    }
+    result.latency.record(static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(clock::now() - begin).count()));
+    result.done += batch;
+  }
+}
+
+int measure(const run_options& chosen) {
+  std::vector<std::byte> pattern(chosen.value_bytes);
+  fill_value(value_seed(1, "peer"), 0, pattern);
+  const std::uint32_t crc = wire::crc32c(pattern);
+  std::unique_ptr<client::client> kv;
+  if (chosen.target == "memkv") {
+    std::string problem;
+    kv = make_client(chosen, problem);
+    if (!kv) {
+      return refuse(problem);
+    }
+  }
+  std::vector<std::unique_ptr<peer>> peers;
+  for (std::uint32_t i = 0; i < chosen.connections; ++i) {
+    bool opened = true;
+    if (chosen.target == "memkv") {
+      peers.push_back(std::make_unique<memkv_peer>(*kv));
+    } else if (chosen.target == "redis") {
+      auto made = std::make_unique<redis_peer>(crc);
+      opened = made->connection.open(chosen.address, chosen.buffer_kb);
+      peers.push_back(std::move(made));
+    } else {
+      auto made = std::make_unique<memcached_peer>(crc);
+      opened = made->connection.open(chosen.address, chosen.buffer_kb);
+      peers.push_back(std::move(made));
+    }
+    if (!opened) {
+      return refuse(chosen.address + ": no connection");
+    }
+  }
+  std::atomic<bool> go{false};
+  std::atomic<bool> noise_ends{false};
+  clock::time_point until;
+  std::vector<share> shares(chosen.connections);
+  std::vector<std::thread> threads;
+  for (std::uint32_t i = 0; i < chosen.connections; ++i) {
+    threads.emplace_back([&, i] {
+      std::vector<std::byte> value = pattern;
+      go.wait(false);
+      if (chosen.op == "exists") {
+        ask_in_batches(*kv, chosen, until, shares[i]);
+      } else {
+        work(*peers[i], chosen, i, until, value, shares[i]);
+      }
+    });
+  }
+  std::vector<std::thread> noise;
+  std::atomic<std::uint64_t> noise_failed{0};
+  for (std::uint32_t i = 0; chosen.noise_bytes != 0 && i < chosen.connections; ++i) {
+    noise.emplace_back([&, i] {
+      std::vector<std::byte> value(chosen.noise_bytes);
+      go.wait(false);
+      for (std::uint64_t turn = i; !noise_ends; ++turn) {
+        if (kv->get(key_of(chosen.noise_bytes, turn % 4), value).code != client::errc::ok) {
+          ++noise_failed;
+          return;
+        }
+      }
+    });
+  }
+  const clock::time_point begin = clock::now();
+  until = begin + std::chrono::milliseconds(chosen.milliseconds);
+  go = true;
+  go.notify_all();
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  const double seconds = std::chrono::duration<double>(clock::now() - begin).count();
+  noise_ends = true;
+  for (std::thread& thread : noise) {
+    thread.join();
+  }
+  share total;
+  for (const share& one : shares) {
+    total.done += one.done;
+    total.failed += one.failed;
+    total.latency.add(one.latency);
+  }
+  if (total.failed != 0 || noise_failed != 0 || (chosen.op == "fill" && total.done != chosen.keys)) {
+    return refuse("a call failed, a value was wrong or a key was missing: no figures");
+  }
+  const double bytes = static_cast<double>(total.done) * static_cast<double>(chosen.value_bytes);
+  std::printf(
+      "{\"target\":\"%s\",\"op\":\"%s\",\"size\":%llu,\"connections\":%u,\"ops\":%llu,\"seconds\":%.6f,"
+      "\"gib_per_s\":%.4f,\"ops_per_s\":%.1f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%."
+      "1f}\n",
+      chosen.target.c_str(), chosen.op.c_str(), static_cast<unsigned long long>(chosen.value_bytes),
+      chosen.connections, static_cast<unsigned long long>(total.done), seconds,
+      chosen.op == "exists" ? 0.0 : bytes / seconds / (1024.0 * 1024.0 * 1024.0),
+      static_cast<double>(total.done) / seconds, static_cast<double>(total.latency.quantile_ns(0.5)) / 1000.0,
+      static_cast<double>(total.latency.quantile_ns(0.99)) / 1000.0,
+      static_cast<double>(total.latency.quantile_ns(0.999)) / 1000.0,
+      static_cast<double>(total.latency.max_ns()) / 1000.0);
+  return 0;
+}
+
+int dispatch(const std::vector<std::string>& words) {
+  const cli::parse_result parsed = cli::parse(root, words);
+  if (!parsed.ok()) {
+    return refuse(parsed.error);
+  }
+  if (parsed.line.wants_help) {
+    std::fputs(cli::help_text(root, {}).c_str(), stdout);
+    return 0;
+  }
+  const cli::parsed& line = parsed.line;
+  run_options chosen;
+  chosen.target = line.text("target");
+  chosen.address = line.text("address");
+  chosen.op = line.text("op");
+  chosen.value_bytes = line.number("size").value_or(1U << 20U);
+  chosen.connections = static_cast<std::uint32_t>(line.number("connections").value_or(2));
+  chosen.milliseconds = static_cast<std::uint32_t>(line.number("milliseconds").value_or(1000));
+  chosen.buffer_kb = static_cast<int>(line.number("socket-buffer-kb").value_or(256));
+  chosen.noise_bytes = line.number("noise-size").value_or(0);
+  chosen.seed = line.number("seed").value_or(1);
+  const bool known_target =
+      chosen.target == "memkv" || chosen.target == "redis" || chosen.target == "memcached";
+  const bool known_op = chosen.op == "fill" || chosen.op == "put" || chosen.op == "get" ||
+                        (chosen.op == "exists" && chosen.target == "memkv");
+  if (!known_target || !known_op) {
+    return refuse("--target must be memkv, redis or memcached, and --op fill, put, get, or exists for memkv");
+  }
+  if (chosen.value_bytes == 0 || chosen.value_bytes > 1U << 30U || chosen.connections == 0 ||
+      chosen.connections > 128 || chosen.buffer_kb > 65'536 ||
+      (chosen.noise_bytes != 0 && chosen.target != "memkv")) {
+    return refuse("--size is 1 byte to 1 GiB, --connections 1 to 128, --socket-buffer-kb up to 65536, "
+                  "--noise-size for memkv");
+  }
+  chosen.keys = std::max<std::uint64_t>(1, line.number("data").value_or(1U << 30U) / chosen.value_bytes);
+  return measure(chosen);
+}
+
+} // namespace
+} // namespace memkv::bench
+
+int main(int count, char** words) {
+  try {
+    return memkv::bench::dispatch({words + 1, words + count});
+  } catch (const std::exception& problem) {
+    return memkv::bench::refuse(std::string("ended by an unexpected problem: ") + problem.what());
+  }
+}
