@@ -50,8 +50,8 @@ bool takes_value(const flag& f) {
   return f.kind != value_kind::none;
 }
 
-std::string joined(std::span<const std::string> path) {
-  std::string text = "memkv";
+std::string joined(const command& root, std::span<const std::string> path) {
+  std::string text(root.name);
   for (const auto& name : path)
     text += " " + name;
   return text;
@@ -142,7 +142,8 @@ std::optional<std::uint64_t> parsed::number(std::string_view name) const {
 // name.
 class parser {
 public:
-  parser(const command& root, std::span<const std::string> words) : current_(&root), words_(words) {}
+  parser(const command& root, std::span<const std::string> words)
+      : root_(root), current_(&root), words_(words) {}
 
   parse_result run() {
     while (error_.empty() && next_ < words_.size() && !result_.wants_help) {
@@ -168,7 +169,7 @@ private:
   }
 
   // Where to read on, in the form that the user can type.
-  [[nodiscard]] std::string help_command() const { return joined(result_.path) + " --help"; }
+  [[nodiscard]] std::string help_command() const { return joined(root_, result_.path) + " --help"; }
 
   const flag* find(std::string_view name) const {
     for (const auto& f : current_->flags)
@@ -193,7 +194,7 @@ private:
     }
     const flag* f = find(name);
     if (f == nullptr) {
-      fail(joined(result_.path) + " has no flag --" + name + ": see " + help_command());
+      fail(joined(root_, result_.path) + " has no flag --" + name + ": see " + help_command());
       return;
     }
     if (equals == std::string::npos)
@@ -214,7 +215,7 @@ private:
         return;
       }
       if (f == nullptr) {
-        fail(joined(result_.path) + " has no flag " + shown + ": see " + help_command());
+        fail(joined(root_, result_.path) + " has no flag " + shown + ": see " + help_command());
         return;
       }
       if (!takes_value(*f)) {
@@ -310,12 +311,14 @@ private:
       std::string shown = word;
       for (auto name = result_.path.rbegin(); name != result_.path.rend(); ++name)
         shown.insert(0, *name + " ");
-      fail("this build of memkv has no command \"" + shown + "\": see " + help_command());
+      fail("this build of " + std::string(root_.name) + " has no command \"" + shown + "\": see " +
+           help_command());
       return;
     }
     const auto& arguments = current_->arguments;
     if (arguments.empty() || (argument_ == arguments.size() && !arguments.back().repeated)) {
-      fail(joined(result_.path) + " does not take the argument \"" + word + "\": see " + help_command());
+      fail(joined(root_, result_.path) + " does not take the argument \"" + word + "\": see " +
+           help_command());
       return;
     }
     const std::size_t at = std::min(argument_, arguments.size() - 1);
@@ -335,7 +338,8 @@ private:
       if (result_.has(f.name))
         continue;
       if (f.required) {
-        fail(joined(result_.path) + " needs --" + std::string(f.name) + " " + std::string(f.value_name));
+        fail(joined(root_, result_.path) + " needs --" + std::string(f.name) + " " +
+             std::string(f.value_name));
         return;
       }
       if (f.default_is_value) {
@@ -352,15 +356,16 @@ private:
     const bool answered = std::any_of(current_->flags.begin(), current_->flags.end(),
                                       [this](const flag& f) { return result_.given(f.name); });
     if (!current_->commands.empty() && !(result_.path.empty() && answered)) {
-      fail(joined(result_.path) + " needs a command: see " + help_command());
+      fail(joined(root_, result_.path) + " needs a command: see " + help_command());
       return;
     }
     for (std::size_t i = argument_; i < current_->arguments.size(); ++i)
       if (current_->arguments[i].required && !result_.has(current_->arguments[i].name))
-        fail(joined(result_.path) + " needs " + std::string(current_->arguments[i].name) + ": see " +
+        fail(joined(root_, result_.path) + " needs " + std::string(current_->arguments[i].name) + ": see " +
              help_command());
   }
 
+  const command& root_;
   const command* current_;
   std::span<const std::string> words_;
   std::size_t next_ = 0;
