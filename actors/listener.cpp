@@ -5,7 +5,6 @@
 #include <caf/actor_cast.hpp>
 #include <caf/behavior.hpp>
 
-#include <liburing.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>

@@ -10,7 +10,6 @@
 #include <caf/behavior.hpp>
 #include <caf/send.hpp>
 
-#include <liburing.h>
 #include <sys/mman.h>
 
 #include <algorithm>

@@ -7,7 +7,6 @@
 #include <caf/exit_reason.hpp>
 #include <caf/system_messages.hpp>
 
-#include <liburing.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 

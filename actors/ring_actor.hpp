@@ -15,14 +15,13 @@
 
 #include <caf/blocking_actor.hpp>
 
+#include <liburing.h>
+
 #include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
-
-struct io_uring;
-struct io_uring_sqe;
 
 namespace memkv::actors {
 
@@ -61,7 +60,8 @@ protected:
   /// True when nothing but the ring's own operations keeps it from ending. Asked after on_stop(), each turn,
   /// for at most stop_ns_max.
   virtual bool stopped() { return true; }
-  /// Last of all: let go of other actors and of shared objects. The actor object itself may be kept alive by others for long.
+  /// Last of all: let go of other actors and of shared objects. The actor object itself may be kept alive by
+  /// others for long.
   virtual void on_end() {}
 
   /// A submission entry for `operation` (nullptr: its completion is ignored). Never null: submits when the

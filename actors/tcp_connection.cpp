@@ -3,7 +3,6 @@
 #include "actors/log.hpp"
 #include "wire/assert.hpp"
 
-#include <liburing.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <sys/ioctl.h>

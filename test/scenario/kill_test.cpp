@@ -152,8 +152,8 @@ struct fixture : test::server_fixture {
       std::this_thread::sleep_for(10ms);
     CAF_CHECK_EQUAL(server->drives_online(), drives);
     auto user = connect();
-    while (user->put("healthy", pattern("healthy", 0, 1000)).code != client::errc::ok
-           && std::chrono::steady_clock::now() < limit)
+    while (user->put("healthy", pattern("healthy", 0, 1000)).code != client::errc::ok &&
+           std::chrono::steady_clock::now() < limit)
       std::this_thread::sleep_for(10ms);
     outcome all;
     for (auto& each : loads) {
@@ -169,8 +169,8 @@ struct fixture : test::server_fixture {
     }
     for (const auto& [name, count] : killed)
       CAF_MESSAGE("killed " << name << ": " << count);
-    CAF_MESSAGE("puts " << all.puts << ", acknowledged " << all.acknowledged << ", hits " << all.hits << ", seed "
-                        << seed);
+    CAF_MESSAGE("puts " << all.puts << ", acknowledged " << all.acknowledged << ", hits " << all.hits
+                        << ", seed " << seed);
     CAF_CHECK_EQUAL(all.wrong, 0u);
     CAF_CHECK_EQUAL(all.lost, 0u);
     CAF_CHECK_EQUAL(all.late, 0u);

@@ -28,7 +28,8 @@ inline std::uint64_t test_seed(std::uint64_t otherwise) {
   return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
 }
 
-inline constexpr std::string_view key_hex = "4f1c2b3a5968778695a4b3c2d1e0ff0e1d2c3b4a59687786f5e4d3c2b1a09f8e";
+inline constexpr std::string_view key_hex =
+    "4f1c2b3a5968778695a4b3c2d1e0ff0e1d2c3b4a59687786f5e4d3c2b1a09f8e";
 
 /// Deterministic bytes of a key's version; any two differ almost everywhere.
 inline std::vector<std::byte> pattern(std::string_view key, std::uint64_t version, std::size_t size) {
@@ -107,8 +108,8 @@ struct server_fixture {
     return orderly;
   }
 
-  [[nodiscard]] std::unique_ptr<client::client> connect(std::uint32_t connections = 2, std::string tenant = "",
-                                                        std::uint32_t deadline_ms = 10'000) const {
+  [[nodiscard]] std::unique_ptr<client::client>
+  connect(std::uint32_t connections = 2, std::string tenant = "", std::uint32_t deadline_ms = 10'000) const {
     client::options wanted;
     wanted.servers = {"127.0.0.1:" + std::to_string(server->port())};
     wanted.auth_key = wire::shared_key::parse(key_hex);

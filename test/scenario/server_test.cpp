@@ -10,11 +10,13 @@ namespace {
 
 struct fixture : test::server_fixture {
   /// Puts a block of its own pattern.
-  static client::errc put(client::client& to, const std::string& key, std::size_t size, std::uint64_t version = 0) {
+  static client::errc put(client::client& to, const std::string& key, std::size_t size,
+                          std::uint64_t version = 0) {
     return to.put(key, pattern(key, version, size)).code;
   }
   /// "ok", "miss", "wrong" or the error.
-  static std::string get(client::client& from, const std::string& key, std::size_t size, std::uint64_t version = 0) {
+  static std::string get(client::client& from, const std::string& key, std::size_t size,
+                         std::uint64_t version = 0) {
     std::vector<std::byte> target(size);
     const auto result = from.get(key, target);
     if (result.code == client::errc::not_found)
@@ -24,9 +26,9 @@ struct fixture : test::server_fixture {
     return result.length == size && target == pattern(key, version, size) ? "ok" : "wrong";
   }
   static const std::vector<std::size_t>& sizes() {
-    static const std::vector<std::size_t> all{0,       1,       4095,      4096,      65535,       65536,      65537,
-                                              1000000, 1048576, 1048577,   4194303,   4194304,     4194305,    9000001,
-                                              16777216};
+    static const std::vector<std::size_t> all{0,       1,       4095,    4096,    65535,
+                                              65536,   65537,   1000000, 1048576, 1048577,
+                                              4194303, 4194304, 4194305, 9000001, 16777216};
     return all;
   }
   static std::string key_of(std::size_t size) { return "block of " + std::to_string(size); }

@@ -12,7 +12,7 @@ namespace {
 
 /// Stands in for a REACTOR, which is a thread of its own in the server.
 reactor_actor::behavior_type silent_reactor(reactor_actor::pointer) {
-  return {[](const new_connection&) {}, [](const drive_changed&) {}, [](const extent_allocated&) {},
+  return {[](const new_connection&) {}, [](const drive_changed&) {},   [](const extent_allocated&) {},
           [](const extent_stored&) {},  [](const extent_was_read&) {}, [](const block_erased&) {},
           [](const finish_requests&) {}};
 }

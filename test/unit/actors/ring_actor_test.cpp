@@ -10,7 +10,6 @@
 #include <caf/send.hpp>
 #include <caf/test/unit_test.hpp>
 
-#include <liburing.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -43,7 +42,8 @@ struct probe {
 
 class subject final : public ring_actor {
 public:
-  subject(caf::actor_config& configuration, probe* seen) : ring_actor(configuration), seen_(*seen), receive_(*this) {}
+  subject(caf::actor_config& configuration, probe* seen)
+      : ring_actor(configuration), seen_(*seen), receive_(*this) {}
 
 private:
   class receive final : public ring_operation {
@@ -88,9 +88,11 @@ struct fixture {
   caf::actor who = system.spawn<subject, caf::detached>(&seen);
 
   /// Waits, generously, for what another thread does.
-  template <class Condition> bool eventually(Condition condition) {
-    for (int i = 0; i < 10'000 && !condition(); ++i)
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  template <class Condition>
+  bool eventually(Condition condition) {
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (!condition() && std::chrono::steady_clock::now() < limit)
+      std::this_thread::yield();
     return condition();
   }
   caf::error down_reason() {
