@@ -22,6 +22,11 @@ double seconds_since(clock::time_point begin) {
   return std::chrono::duration<double>(clock::now() - begin).count();
 }
 
+std::uint64_t nanoseconds_since(clock::time_point begin) {
+  return static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(clock::now() - begin).count());
+}
+
 std::string key_of(std::uint64_t block) {
   return "trace/" + std::to_string(block);
 }
@@ -150,8 +155,7 @@ replay_result replay_trace(client::client& kv, const trace& requests, const repl
     const std::uint64_t matched = request.blocks.empty() ? 0 : blocks.matched();
     blocks.fetch(0, matched);
     blocks.store(matched, request.blocks.size());
-    result.request_latency.record(static_cast<std::uint64_t>(
-        std::chrono::duration_cast<std::chrono::nanoseconds>(clock::now() - asked).count()));
+    result.request_latency.record(nanoseconds_since(asked));
   }
   result.seconds = seconds_since(begin);
   return result;
@@ -169,10 +173,12 @@ replay_result read_stored(client::client& kv, const trace& requests, const repla
         fresh.push_back(block);
       }
     }
+    const clock::time_point asked = clock::now();
     ++result.requests;
     result.references += fresh.size();
     blocks.name_blocks(fresh);
     blocks.fetch(0, fresh.size());
+    result.request_latency.record(nanoseconds_since(asked));
   }
   result.seconds = seconds_since(begin);
   return result;
