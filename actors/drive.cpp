@@ -184,6 +184,13 @@ void drive::commit_when_written(const extent_put_ptr& put) {
 }
 
 void drive::commit(const extent_put_ptr& put) {
+  if (put->ahead) {
+    if (const auto assigned = body_->store->assign(put->place.token, describe(*put)); assigned != errc::ok) {
+      body_->store->abandon(put->place.token);
+      stored(put, assigned, 0);
+      return;
+    }
+  }
   if (put->part > 0) {
     body_->store->prepare(put->place.token, put->chunk_crc32c,
                           [this, put](errc result) { stored(put, result, 0); });

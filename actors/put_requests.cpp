@@ -364,6 +364,8 @@ private:
   void decide(item_state& item, status code, std::uint64_t generation) {
     item.decided = true;
     item.result = {code, generation};
+    // Its bounce memory goes back now: a batch may be larger than the pool, and its later items need room.
+    item.writer.reset();
     auto& counters = owner_.counters();
     if (code == status::ok) {
       counters.writes.add();

@@ -19,6 +19,11 @@ namespace memkv::actors {
 namespace {
 constexpr const char* target = "memkv::reactor";
 constexpr std::uint64_t slow_check_ns = 250'000'000;
+/// Connections that wait for buffers and are tried again in each turn, at least.
+constexpr std::uint64_t waiters_a_turn = 64;
+/// Extents reserved ahead on each memory drive, and how long they are kept without a put.
+constexpr std::uint32_t ahead_max = 3;
+constexpr std::uint64_t ahead_idle_ns = 1'000'000'000;
 } // namespace
 
 // --- what reactors share ---
@@ -96,7 +101,7 @@ void reactor::give_back_header_buffer(std::uint16_t id) noexcept {
 reactor::reactor(caf::actor_config& configuration, std::uint32_t index,
                  std::shared_ptr<reactor_shared> shared)
     : ring_actor(configuration), index_(index), shared_(std::move(shared)),
-      drives_(shared_->options.drives.size()) {}
+      drives_(shared_->options.drives.size()), ahead_(shared_->options.drives.size()) {}
 
 reactor::~reactor() = default;
 
@@ -119,7 +124,15 @@ caf::behavior reactor::make_handlers() {
   };
   auto on_connection = [this](const new_connection& message) { admit(message); };
   auto on_drive = [this](const drive_changed& message) { drive_changes(message); };
-  auto on_allocated = [find](const extent_allocated& message) {
+  auto on_allocated = [this, find](const extent_allocated& message) {
+    if (message.put->ahead && message.put->request == 0) {
+      const auto drive = message.put->item;
+      if (ahead_[drive].asked > 0)
+        --ahead_[drive].asked;
+      if (message.put->result == engine::errc::ok && drives_.at(drive).drive != nullptr)
+        ahead_[drive].ready.push_back(message.put);
+      return;
+    }
     if (auto* which = find(message.put->request); which != nullptr)
       which->allocated(message.put);
   };
@@ -168,6 +181,7 @@ void reactor::drive_changes(const drive_changed& change) {
   auto& seat = drives_.at(change.index);
   seat.drive = caf::actor_cast<drive_actor>(change.drive);
   seat.body = change.body;
+  ahead_[change.index] = {};
   if (change.drive != nullptr)
     return;
   // Nothing that was asked of it will be answered any more.
@@ -295,6 +309,39 @@ payload_slice reactor::chunk() {
   return out;
 }
 
+extent_put_ptr reactor::take_ahead(std::uint32_t drive) {
+  const auto& seat = drives_.at(drive);
+  if (seat.body == nullptr || !seat.body->memory)
+    return nullptr;
+  auto& space = ahead_[drive];
+  space.last_used_ns = now_ns();
+  extent_put_ptr out;
+  if (!space.ready.empty()) {
+    out = std::move(space.ready.front());
+    space.ready.pop_front();
+  }
+  ask_ahead(drive);
+  return out;
+}
+
+void reactor::ask_ahead(std::uint32_t drive) {
+  auto& space = ahead_[drive];
+  const auto& seat = drives_.at(drive);
+  const auto now = seat.body->store->counters();
+  // A drive that is filling up keeps its space for what is there already.
+  const bool roomy = now.used_bytes + std::uint64_t{16} * extent_bytes_max() < now.usable_bytes / 10 * 9;
+  while (roomy && space.ready.size() + space.asked < ahead_max) {
+    auto put = std::make_shared<extent_put>();
+    put->item = drive;
+    put->reply_to = self_;
+    put->length = extent_bytes_max();
+    put->value_length = put->length;
+    put->ahead = true;
+    ++space.asked;
+    send_to_drive(drive, allocate_extent{std::move(put)});
+  }
+}
+
 std::uint64_t reactor::next_put_id() noexcept {
   return shared_->options.store.generation->fetch_add(1) + 1;
 }
@@ -315,9 +362,10 @@ void reactor::clear_graves() {
 bool reactor::on_turn() {
   if (!waiting_for_buffers_.empty()) {
     const auto statistics = shared_->pool->statistics();
-    for (auto left = std::min<std::uint64_t>(waiting_for_buffers_.size(),
-                                             statistics.chunks - statistics.chunks_in_use);
-         left > 0; --left) {
+    // Some wait for the pool, others for header buffers or space on a drive: a pool without a free chunk must
+    // not keep those waiting.
+    const auto tried = std::max<std::uint64_t>(statistics.chunks - statistics.chunks_in_use, waiters_a_turn);
+    for (auto left = std::min<std::uint64_t>(waiting_for_buffers_.size(), tried); left > 0; --left) {
       const auto id = waiting_for_buffers_.front();
       waiting_for_buffers_.pop_front();
       if (const auto found = connections_.find(id); found != connections_.end())
@@ -341,6 +389,9 @@ void reactor::on_tick(std::uint64_t now) {
     next_slow_check_ns_ = now + slow_check_ns;
     for (const auto& [id, each] : connections_)
       each->check_time(now);
+    for (auto& space : ahead_)
+      if (!space.ready.empty() && now - space.last_used_ns > ahead_idle_ns)
+        space.ready.clear(); // DRIVE sweeps up what nobody holds
   }
   clear_graves();
 }
@@ -368,6 +419,7 @@ void reactor::on_end() {
   self_ = nullptr;
   drives_ = drive_table{0};
   small_chunk_.reset();
+  ahead_.clear();
 }
 
 } // namespace memkv::actors

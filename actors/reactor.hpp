@@ -88,6 +88,7 @@ public:
   void send_to_drive(std::uint32_t drive, const erase_block& message) override;
   [[nodiscard]] payload_slice small_slice(std::uint32_t bytes) override;
   [[nodiscard]] payload_slice chunk() override;
+  [[nodiscard]] extent_put_ptr take_ahead(std::uint32_t drive) override;
   [[nodiscard]] std::uint32_t extent_bytes_max() const noexcept override {
     return shared_->options.store.extent_bytes_max;
   }
@@ -108,6 +109,7 @@ private:
   void admit(const new_connection& message);
   void drive_changes(const drive_changed& change);
   void begin_to_finish();
+  void ask_ahead(std::uint32_t drive);
   void clear_graves();
   bool make_header_buffers();
 
@@ -129,6 +131,14 @@ private:
   std::uint64_t small_chunk_filled_ = 0;
   struct header_buffer_ring;
   std::unique_ptr<header_buffer_ring> header_buffers_;
+  /// Space on memory drives that waits for its payload, so that a put need not wait for its drive before it
+  /// receives.
+  struct space_ahead {
+    std::deque<extent_put_ptr> ready;
+    std::uint32_t asked = 0;
+    std::uint64_t last_used_ns = 0;
+  };
+  std::vector<space_ahead> ahead_; // by drive
   std::uint64_t next_slow_check_ns_ = 0;
   bool finishing_ = false;
   bool dying_ = false;

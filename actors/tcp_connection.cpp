@@ -117,7 +117,7 @@ void tcp_connection::pump_input() {
     } else if (step.skip > 0) {
       skip_payload(step.skip);
     } else if (payload_paused_ns_ == 0) {
-      payload_paused_ns_ = owner_.now_ns();
+      payload_paused_ns_ = paused_since_ns_ = owner_.now_ns();
     }
     return;
   }
@@ -146,6 +146,7 @@ void tcp_connection::skip_payload(std::uint64_t bytes) {
   // TCP gives bytes up without copying them when told to truncate.
   receiving_->where = receive_operation::into::nowhere;
   receiving_->busy = true;
+  payload_paused_ns_ = 0;
   auto* sqe = owner_.sqe_for(receiving_.get());
   io_uring_prep_recv(sqe, slot_->descriptor(), nullptr, std::min({bytes, payload_left_, skip_bytes_max}),
                      MSG_TRUNC);
@@ -605,6 +606,14 @@ void tcp_connection::check_time(std::uint64_t now) {
     // We keep it waiting; that is not the peer's fault.
     payload_begun_ns_ += std::min(now - payload_paused_ns_, now - payload_begun_ns_);
     payload_paused_ns_ = now;
+    if (older(paused_since_ns_, limits.request_ms) && payload_of_ != nullptr) {
+      // There is no room for it and there may be none for long. Who waits does not even see its peer leave,
+      // and holds what others wait for.
+      paused_since_ns_ = now;
+      payload_of_->expire();
+      if (closing_)
+        return;
+    }
   } else if (payload_begun_ns_ != 0 && older(payload_begun_ns_, limits.payload_grace_ms)) {
     const auto seconds = static_cast<double>(now - payload_begun_ns_) / 1e9;
     // What is in the step that is being received is not known: it counts in the peer's favour.

@@ -117,7 +117,8 @@ private:
   std::uint64_t header_begun_ns_ = 0;  // 0: not within a header
   std::uint64_t payload_begun_ns_ = 0; // 0: not within a payload
   std::uint64_t payload_received_ = 0;
-  std::uint64_t payload_paused_ns_ = 0; // since when we, not the peer, keep the payload waiting
+  std::uint64_t payload_paused_ns_ = 0; // up to when our own pause is accounted for; 0: not paused
+  std::uint64_t paused_since_ns_ = 0;   // since when we, not the peer, keep the payload waiting
   std::uint64_t send_progress_ns_ = 0;
   std::uint64_t send_acknowledged_ = 0;
 };

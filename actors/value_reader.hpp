@@ -40,6 +40,8 @@ public:
   [[nodiscard]] virtual payload_slice small_slice(std::uint32_t bytes) = 0;
   /// A whole chunk of the pool, or empty.
   [[nodiscard]] virtual payload_slice chunk() = 0;
+  /// Space of a whole extent that was reserved on a memory drive ahead of need, or null.
+  [[nodiscard]] virtual extent_put_ptr take_ahead(std::uint32_t drive) = 0;
   [[nodiscard]] virtual std::uint32_t extent_bytes_max() const noexcept = 0;
   [[nodiscard]] virtual std::uint64_t next_put_id() noexcept = 0;
 };

@@ -94,6 +94,24 @@ void value_writer::allocate_ahead() {
     auto& next = extents_[part];
     if (next.now != stage::none)
       continue;
+    if (auto space = client_.take_ahead(next.drive); space != nullptr) {
+      // The reservation is DRIVE's under the name of its own object: that one is filled in and used.
+      const auto& known = *next.put;
+      space->request = known.request;
+      space->item = known.item;
+      space->id = known.id;
+      space->name_space = known.name_space;
+      space->key = known.key;
+      space->length = known.length;
+      space->value_length = known.value_length;
+      space->part = known.part;
+      space->parts = known.parts;
+      space->put_id = known.put_id;
+      space->if_absent = known.if_absent;
+      next.put = std::move(space);
+      next.now = stage::ready;
+      continue;
+    }
     next.now = stage::allocating;
     client_.send_to_drive(next.drive, allocate_extent{next.put});
   }

@@ -190,6 +190,17 @@ reservation drive_store_core::reserve(put_description what, std::string name_spa
   return result;
 }
 
+namespace {
+
+bool describable(const put_description& what) noexcept {
+  return what.key.size() <= wire::limits::key_bytes_max &&
+         what.name_space.size() <= wire::limits::namespace_bytes_max && what.parts > 0 &&
+         what.part < what.parts && what.value_length >= what.length && what.value_length <= 0xFFFFFFFF &&
+         (what.parts > 1 || what.value_length == what.length);
+}
+
+} // namespace
+
 void drive_store_core::allocate(const put_description& what, allocated callback) {
   if (closed_ || counters_.offline.load(std::memory_order_relaxed)) {
     callback(errc::offline, {});
@@ -199,10 +210,7 @@ void drive_store_core::allocate(const put_description& what, allocated callback)
     callback(errc::too_large, {});
     return;
   }
-  if (what.key.size() > wire::limits::key_bytes_max ||
-      what.name_space.size() > wire::limits::namespace_bytes_max || what.parts == 0 ||
-      what.part >= what.parts || what.value_length < what.length || what.value_length > 0xFFFFFFFF ||
-      (what.parts == 1 && what.value_length != what.length)) {
+  if (!describable(what)) {
     callback(errc::invalid_argument, {});
     return;
   }
@@ -359,6 +367,63 @@ void drive_store_core::write(std::uint64_t token, std::uint32_t offset, std::spa
     });
     from += piece.length;
   }
+}
+
+errc drive_store_core::assign(std::uint64_t token, const put_description& what) {
+  const auto found = reservations_.find(token);
+  if (found == reservations_.end() || found->second.abandoned || found->second.writes > 0 ||
+      !found->second.key.empty() || what.length > found->second.what.length || !describable(what))
+    return errc::invalid_argument;
+  held_space& held = found->second;
+  extent_space& space = held.space;
+  const std::uint64_t data_pages = align_up(what.length, page_bytes) / page_bytes;
+  const auto units =
+      static_cast<std::uint32_t>(align_up(what.length, places_.unit_bytes) / places_.unit_bytes);
+  // Units behind the ones that are needed go back, from the last run on.
+  std::vector<run> given;
+  for (std::uint32_t surplus = space.units - units; surplus > 0;) {
+    run& last = space.runs.back();
+    const std::uint32_t count = std::min(surplus, last.units);
+    given.push_back({last.first_unit + last.units - count, count});
+    surplus -= count;
+    last.units -= count;
+    if (last.units == 0)
+      space.runs.pop_back();
+  }
+  for (const run& piece : given)
+    units_.free(piece);
+  space_changed(given);
+  space.units = static_cast<std::uint16_t>(units);
+  const bool fits = std::uint64_t{units} * places_.pages_per_unit() > data_pages;
+  if (fits) {
+    if (space.header_apart) {
+      bool unit_freed = false;
+      headers_.free(space.header_page, unit_freed);
+      const run holder{space.header_page / places_.pages_per_unit(), 1};
+      space_changed({&holder, 1});
+      space.header_apart = false;
+    }
+    space.header_page = device_page_of(space, data_pages);
+  } else if (!space.header_apart) {
+    if (headers_.allocate(space.header_page) != errc::ok) {
+      for (const run& piece : space.runs)
+        units_.free(piece);
+      space_changed(space.runs);
+      reservations_.erase(found);
+      return errc::no_space;
+    }
+    space.header_apart = true;
+    const run holder{space.header_page / places_.pages_per_unit(), 1};
+    space_changed({&holder, 1});
+  }
+  held.what = what;
+  held.name_space = what.name_space;
+  held.key.assign(what.key.begin(), what.key.end());
+  held.what.name_space = {};
+  held.what.key = {};
+  if (!given.empty())
+    pump_waiting();
+  return errc::ok;
 }
 
 void drive_store_core::release(std::uint64_t token) {

@@ -83,6 +83,7 @@ public:
   void commit(std::uint64_t token, std::span<const std::uint32_t> chunk_crc32c, bool if_absent,
               std::uint64_t deadline_ns, committed callback) override;
   void prepare(std::uint64_t token, std::span<const std::uint32_t> chunk_crc32c, done callback) override;
+  errc assign(std::uint64_t token, const put_description& what) override;
   void abandon(std::uint64_t token) override;
   void erase(const key_id& id, std::uint64_t generation, done callback) override;
   void evict(std::uint64_t bytes) override;
