@@ -1,7 +1,7 @@
 """memkv client against a real server, also on a terminal.
 
-    client_command_test.py MEMKV            starts a server of its own, in memory mode, on a free port
-    client_command_test.py MEMKV ADDRESS    uses the server there, with the key in MEMKV_AUTH_KEY
+client_command_test.py MEMKV            starts a server of its own, in memory mode, on a free port
+client_command_test.py MEMKV ADDRESS    uses the server there, with the key in MEMKV_AUTH_KEY
 """
 
 import json
@@ -48,7 +48,10 @@ class Server:
         self.log = open(os.path.join(folder, "server.log"), "wb")
         self.process = subprocess.Popen(
             [MEMKV, "start", "--config", config, "--log-file", "none"],
-            env={**os.environ, "MEMKV_AUTH_KEY": key}, stdout=self.log, stderr=self.log)
+            env={**os.environ, "MEMKV_AUTH_KEY": key},
+            stdout=self.log,
+            stderr=self.log,
+        )
         host, port = self.address.split(":")
         for _ in range(300):
             if self.process.poll() is not None:
@@ -71,24 +74,39 @@ class Server:
 
 class Tester:
     def __init__(self, address, key):
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")}
+        self.environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")
+        }
         self.environment["MEMKV_AUTH_KEY"] = key
         self.environment["MEMKV_SERVERS"] = address
         self.checks = 0
 
     def client(self, *words, stdin=b"", **environment):
-        return subprocess.run([MEMKV, "client", *words], env={**self.environment, **environment}, input=stdin,
-                              capture_output=True, timeout=120)
+        return subprocess.run(
+            [MEMKV, "client", *words],
+            env={**self.environment, **environment},
+            input=stdin,
+            capture_output=True,
+            timeout=120,
+        )
 
     def expect(self, condition, what, result):
         self.checks += 1
         if not condition:
-            sys.exit(f"{what}\nexit {result.returncode}\n{result.stdout[:2000]!r}\n{result.stderr[:2000]!r}")
+            sys.exit(
+                f"{what}\nexit {result.returncode}\n{result.stdout[:2000]!r}\n{result.stderr[:2000]!r}"
+            )
 
     def one_sentence(self, result, part, what):
         lines = result.stderr.decode().splitlines()
-        self.expect(result.returncode == 1 and len(lines) == 1 and lines[0].startswith("memkv: ") and part in lines[0],
-                    what, result)
+        self.expect(
+            result.returncode == 1
+            and len(lines) == 1
+            and lines[0].startswith("memkv: ")
+            and part in lines[0],
+            what,
+            result,
+        )
 
 
 def values(tester, folder):
@@ -97,15 +115,25 @@ def values(tester, folder):
         value = os.urandom(size)
         with open(path, "wb") as file:
             file.write(value)
-        tester.expect(tester.client("put", "from-file", path).returncode == 0, f"put of {size} bytes", tester.client("stat"))
+        tester.expect(
+            tester.client("put", "from-file", path).returncode == 0,
+            f"put of {size} bytes",
+            tester.client("stat"),
+        )
         result = tester.client("get", "from-file")
         tester.expect(result.returncode == 0 and result.stdout == value, f"get of {size} bytes", result)
         result = tester.client("put", "from-stdin", stdin=value)
-        tester.expect(result.returncode == 0 and result.stdout == b"", f"put of {size} bytes from standard input", result)
+        tester.expect(
+            result.returncode == 0 and result.stdout == b"",
+            f"put of {size} bytes from standard input",
+            result,
+        )
         target = os.path.join(folder, "fetched")
         result = tester.client("get", "from-stdin", "--output", target)
         with open(target, "rb") as file:
-            tester.expect(result.returncode == 0 and file.read() == value, f"get of {size} bytes to a file", result)
+            tester.expect(
+                result.returncode == 0 and file.read() == value, f"get of {size} bytes to a file", result
+            )
         os.unlink(target)
     result = tester.client("get", "from-file", "--offset", "10", "--length", "20")
     tester.expect(result.stdout == value[10:30], "a range", result)
@@ -113,34 +141,55 @@ def values(tester, folder):
     tester.expect(result.stdout == value[-5:], "to the end", result)
     result = tester.client("get", "from-file", "--offset", str(len(value) + 1))
     tester.one_sentence(result, "--offset", "behind the end")
-    tester.expect(sorted(os.listdir(folder)) == sorted(set(os.listdir(folder)) - {"fetched"}) and
-                  not any(".part." in name for name in os.listdir(folder)), "nothing is left over", result)
+    tester.expect(
+        sorted(os.listdir(folder)) == sorted(set(os.listdir(folder)) - {"fetched"})
+        and not any(".part." in name for name in os.listdir(folder)),
+        "nothing is left over",
+        result,
+    )
 
 
 def states(tester):
     for key in ("chain-0", "chain-1", "chain-3"):
         tester.client("put", key, stdin=b"12345")
     result = tester.client("exists", "chain-0", "chain-2")
-    tester.expect(result.returncode == 1 and result.stdout == b"chain-0: stored, 5 bytes\nchain-2: missing\n",
-                  "exists", result)
+    tester.expect(
+        result.returncode == 1 and result.stdout == b"chain-0: stored, 5 bytes\nchain-2: missing\n",
+        "exists",
+        result,
+    )
     result = tester.client("exists", "chain-0", "chain-1")
     tester.expect(result.returncode == 0, "all exist", result)
     result = tester.client("exists", "--json", "chain-3", "nothing")
     rows = [json.loads(line) for line in result.stdout.splitlines()]
-    tester.expect([row["state"] for row in rows] == ["stored", "missing"] and rows[0]["bytes"] == 5, "exists as JSON", result)
+    tester.expect(
+        [row["state"] for row in rows] == ["stored", "missing"] and rows[0]["bytes"] == 5,
+        "exists as JSON",
+        result,
+    )
     result = tester.client("exists", "--prefix", "chain-0", "chain-1", "chain-2", "chain-3")
-    tester.expect(result.stdout == b"2 of 4 keys from the start, 10 bytes\n" and result.returncode == 1, "prefix", result)
+    tester.expect(
+        result.stdout == b"2 of 4 keys from the start, 10 bytes\n" and result.returncode == 1,
+        "prefix",
+        result,
+    )
     result = tester.client("put", "--if-absent", "chain-0", stdin=b"other")
     tester.one_sentence(result, "left as it is", "put if absent")
     tester.expect(tester.client("get", "chain-0").stdout == b"12345", "value kept", result)
     result = tester.client("stat", "--json", "chain-0")
     row = json.loads(result.stdout)
-    tester.expect(row["bytes"] == 5 and len(row["crc32c"]) == 8 and row["generation"] > 0, "stat of a block", result)
+    tester.expect(
+        row["bytes"] == 5 and len(row["crc32c"]) == 8 and row["generation"] > 0, "stat of a block", result
+    )
     result = tester.client("stat", "--json")
     row = json.loads(result.stdout)
     tester.expect(row["blocks"] >= 3 and row["drives_online"] >= 1, "stat of the server", result)
     result = tester.client("put", "--hex", "00ff10", stdin=b"binary")
-    tester.expect(result.returncode == 0 and tester.client("get", "-x", "00FF10").stdout == b"binary", "hex key", result)
+    tester.expect(
+        result.returncode == 0 and tester.client("get", "-x", "00FF10").stdout == b"binary",
+        "hex key",
+        result,
+    )
     tester.one_sentence(tester.client("get", "-x", "0g"), "hexadecimal", "bad hex key")
     result = tester.client("put", "chain-0", "--namespace", "tenant-a", stdin=b"a")
     tester.expect(tester.client("get", "chain-0").stdout == b"12345", "namespaces are apart", result)
@@ -153,9 +202,14 @@ def states(tester):
 
 def refusals(tester):
     tester.one_sentence(tester.client("get", "key", MEMKV_AUTH_KEY=""), "no auth key", "no key")
-    tester.one_sentence(tester.client("get", "key", "--servers", "127.0.0.1:1"), "cannot be reached", "server down")
-    tester.one_sentence(tester.client("get", "key", MEMKV_AUTH_KEY=os.urandom(32).hex()), "clock skew or wrong key?",
-                        "wrong key")
+    tester.one_sentence(
+        tester.client("get", "key", "--servers", "127.0.0.1:1"), "cannot be reached", "server down"
+    )
+    tester.one_sentence(
+        tester.client("get", "key", MEMKV_AUTH_KEY=os.urandom(32).hex()),
+        "clock skew or wrong key?",
+        "wrong key",
+    )
     tester.one_sentence(tester.client("put", "key", "/no/such/file"), "/no/such/file", "no file")
     tester.one_sentence(tester.client("get", "k" * 1025), "1 to 1024 bytes", "long key")
     tester.one_sentence(tester.client("get", "key", "--deadline-ms", "0"), "--deadline-ms", "deadline")
@@ -165,8 +219,13 @@ def refusals(tester):
 def on_terminal(tester, words):
     """Runs a command whose standard error is a terminal; returns what it showed there and its exit code."""
     controller, terminal = pty.openpty()
-    process = subprocess.Popen([MEMKV, "client", *words], env=tester.environment, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=terminal)
+    process = subprocess.Popen(
+        [MEMKV, "client", *words],
+        env=tester.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=terminal,
+    )
     os.close(terminal)
     shown = b""
     deadline = time.monotonic() + 120
@@ -193,19 +252,29 @@ def progress(tester, folder):
         text = shown.decode()
         result = subprocess.CompletedProcess(words, code, shown, b"")
         tester.expect(code == 0, f"{words[0]} on a terminal", result)
-        tester.expect(f"{words[0]} " in text and "of 64.0 MiB" in text and "MiB/s" in text and "s left" in text,
-                      "progress is shown on a terminal", result)
+        tester.expect(
+            f"{words[0]} " in text and "of 64.0 MiB" in text and "MiB/s" in text and "s left" in text,
+            "progress is shown on a terminal",
+            result,
+        )
         tester.expect(text.endswith("\r\x1b[K"), "progress is wiped away at the end", result)
         shown, code = on_terminal(tester, (*words, "--quiet"))
-        tester.expect(code == 0 and shown == b"", "quiet on a terminal", subprocess.CompletedProcess(words, code, shown, b""))
+        tester.expect(
+            code == 0 and shown == b"",
+            "quiet on a terminal",
+            subprocess.CompletedProcess(words, code, shown, b""),
+        )
     result = tester.client("put", "large", path)
     tester.expect(result.returncode == 0 and result.stderr == b"", "no progress without a terminal", result)
     with open(path, "rb") as one, open(os.path.join(folder, "large-back"), "rb") as other:
         tester.expect(one.read() == other.read(), "large value", result)
     small = os.path.join(folder, "value")
     shown, code = on_terminal(tester, ("put", "small", small))
-    tester.expect(code == 0 and shown == b"", "no progress for a small value",
-                  subprocess.CompletedProcess(small, code, shown, b""))
+    tester.expect(
+        code == 0 and shown == b"",
+        "no progress for a small value",
+        subprocess.CompletedProcess(small, code, shown, b""),
+    )
 
 
 def main():
