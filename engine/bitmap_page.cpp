@@ -35,7 +35,9 @@ errc decode(std::span<const std::byte, page_bytes> from, const identity& format_
   reader.read_zeros(3);
   (void)reader.read<std::uint32_t>();
   bitmap_page_header header;
-  header.format_id = load_identity(reader.read_bytes(16).data());
+  header.format_id = read_identity(reader);
+  if (reader.failed())
+    return errc::corrupt;
   if (header.format_id != format_id)
     return errc::foreign_drive;
   header.page = reader.read<std::uint32_t>();

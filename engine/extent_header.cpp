@@ -65,8 +65,8 @@ errc decode(std::span<const std::byte, page_bytes> from, extent_header& out) noe
   reader.read_zeros(3);
   (void)reader.read<std::uint32_t>();
   extent_header header;
-  header.format_id = load_identity(reader.read_bytes(16).data());
-  header.drive_id = load_identity(reader.read_bytes(16).data());
+  header.format_id = read_identity(reader);
+  header.drive_id = read_identity(reader);
   header.page = reader.read<std::uint32_t>();
   header.length = reader.read<std::uint32_t>();
   std::ranges::copy(reader.read_bytes(16), header.id.bytes.begin());

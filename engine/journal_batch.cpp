@@ -77,7 +77,9 @@ errc decode(std::span<const std::byte> from, const identity& format_id, std::uin
   reader.read_zeros(3);
   (void)reader.read<std::uint32_t>();
   journal_batch batch;
-  batch.header.format_id = load_identity(reader.read_bytes(16).data());
+  batch.header.format_id = read_identity(reader);
+  if (reader.failed())
+    return errc::corrupt;
   if (batch.header.format_id != format_id)
     return errc::foreign_drive;
   batch.header.sequence = reader.read<std::uint64_t>();

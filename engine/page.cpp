@@ -46,4 +46,9 @@ identity load_identity(const std::byte* from) noexcept {
   return value;
 }
 
+identity read_identity(wire::byte_reader& reader) noexcept {
+  const auto bytes = reader.read_bytes(identity{}.size());
+  return bytes.empty() ? identity{} : load_identity(bytes.data());
+}
+
 } // namespace memkv::engine

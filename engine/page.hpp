@@ -47,5 +47,7 @@ void store_magic(std::span<std::byte> structure, std::string_view magic) noexcep
 
 void store_identity(std::byte* to, const identity& value) noexcept;
 [[nodiscard]] identity load_identity(const std::byte* from) noexcept;
+/// Zeros when the reader has failed or has too little left.
+[[nodiscard]] identity read_identity(wire::byte_reader& reader) noexcept;
 
 } // namespace memkv::engine

@@ -70,14 +70,14 @@ errc decode(std::span<const std::byte, page_bytes> from, std::uint8_t copy, supe
   block.clean = clean == 1;
   block.sync = static_cast<sync_policy>(sync);
   (void)reader.read<std::uint32_t>(); // checksum, compared above
-  block.format_id = load_identity(reader.read_bytes(16).data());
-  block.set.set_id = load_identity(reader.read_bytes(16).data());
-  block.drive_id = load_identity(reader.read_bytes(16).data());
+  block.format_id = read_identity(reader);
+  block.set.set_id = read_identity(reader);
+  block.drive_id = read_identity(reader);
   block.set.drive_index = reader.read<std::uint32_t>();
   block.set.drive_count = reader.read<std::uint32_t>();
   block.set_epoch = reader.read<std::uint64_t>();
   block.sequence = reader.read<std::uint64_t>();
-  block.boot_id = load_identity(reader.read_bytes(16).data());
+  block.boot_id = read_identity(reader);
   block.places.device_bytes = reader.read<std::uint64_t>();
   block.places.unit_bytes = reader.read<std::uint32_t>();
   block.places.extent_bytes_max = reader.read<std::uint32_t>();

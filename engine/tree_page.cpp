@@ -69,7 +69,9 @@ errc decode(std::span<const std::byte> from, const identity& format_id, std::uin
   result.header.level = reader.read<std::uint8_t>();
   reader.read_zeros(1);
   (void)reader.read<std::uint32_t>();
-  result.header.format_id = load_identity(reader.read_bytes(16).data());
+  result.header.format_id = read_identity(reader);
+  if (reader.failed())
+    return errc::corrupt;
   if (result.header.format_id != format_id)
     return errc::foreign_drive;
   result.header.page = reader.read<std::uint32_t>();
