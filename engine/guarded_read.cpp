@@ -5,6 +5,7 @@
 #include <csetjmp>
 #include <csignal>
 #include <cstdint>
+#include <ucontext.h>
 
 namespace memkv::engine::detail {
 
@@ -26,6 +27,10 @@ void on_bus_error(int number, siginfo_t* information, void* context) {
     if (address < guard->begin || address >= guard->end)
       continue;
     innermost = guard->outer;
+    // The jump leaves the handler without the kernel noticing. Restoring the mask here, and not by sigsetjmp,
+    // spares a system call at each guard that meets no fault.
+    static_cast<void>(
+        ::pthread_sigmask(SIG_SETMASK, &static_cast<const ucontext_t*>(context)->uc_sigmask, nullptr));
     siglongjmp(guard->back, 1);
   }
   if ((previous_action.sa_flags & SA_SIGINFO) != 0) {
@@ -45,9 +50,7 @@ bool install() {
   struct sigaction action = {};
   action.sa_sigaction = on_bus_error;
   sigemptyset(&action.sa_mask);
-  // SA_NODEFER: the signal stays unblocked in the handler, so that leaving it by a jump needs no system call
-  // to restore the mask, neither there nor when a guard is set up.
-  action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
   return ::sigaction(SIGBUS, &action, &previous_action) == 0;
 }
 

@@ -99,7 +99,10 @@ std::uint32_t shard_of(const key_id& id) noexcept {
   return std::to_integer<std::uint32_t>(id.bytes[0]);
 }
 
-using slab = std::array<block_entry, limits::slab_entries>;
+/// One entry, one cache line.
+struct alignas(64) slab {
+  std::array<block_entry, limits::slab_entries> entries;
+};
 
 } // namespace
 
@@ -118,7 +121,7 @@ struct block_index::implementation {
   std::function<void(entry_handle)> reclaim_hook;
 
   [[nodiscard]] block_entry& at(entry_handle handle) const noexcept {
-    return (*slabs[handle / limits::slab_entries])[handle % limits::slab_entries];
+    return slabs[handle / limits::slab_entries]->entries[handle % limits::slab_entries];
   }
 
   [[nodiscard]] entry_handle take_handle() noexcept {

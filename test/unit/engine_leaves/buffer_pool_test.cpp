@@ -88,7 +88,7 @@ CAF_TEST(impossible sizes are refused in a sentence) {
 CAF_TEST(missing huge pages are replaced by ordinary memory) {
   // More than any test machine has set aside.
   std::unique_ptr<buffer_pool> pool;
-  const status result = buffer_pool::create({std::uint64_t{1} << 42, std::uint64_t{4} << 20, true}, pool);
+  const status result = buffer_pool::create({std::uint64_t{1} << 38, std::uint64_t{4} << 20, true}, pool);
   CAF_REQUIRE(result.ok());
   CAF_CHECK(!pool->statistics().huge_pages);
   buffer one = pool->acquire();

@@ -8,10 +8,40 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <new>
 #include <thread>
+
+// ThreadSanitizer brings its own operator new and lets nobody replace it.
+#if defined(__SANITIZE_THREAD__)
+#define MEMKV_ALLOCATION_IS_TAKEN
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define MEMKV_ALLOCATION_IS_TAKEN
+#endif
+#endif
 
 using namespace memkv;
 using namespace memkv::engine;
+
+namespace {
+
+/// Allocations that may fail do so while this is true.
+[[maybe_unused]] thread_local bool memory_is_short = false;
+
+} // namespace
+
+#ifndef MEMKV_ALLOCATION_IS_TAKEN
+// The index asks for memory in the form that answers with nothing, so these two stand in its way.
+void* operator new[](std::size_t size, const std::nothrow_t&) noexcept {
+  return memory_is_short ? nullptr : ::operator new[](size);
+}
+void* operator new(std::size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+  return memory_is_short ? nullptr : ::operator new(size, alignment);
+}
+void* operator new[](std::size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+  return memory_is_short ? nullptr : ::operator new[](size, alignment);
+}
+#endif
 
 namespace {
 
@@ -158,6 +188,32 @@ CAF_TEST(more blocks than agreed are refused and room returns when one goes) {
   CAF_CHECK_NOT_EQUAL(put(index, id_of(3)), no_entry);
   CAF_CHECK_EQUAL(index.size(), 3u);
 }
+
+#ifndef MEMKV_ALLOCATION_IS_TAKEN
+CAF_TEST(without memory insertions are refused and what is there stays) {
+  block_index index(100000);
+  ghost_list ghosts;
+  memory_is_short = true;
+  CAF_CHECK_EQUAL(put(index, id_of(0)), no_entry);
+  ghosts.remember(id_of(0), 1000);
+  memory_is_short = false;
+  CAF_CHECK_EQUAL(index.size(), 0u);
+  CAF_CHECK_EQUAL(ghosts.memory_bytes(), 0u);
+  std::uint64_t present = 0;
+  std::uint64_t refused = 0;
+  for (std::uint64_t i = 0; i < 20000; ++i) {
+    memory_is_short = i % 16 != 0;
+    if (put(index, id_of(i)) != no_entry)
+      ++present;
+    else
+      ++refused;
+    memory_is_short = false;
+    CAF_REQUIRE_EQUAL(index.size(), present);
+  }
+  CAF_CHECK_GREATER(refused, 0u);
+  CAF_CHECK_EQUAL(visited(index, least(), greatest()).size(), present);
+}
+#endif
 
 CAF_TEST(random insertions and removals agree with an ordered map) {
   const std::uint64_t seed = test_seed(1);
