@@ -1,6 +1,7 @@
 // What the store promises without any fault: space, visibility, order, eviction, striping, closing.
 #define CAF_SUITE store_behaviour
 
+#include "engine/drive_store_core.hpp"
 #include "engine/memory_device.hpp"
 #include "engine/open_drive.hpp"
 #include "test/crash/history.hpp"
@@ -276,6 +277,20 @@ CAF_TEST(a removal of one generation leaves a later one alone) {
   CAF_CHECK(run.drive_until([&] { return answered; }));
   CAF_CHECK(result == errc::not_found);
   CAF_CHECK(run.get("a") == content_of(2, 100));
+}
+
+CAF_TEST(numbers given to puts that a crash may have lost are not given again) {
+  opened run;
+  run.put("a", content_of(1, 100));
+  const std::uint64_t before = run.store->index().find_and_pin(id_of("a"))->generation;
+  run.die(false);
+  std::atomic<std::uint64_t> shared{0};
+  run.store_options.generation = &shared;
+  CAF_REQUIRE(run.open().ok());
+  CAF_CHECK(shared.load() > before + engine::limits::reservations_max);
+  run.put("a", content_of(2, 100));
+  CAF_CHECK(run.store->index().find_and_pin(id_of("a"))->generation >
+            before + engine::limits::reservations_max);
 }
 
 CAF_TEST(the right id under another key is not found) {

@@ -174,9 +174,9 @@ bool run_with_silent_fault(std::uint64_t at, const sim::fault& what, const run_o
   return reached;
 }
 
-/// Short form: every fourth operation. Long form: all.
+/// Short form: every second operation. Long form: all.
 std::uint64_t stride() {
-  return seeds(1).size() > 1 ? 1 : 4;
+  return seeds(1).size() > 1 ? 1 : 2;
 }
 
 void every_operation(kind what, bool orderly) {

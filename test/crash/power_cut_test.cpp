@@ -19,6 +19,9 @@ std::string look_at(run_options options, const sim::image& start, const sim::mod
   if (const auto opened = again.open(); !opened.ok())
     return "does not open: " + opened.text;
   again.get_all();
+  if (again.corrupt_reads > 0)
+    return "a block was shown whose bytes never became durable [MEMKV_TEST_SEED=" +
+           std::to_string(options.seed) + "]";
   again.die(false);
   store_run third(options, again.device->now(), again.expected);
   if (const auto opened = third.open(); !opened.ok())
@@ -187,7 +190,7 @@ CAF_TEST(a power cut in the middle of use without sync is told to a person) {
 }
 
 CAF_TEST(a power cut inside recovery three times over changes nothing) {
-  for (const auto seed : seeds(12)) {
+  for (const auto seed : seeds(40)) {
     run_options options;
     options.seed = seed;
     store_run run(options);
