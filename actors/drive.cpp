@@ -42,6 +42,11 @@ void place(const extent_put& put) {
 drive::drive(caf::actor_config& configuration, drive_settings settings)
     : ring_actor(configuration), settings_(std::move(settings)) {}
 
+void drive::on_no_ring(const std::string& problem) {
+  caf::anon_send(settings_.server, drive_failed{settings_.index, problem});
+  failure_reported_ = true;
+}
+
 bool drive::on_start() {
   body_ = std::move(settings_.survivor);
   if (body_ == nullptr) {
@@ -50,7 +55,6 @@ bool drive::on_start() {
     const auto opened = engine::open_drive(settings_.description, settings_.options, *settings_.time,
                                            body_->device, body_->store);
     if (!opened.ok()) {
-      log::error(target, opened.text);
       caf::anon_send(settings_.server, drive_failed{settings_.index, opened.text});
       failure_reported_ = true;
       body_.reset();

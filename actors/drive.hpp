@@ -28,6 +28,7 @@ public:
   const char* name() const override { return "drive"; }
 
 private:
+  void on_no_ring(const std::string& problem) override;
   bool on_start() override;
   caf::behavior make_handlers() override;
   bool on_turn() override;

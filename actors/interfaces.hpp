@@ -90,6 +90,8 @@ using server_actor = caf::typed_actor<
     caf::reacts_to<drive_failed>,
     // From DRIVE.
     caf::reacts_to<parts_orphaned>,
+    // From REACTOR and LISTENER, once.
+    caf::reacts_to<actor_started>,
     // From main: stop in good order.
     caf::reacts_to<stop_server>,
     // Its own timer.

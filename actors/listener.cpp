@@ -4,11 +4,13 @@
 
 #include <caf/actor_cast.hpp>
 #include <caf/behavior.hpp>
+#include <caf/send.hpp>
 
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -32,20 +34,39 @@ private:
   listener& owner_;
 };
 
-listener::listener(caf::actor_config& configuration, int socket, std::shared_ptr<admission> door)
-    : ring_actor(configuration), socket_(socket), door_(std::move(door)),
+listener::listener(caf::actor_config& configuration, int socket, std::shared_ptr<admission> door,
+                   server_actor server)
+    : ring_actor(configuration), socket_(socket), door_(std::move(door)), server_(std::move(server)),
       operation_(std::make_unique<accept_operation>(*this)) {}
 
 listener::~listener() = default;
 
+void listener::on_no_ring(const std::string& problem) {
+  caf::anon_send(server_, actor_started{id(), problem});
+}
+
 bool listener::on_start() {
+  caf::anon_send(server_, actor_started{id(), {}});
   return true; // accepting begins with the first reactor
 }
 
+bool listener::any_reactor() const noexcept {
+  return std::any_of(reactors_.begin(), reactors_.end(), [](const auto& each) { return each != nullptr; });
+}
+
+void listener::deal(std::shared_ptr<admission_slot> slot) {
+  while (reactors_[next_ % reactors_.size()] == nullptr)
+    ++next_;
+  send(reactors_[next_ % reactors_.size()], new_connection{std::move(slot)});
+  ++next_;
+}
+
 void listener::arm() {
-  const bool any =
-      std::any_of(reactors_.begin(), reactors_.end(), [](const auto& r) { return r != nullptr; });
-  if (armed_ || !accepting_ || !any)
+  if (!any_reactor())
+    return;
+  if (waiting_ != nullptr)
+    deal(std::move(waiting_));
+  if (armed_ || !accepting_)
     return;
   armed_ = true;
   operation_->peer_bytes = sizeof operation_->peer;
@@ -61,11 +82,11 @@ void listener::accepted(std::int32_t result) {
     if (slot == nullptr) {
       ::close(result);
       ++refused_since_log_;
+    } else if (any_reactor()) {
+      deal(std::move(slot));
     } else {
-      while (reactors_[next_ % reactors_.size()] == nullptr)
-        ++next_;
-      send(reactors_[next_ % reactors_.size()], new_connection{std::move(slot)});
-      ++next_;
+      // Every reactor died while this accept was under way. No other is begun before one is back.
+      waiting_ = std::move(slot);
     }
   } else if (result == -EMFILE || result == -ENFILE || result == -ENOMEM || result == -ENOBUFS) {
     ++refused_since_log_;
@@ -98,6 +119,12 @@ void listener::on_tick(std::uint64_t now_ns) {
     refused_since_log_ = 0;
     next_log_ns_ = now_ns + 60'000'000'000;
   }
+}
+
+void listener::on_end() {
+  reactors_.clear();
+  waiting_.reset();
+  server_ = nullptr;
 }
 
 void listener::on_stop() {

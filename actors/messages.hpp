@@ -144,6 +144,12 @@ struct parts_orphaned {
   std::vector<engine::drive_store::orphan> orphans;
 };
 
+/// REACTOR and LISTENER to SERVER: at work, or why not; then the actor ends.
+struct actor_started {
+  caf::actor_id which = 0;
+  std::string problem; // empty: at work
+};
+
 // About connections.
 struct new_connection {
   std::shared_ptr<admission_slot> slot;
@@ -181,6 +187,7 @@ MEMKV_MESSAGE(block_erased)
 MEMKV_MESSAGE(drive_changed)
 MEMKV_MESSAGE(drive_failed)
 MEMKV_MESSAGE(parts_orphaned)
+MEMKV_MESSAGE(actor_started)
 MEMKV_MESSAGE(new_connection)
 MEMKV_MESSAGE(connection_closed)
 MEMKV_MESSAGE(reactor_changed)

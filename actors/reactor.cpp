@@ -1,7 +1,6 @@
 #include "actors/reactor.hpp"
 
 #include "actors/connection.hpp"
-#include "actors/log.hpp"
 #include "actors/tcp_connection.hpp"
 #include "actors/tcp_request.hpp"
 #include "wire/assert.hpp"
@@ -17,7 +16,6 @@
 namespace memkv::actors {
 
 namespace {
-constexpr const char* target = "memkv::reactor";
 constexpr std::uint64_t slow_check_ns = 250'000'000;
 /// Connections that wait for buffers and are tried again in each turn, at least.
 constexpr std::uint64_t waiters_a_turn = 64;
@@ -99,21 +97,25 @@ void reactor::give_back_header_buffer(std::uint16_t id) noexcept {
 // --- the actor ---
 
 reactor::reactor(caf::actor_config& configuration, std::uint32_t index,
-                 std::shared_ptr<reactor_shared> shared)
-    : ring_actor(configuration), index_(index), shared_(std::move(shared)),
+                 std::shared_ptr<reactor_shared> shared, server_actor server)
+    : ring_actor(configuration), index_(index), shared_(std::move(shared)), server_(std::move(server)),
       drives_(shared_->options.drives.size()), ahead_(shared_->options.drives.size()) {}
 
 reactor::~reactor() = default;
 
+void reactor::on_no_ring(const std::string& problem) {
+  caf::anon_send(server_, actor_started{id(), problem});
+}
+
 bool reactor::on_start() {
   self_ = caf::actor_cast<caf::actor>(this);
   if (!make_header_buffers()) {
-    log::error(
-        target,
+    on_no_ring(
         "cannot register receive buffers with io_uring: a kernel of at least 6.8 is needed, and enough "
-        "memory that may be locked");
+        "memory that may be locked (ulimit -l)");
     return false;
   }
+  caf::anon_send(server_, actor_started{id(), {}});
   return true;
 }
 
@@ -417,6 +419,7 @@ bool reactor::stopped() {
 void reactor::on_end() {
   // A handle to itself would keep this object, and the drives it knows, for ever.
   self_ = nullptr;
+  server_ = nullptr;
   drives_ = drive_table{0};
   small_chunk_.reset();
   ahead_.clear();

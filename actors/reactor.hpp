@@ -50,7 +50,8 @@ public:
   static constexpr std::uint32_t header_buffers = 128;
   static constexpr std::uint16_t header_buffer_group = 1;
 
-  reactor(caf::actor_config& configuration, std::uint32_t index, std::shared_ptr<reactor_shared> shared);
+  reactor(caf::actor_config& configuration, std::uint32_t index, std::shared_ptr<reactor_shared> shared,
+          server_actor server);
   ~reactor() override;
   const char* name() const override { return "reactor"; }
 
@@ -96,6 +97,7 @@ public:
 
 private:
   settings ring_settings() const override { return {.entries = 1024, .tick_ns = 20'000'000}; }
+  void on_no_ring(const std::string& problem) override;
   bool on_start() override;
   caf::behavior make_handlers() override;
   bool on_turn() override;
@@ -115,6 +117,7 @@ private:
 
   std::uint32_t index_;
   std::shared_ptr<reactor_shared> shared_;
+  server_actor server_;
   caf::actor self_;
   drive_table drives_;
   std::unordered_map<std::uint64_t, std::unique_ptr<tcp_connection>> connections_;

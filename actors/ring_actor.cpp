@@ -78,9 +78,9 @@ bool ring_actor::open_ring() {
   const int rc = io_uring_queue_init_params(wanted.entries, ring_.get(), &parameters);
   if (rc < 0) {
     const int code = rc == -1 ? EPERM : -rc;
-    log::error(target, std::string{"io_uring is not available ("} + std::strerror(code) +
-                           "): allow io_uring_setup in the container's seccomp profile and check "
-                           "/proc/sys/kernel/io_uring_disabled");
+    on_no_ring(std::string{"io_uring is not available ("} + std::strerror(code) +
+               "): allow io_uring_setup in the container's seccomp profile and check "
+               "/proc/sys/kernel/io_uring_disabled");
     return false;
   }
   ring_open_ = true;
@@ -206,7 +206,10 @@ void ring_actor::run() {
 }
 
 void ring_actor::act() {
+  if (event_fd_ < 0)
+    on_no_ring("no eventfd can be made: raise the limit on open files");
   if (event_fd_ < 0 || !open_ring()) {
+    on_end();
     fail_state(caf::exit_reason::unhandled_exception);
     return;
   }

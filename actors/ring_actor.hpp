@@ -48,6 +48,8 @@ protected:
   };
 
   virtual settings ring_settings() const { return {}; }
+  /// The kernel gives no ring; the actor ends after this, without on_start(). `problem` is one sentence.
+  virtual void on_no_ring(const std::string& problem) = 0;
   /// Called once, in the actor's thread, with the ring there. False ends the actor.
   virtual bool on_start() = 0;
   /// What it does with messages; made once, after on_start().

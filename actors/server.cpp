@@ -25,6 +25,10 @@ std::uint64_t steady_now_ns() {
                                         .count());
 }
 
+std::uint64_t retry_ns(std::uint32_t failures) {
+  return std::min<std::uint64_t>(100'000'000ULL << std::min(failures, 10U), 30'000'000'000ULL);
+}
+
 using self_pointer = server_actor::stateful_pointer<server_state>;
 using phase = server_state::phase;
 
@@ -70,25 +74,33 @@ struct supervisor {
 
   void spawn_reactor(std::uint32_t index) const {
     auto& seat = state.reactors[index];
-    seat.actor = self->home_system().spawn<reactor, caf::detached>(index, state.shared);
+    seat.actor = self->home_system().spawn<reactor, caf::detached>(index, state.shared,
+                                                                   caf::actor_cast<server_actor>(self));
     seat.alive = true;
+    seat.started = false;
+    seat.respawn_at_ns = 0;
     self->monitor(seat.actor);
     publish("reactor-" + std::to_string(index), seat.actor);
     for (std::uint32_t drive = 0; drive < state.drives.size(); ++drive)
       if (state.drives[drive].online)
         self->send(caf::actor_cast<reactor_actor>(seat.actor),
                    drive_changed{drive, state.drives[drive].actor, state.drives[drive].body.lock(), nullptr});
-    if (state.listener != nullptr)
-      self->send(caf::actor_cast<listener_actor>(state.listener), reactor_changed{index, seat.actor});
+    if (state.listener.alive)
+      self->send(caf::actor_cast<listener_actor>(state.listener.actor), reactor_changed{index, seat.actor});
   }
 
   void spawn_listener() const {
-    state.listener = self->home_system().spawn<listener, caf::detached>(state.listening_socket, state.door);
-    self->monitor(state.listener);
-    publish("listener", state.listener);
+    auto& seat = state.listener;
+    seat.actor = self->home_system().spawn<listener, caf::detached>(state.listening_socket, state.door,
+                                                                    caf::actor_cast<server_actor>(self));
+    seat.alive = true;
+    seat.started = false;
+    seat.respawn_at_ns = 0;
+    self->monitor(seat.actor);
+    publish("listener", seat.actor);
     for (std::uint32_t index = 0; index < state.reactors.size(); ++index)
       if (state.reactors[index].alive)
-        self->send(caf::actor_cast<listener_actor>(state.listener),
+        self->send(caf::actor_cast<listener_actor>(seat.actor),
                    reactor_changed{index, state.reactors[index].actor});
   }
 
@@ -165,7 +177,7 @@ struct supervisor {
                     {"reason", seat.reason}});
         return;
       }
-      wait_ns = std::min<std::uint64_t>(100'000'000ULL << std::min(seat.failures, 10U), 30'000'000'000ULL);
+      wait_ns = retry_ns(seat.failures);
     }
     seat.reopen_at_ns = now + wait_ns;
     log::warn(target, "drive is offline and will be opened again",
@@ -197,29 +209,93 @@ struct supervisor {
       if (!state.drives[index].online)
         log::error(target, "serving without a drive: its blocks are misses",
                    {{"drive", std::to_string(index)}, {"reason", state.drives[index].reason}});
-    state.now = phase::serving;
+    state.now = phase::starting;
     for (std::uint32_t index = 0; index < state.reactors.size(); ++index)
       spawn_reactor(index);
     spawn_evictor();
     spawn_listener();
     drop_parts_without_heads();
+  }
+
+  template <class Function>
+  void for_each_ring(Function&& function) const {
+    for (auto& seat : state.reactors)
+      function(seat);
+    function(state.listener);
+  }
+
+  /// A reactor or the listener is at work, or says why it is not.
+  void ring_started(const actor_started& message) const {
+    bool all = true;
+    for_each_ring([&](server_state::ring_seat& seat) {
+      if (seat.alive && seat.actor.id() == message.which) {
+        seat.started = message.problem.empty();
+        seat.problem = message.problem;
+        if (seat.started)
+          seat.failures = 0;
+      }
+      all = all && seat.started;
+    });
+    if (state.now != phase::starting || !all)
+      return;
+    state.now = phase::serving;
     state.board->started.set_value("");
+  }
+
+  /// One that has worked is started anew at once; one that could not start is tried again later and later.
+  /// Returns whether it is to be spawned now.
+  bool ring_ended(server_state::ring_seat& seat, const std::string& who) const {
+    seat.alive = false;
+    seat.actor = nullptr;
+    publish(who, nullptr);
+    if (state.now == phase::starting) {
+      give_up_starting(seat.problem.empty() ? who + " ended while it was started" : seat.problem);
+      return false;
+    }
+    if (state.now != phase::serving)
+      return false;
+    if (seat.started) {
+      log::error(target, who + " ended and is started anew");
+      return true;
+    }
+    ++seat.failures;
+    seat.respawn_at_ns = steady_now_ns() + retry_ns(seat.failures);
+    log::error(target, who + " could not be started and will be tried again: " + seat.problem);
+    return false;
+  }
+
+  void give_up_starting(const std::string& problem) const {
+    for_each_ring([](const server_state::ring_seat& seat) {
+      if (seat.alive)
+        caf::anon_send_exit(seat.actor, caf::exit_reason::user_shutdown);
+    });
+    if (state.evictor != nullptr)
+      self->send_exit(state.evictor, caf::exit_reason::user_shutdown);
+    for (const auto& seat : state.drives)
+      if (seat.alive)
+        self->send(caf::actor_cast<drive_actor>(seat.actor), close_drive{});
+    state.board->started.set_value(problem);
+    state.now = phase::ended;
+    self->quit(caf::exit_reason::user_shutdown);
   }
 
   /// Parts of striped puts that were never committed, or whose head was replaced, take space and serve
   /// nobody.
   void drop_parts_without_heads() const {
+    std::vector<engine::drive_store::recovered_part> undecided;
     for (const auto& part : state.recovered) {
       const auto home = home_drive(part.head, state.drives.size());
       const auto body = state.drives[home].body.lock();
-      if (body == nullptr)
-        continue; // the head may be there: decided when its drive is
+      if (body == nullptr) {
+        undecided.push_back(part); // the head may be there: decided when its drive is
+        continue;
+      }
       const auto pin = body->store->index().find_and_pin(part.head);
       if (pin && pin->put_id == part.put_id)
         continue;
       erase_part(part.id);
     }
-    state.recovered.clear();
+    state.recovered = std::move(undecided);
   }
 
   void erase_part(const wire::key_id& id) const {
@@ -240,25 +316,15 @@ struct supervisor {
       }
     for (std::uint32_t index = 0; index < state.reactors.size(); ++index)
       if (same(state.reactors[index].actor)) {
-        state.reactors[index].alive = false;
-        state.reactors[index].actor = nullptr;
-        publish("reactor-" + std::to_string(index), nullptr);
-        if (state.listener != nullptr)
-          self->send(caf::actor_cast<listener_actor>(state.listener), reactor_changed{index, nullptr});
-        if (state.now == phase::serving) {
-          log::error(target, "a reactor ended; its connections are closed and it is started anew",
-                     {{"reactor", std::to_string(index)}});
+        if (state.listener.alive)
+          self->send(caf::actor_cast<listener_actor>(state.listener.actor), reactor_changed{index, nullptr});
+        if (ring_ended(state.reactors[index], "reactor-" + std::to_string(index)))
           spawn_reactor(index);
-        }
         return;
       }
-    if (same(state.listener)) {
-      state.listener = nullptr;
-      publish("listener", nullptr);
-      if (state.now == phase::serving) {
-        log::error(target, "the listener ended and is started anew");
+    if (same(state.listener.actor)) {
+      if (ring_ended(state.listener, "listener"))
         spawn_listener();
-      }
     } else if (same(state.evictor)) {
       state.evictor = nullptr;
       publish("evictor", nullptr);
@@ -270,6 +336,10 @@ struct supervisor {
   }
 
   void stop() const {
+    if (state.now == phase::starting) {
+      give_up_starting("the server was stopped while it started");
+      return;
+    }
     if (state.now == phase::opening) {
       // Drives that are still recovering are left to their exit messages.
       for (const auto& seat : state.drives)
@@ -284,8 +354,8 @@ struct supervisor {
     log::info(target, "stopping: finishing open requests");
     state.now = phase::finishing_requests;
     state.phase_end_ns = steady_now_ns() + state.options.shutdown_ms * 500'000;
-    if (state.listener != nullptr)
-      self->send(caf::actor_cast<listener_actor>(state.listener), stop_accepting{});
+    if (state.listener.alive)
+      self->send(caf::actor_cast<listener_actor>(state.listener.actor), stop_accepting{});
     if (state.evictor != nullptr)
       self->send_exit(state.evictor, caf::exit_reason::user_shutdown);
     for (const auto& seat : state.reactors)
@@ -306,6 +376,11 @@ struct supervisor {
           continue;
         spawn_drive(index);
       }
+      for (std::uint32_t index = 0; index < state.reactors.size(); ++index)
+        if (const auto at = state.reactors[index].respawn_at_ns; at != 0 && now >= at)
+          spawn_reactor(index);
+      if (const auto at = state.listener.respawn_at_ns; at != 0 && now >= at)
+        spawn_listener();
       break;
     case phase::finishing_requests: {
       const bool any = std::any_of(state.reactors.begin(), state.reactors.end(),
@@ -336,6 +411,7 @@ struct supervisor {
       return;
     }
     case phase::opening:
+    case phase::starting:
     case phase::ended:
       break;
     }
@@ -374,6 +450,7 @@ server_actor::behavior_type server(self_pointer self, server_options options, in
           for (std::uint32_t part = 1; part < orphan.parts; ++part)
             now.erase_part(engine::part_id(orphan.id, orphan.put_id, part));
       },
+      [self](const actor_started& message) { supervisor{self}.ring_started(message); },
       [self](const stop_server&) { supervisor{self}.stop(); },
       [self](const look_again&) { supervisor{self}.look(); },
   };

@@ -33,7 +33,7 @@ struct server_board {
 struct server_state {
   static inline const char* name = "server";
 
-  enum class phase : std::uint8_t { opening, serving, finishing_requests, closing_drives, ended };
+  enum class phase : std::uint8_t { opening, starting, serving, finishing_requests, closing_drives, ended };
 
   struct drive_seat {
     caf::actor actor;                     // null while offline
@@ -46,9 +46,14 @@ struct server_state {
     bool online = false;
     std::string reason;
   };
-  struct reactor_seat {
-    caf::actor actor;
-    bool alive = false;
+  /// Of a reactor, or of the listener.
+  struct ring_seat {
+    caf::actor actor;                // null while there is none
+    bool alive = false;              // spawned and not ended
+    bool started = false;            // and at work
+    std::uint32_t failures = 0;      // to start, in a row
+    std::uint64_t respawn_at_ns = 0; // 0: not waiting
+    std::string problem;             // why it did not start
   };
 
   server_options options;
@@ -59,8 +64,8 @@ struct server_state {
   phase now = phase::opening;
   std::uint64_t phase_end_ns = 0;
   std::vector<drive_seat> drives;
-  std::vector<reactor_seat> reactors;
-  caf::actor listener;
+  std::vector<ring_seat> reactors;
+  ring_seat listener;
   caf::actor evictor;
   /// Parts of striped blocks found by recoveries, until their heads were looked for.
   std::vector<engine::drive_store::recovered_part> recovered;

@@ -60,6 +60,7 @@ private:
     subject& owner_;
   };
 
+  void on_no_ring(const std::string&) override {}
   bool on_start() override {
     arm();
     return true;
