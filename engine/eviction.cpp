@@ -254,6 +254,7 @@ public:
   void inserted(entry_handle entry) override {
     if (!belongs(at(entry)))
       return;
+    look_ahead();
     if (ghosts_.take(at(entry).id)) {
       ++counted_.ghost_hits;
       protect(entry);
@@ -269,6 +270,8 @@ public:
       return;
     }
     exchange(segment(older), older, newer);
+    if (hand_ == older)
+      hand_ = newer;
     if (has(older, recency_protected))
       set(newer, recency_protected);
     reset(older, recency_protected);
@@ -279,7 +282,7 @@ public:
   void removed(entry_handle entry) override {
     if (!has(entry, recency_ordered))
       return;
-    unlink(segment(entry), entry);
+    take_out(entry);
     reset(entry, recency_protected);
   }
 
@@ -296,7 +299,8 @@ public:
         // Somebody reads it at this moment, which its recency bit, left as it is, will tell at the next look.
         ++counted_.skipped;
         ++skips;
-        renew(from, oldest);
+        take_out(oldest);
+        push_newest(from, oldest);
         // A segment in which everything is pinned must not hide the other one.
         if (&from == &probation_ && skips >= probation_.entries && protected_.entries != 0)
           demote_oldest();
@@ -304,7 +308,7 @@ public:
       }
       if (!take_hit(oldest))
         return oldest;
-      unlink(from, oldest);
+      take_out(oldest);
       protect(oldest);
     }
     return no_entry;
@@ -319,7 +323,7 @@ public:
   void touched(entry_handle entry) override {
     if (!has(entry, recency_ordered))
       return;
-    unlink(segment(entry), entry);
+    take_out(entry);
     protect(entry);
   }
 
@@ -339,9 +343,39 @@ public:
 private:
   /// Second chances given in one go: bounds the work of one insertion.
   static constexpr std::uint32_t chances_max = 64;
+  /// On the public conversation trace at 10 % of its blocks: none .2900, 4 .2913, 16 .2921, hits told at once
+  /// .2922.
+  static constexpr std::uint32_t steps_per_insertion = 4;
 
   [[nodiscard]] order& segment(entry_handle entry) noexcept {
     return has(entry, recency_protected) ? protected_ : probation_;
+  }
+
+  /// A hand goes over both segments all the time, from the oldest to the newest entry, a few steps for each
+  /// insertion, and moves those that were hit. So a hit counts after a fraction of a turn of the cache, not
+  /// only at the end of the list, which brings the order close to that of hits told at once.
+  void look_ahead() noexcept {
+    for (std::uint32_t steps = 0; steps < steps_per_insertion; ++steps) {
+      if (hand_ == no_entry) {
+        hand_in_protected_ = !hand_in_protected_;
+        hand_ = (hand_in_protected_ ? protected_ : probation_).oldest;
+        if (hand_ == no_entry)
+          continue;
+      }
+      const entry_handle here = hand_;
+      hand_ = at(here).previous;
+      ++counted_.looked_ahead;
+      if (take_hit(here)) {
+        take_out(here);
+        protect(here);
+      }
+    }
+  }
+
+  void take_out(entry_handle entry) noexcept {
+    if (hand_ == entry)
+      hand_ = at(entry).previous;
+    unlink(segment(entry), entry);
   }
 
   /// An entry that stands in no segment.
@@ -353,7 +387,7 @@ private:
 
   void demote_oldest() noexcept {
     const entry_handle oldest = protected_.oldest;
-    unlink(protected_, oldest);
+    take_out(oldest);
     reset(oldest, recency_protected);
     push_newest(probation_, oldest);
   }
@@ -362,7 +396,9 @@ private:
     for (std::uint32_t chances = 0; protected_.units > protected_units_max_;) {
       if (chances < chances_max && take_hit(protected_.oldest)) {
         ++chances;
-        renew(protected_, protected_.oldest);
+        const entry_handle oldest = protected_.oldest;
+        take_out(oldest);
+        push_newest(protected_, oldest);
       } else {
         demote_oldest();
       }
@@ -373,6 +409,8 @@ private:
   std::uint64_t protected_units_max_ = 0;
   order probation_;
   order protected_;
+  entry_handle hand_ = no_entry; // the next entry to look at; none: at the end of a segment
+  bool hand_in_protected_ = false;
 };
 
 constexpr std::pair<eviction_kind, std::string_view> names[] = {

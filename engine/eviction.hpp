@@ -1,8 +1,10 @@
 // In which order blocks are evicted.
 //
 // Operation. A policy keeps the entries of one index in lists through their own links. Readers do not talk to
-// it: a hit only sets the entry's recency bit, and the policy looks at the bit when the entry has reached the
-// end of its list. So a hit costs no lock and no message, and a victim costs a few list moves.
+// it: a hit only sets the entry's recency bit. The policy looks at the bit when the entry has reached the end
+// of its list, and the segmented order also on a walk over all entries, four for each insertion, so that it
+// learns of a hit after a quarter of a turn. So a hit costs no lock and no message, and a victim costs a few
+// list moves.
 //
 // Threading: one thread, the drive's; the recency bits are set by any.
 // Ownership: the index is lent and outlives the policy. Errors: none; no_entry when nothing may be evicted.
@@ -41,9 +43,10 @@ struct eviction_options {
 struct eviction_statistics {
   std::uint64_t entries = 0, bytes = 0; // in the order now
   std::uint64_t protected_entries = 0, protected_bytes = 0;
-  std::uint64_t ghost_hits = 0; // inserted again soon after their eviction
-  std::uint64_t skipped = 0;    // passed over because pinned or a part
-  std::uint64_t looked_at = 0;  // entries examined in searches for victims
+  std::uint64_t ghost_hits = 0;   // inserted again soon after their eviction
+  std::uint64_t skipped = 0;      // passed over because pinned or a part
+  std::uint64_t looked_ahead = 0; // entries examined for hits besides
+  std::uint64_t looked_at = 0;    // entries examined in searches for victims
 };
 
 class eviction_policy {

@@ -3,7 +3,7 @@
 
 #include "engine/eviction.hpp"
 #include "engine/limits.hpp"
-#include "engine/replay.hpp"
+#include "test/sim/cache_replay.hpp"
 #include "test/unit/engine_leaves/support.hpp"
 
 #include <deque>
@@ -212,6 +212,17 @@ CAF_TEST(a block that comes back soon after its eviction is protected) {
   CAF_CHECK(blocks.has(1));
 }
 
+CAF_TEST(a hit is noticed long before its block is the oldest) {
+  cache blocks(eviction_kind::slru, 1000);
+  for (std::uint64_t i = 0; i < 100; ++i)
+    blocks.store(i);
+  blocks.hit(99);
+  for (std::uint64_t i = 100; i < 200; ++i)
+    blocks.store(i);
+  CAF_CHECK_EQUAL(blocks.policy->statistics().protected_entries, 1u);
+  CAF_CHECK(blocks.evict() == 0u);
+}
+
 CAF_TEST(the protected half is measured in bytes) {
   cache blocks(eviction_kind::slru, 100); // 50 units protected
   for (std::uint64_t i = 1; i <= 10; ++i)
@@ -243,6 +254,7 @@ CAF_TEST(evicting costs no more than what the hits before it earned) {
       }
     }
     CAF_CHECK_LESS_OR_EQUAL(blocks.policy->statistics().looked_at, victims + hits);
+    CAF_CHECK_LESS_OR_EQUAL(blocks.policy->statistics().looked_ahead, 4 * next);
   }
 }
 
@@ -344,7 +356,7 @@ CAF_TEST(a replay of fifo and exact lru counts what plain lists count) {
   CAF_MESSAGE("seed " << seed);
   for (const bool moves : {false, true}) {
     sim::random chance(seed);
-    cache_replay replay(moves ? eviction_kind::lru : eviction_kind::fifo, 300, true);
+    sim::cache_replay replay(moves ? eviction_kind::lru : eviction_kind::fifo, 300, true);
     std::deque<std::uint64_t> order; // newest in front
     std::uint64_t hits = 0;
     const auto touch = [&](std::uint64_t block) {

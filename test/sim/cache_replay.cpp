@@ -1,8 +1,10 @@
-#include "engine/replay.hpp"
+#include "test/sim/cache_replay.hpp"
 
 #include "wire/assert.hpp"
 
-namespace memkv::engine {
+namespace memkv::sim {
+
+using namespace memkv::engine;
 
 namespace {
 
@@ -93,4 +95,4 @@ const replay_result& cache_replay::result() const noexcept {
   return impl_->result;
 }
 
-} // namespace memkv::engine
+} // namespace memkv::sim

@@ -13,7 +13,7 @@
 #include <memory>
 #include <span>
 
-namespace memkv::engine {
+namespace memkv::sim {
 
 struct replay_result {
   std::uint64_t requests = 0;
@@ -30,7 +30,7 @@ class cache_replay {
 public:
   /// `exact`: the policy is told of each hit at once (what an exact LRU needs); otherwise by recency bits as
   /// in the server.
-  cache_replay(eviction_kind kind, std::uint64_t capacity_blocks, bool exact);
+  cache_replay(engine::eviction_kind kind, std::uint64_t capacity_blocks, bool exact);
   ~cache_replay();
 
   /// One request. Ids are any numbers; equal numbers are equal blocks.
@@ -43,4 +43,4 @@ private:
   std::unique_ptr<implementation> impl_;
 };
 
-} // namespace memkv::engine
+} // namespace memkv::sim
