@@ -35,7 +35,4 @@ inline constexpr std::uint32_t header_page_bytes = 4096;
 /// Eviction: entries a search for one victim may pass over because they are pinned or parts.
 inline constexpr std::uint32_t eviction_scan_max = 4096;
 
-/// Device: operations that may wait in one file or memory device.
-inline constexpr std::uint32_t device_depth = 256;
-
 } // namespace memkv::engine::limits

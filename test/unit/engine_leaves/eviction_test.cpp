@@ -269,7 +269,7 @@ CAF_TEST(random operations keep every order whole) {
     for (int step = 0; step < 20000; ++step) {
       const std::uint64_t number = chance.below(100);
       const entry_handle handle = blocks.index.find(id_of(number));
-      switch (chance.below(6)) {
+      switch (chance.below(7)) {
       case 0:
       case 1:
         if (handle == no_entry) {
@@ -296,6 +296,21 @@ CAF_TEST(random operations keep every order whole) {
       case 4:
         if (handle != no_entry)
           blocks.policy->touched(handle);
+        break;
+      case 5:
+        if (handle != no_entry) {
+          block_entry fields;
+          fields.id = id_of(number);
+          fields.value_length = static_cast<std::uint32_t>(number);
+          fields.units = static_cast<std::uint16_t>(1 + chance.below(3));
+          entry_handle newer = no_entry, older = no_entry;
+          CAF_REQUIRE(blocks.index.insert(fields, newer, older) == errc::ok);
+          blocks.policy->replaced(older, newer);
+          present[number] = fields.units;
+          // Freed handles come back at once, so whoever still remembers the old one is found out.
+          if (blocks.index.retire(older))
+            blocks.index.free(older);
+        }
         break;
       default:
         if (const entry_handle victim = blocks.policy->victim(); victim != no_entry) {
@@ -349,6 +364,17 @@ CAF_TEST(a ghost list that grows keeps what it knew) {
     CAF_REQUIRE(ghosts.memory_bytes() <= 64 + (10 + i) * limits::ghost_bytes_per_block);
   }
   CAF_CHECK_GREATER(found, 4900u);
+
+  ghost_list other;
+  for (std::uint64_t i = 0; i < 1000; ++i)
+    other.remember(id_of(i), 250);
+  const std::uint64_t before = other.memory_bytes();
+  other.remember(id_of(1000), 2000);
+  CAF_CHECK_GREATER(other.memory_bytes(), 4 * before);
+  found = 0;
+  for (std::uint64_t i = 0; i < 1000; ++i)
+    found += other.take(id_of(i));
+  CAF_CHECK_GREATER(found, 850u);
 }
 
 CAF_TEST(a replay of fifo and exact lru counts what plain lists count) {
