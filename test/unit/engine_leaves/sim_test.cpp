@@ -301,7 +301,7 @@ CAF_TEST(a power cut keeps what was flushed and leaves the rest whole or torn or
   CAF_CHECK_EQUAL(seen.size(), 9u);
   sim::random chance(test_seed(9));
   std::set<std::pair<int, int>> drawn;
-  for (int i = 0; i < 500; ++i) {
+  for (int i = 0; i < 5000; ++i) {
     const image after = states.draw(chance);
     CAF_CHECK_EQUAL(page_value(after, 1), 1);
     CAF_CHECK_EQUAL(page_value(after, 3), 3);
