@@ -50,7 +50,8 @@ struct extent_put {
   std::vector<payload_slice> pieces; // store_extent: everything; else written one by one
   // Set by DRIVE.
   engine::reservation place;
-  /// The space was reserved before it was known what for: `length` of it is used, the rest given back at the commit.
+  /// The space was reserved before it was known what for: `length` of it is used, the rest given back at the
+  /// commit.
   bool ahead = false;
   std::shared_ptr<drive_body> body; // keeps the memory of `place` mapped
   engine::errc result = engine::errc::ok;

@@ -228,7 +228,8 @@ pollfd connection::wanted() const noexcept {
 }
 
 std::int64_t connection::wake_ns() const noexcept {
-  if (queued_.load() != 0) {
+  // A connection that was lost while it was written to has requests to try again on a new one.
+  if (queued_.load() != 0 || (state_ == state::closed && !backlog_.empty())) {
     return 0;
   }
   std::int64_t wake = never_ns;

@@ -21,6 +21,8 @@ namespace {
 // Open requests get 15 s and the drives as much again; a loaded machine may add a little.
 constexpr auto stop_limit = 40s;
 constexpr auto start_limit = 60s;
+// Nothing answers at the address any more: no client has a reason to wait.
+constexpr auto client_limit = 3s;
 
 void stop_under_load(const process_settings& settings, const char* what) {
   cycles budget{what};
@@ -53,9 +55,13 @@ void stop_under_load(const process_settings& settings, const char* what) {
       ++second_signals;
     }
     const auto end = server.wait(stop_limit);
+    const auto gone = std::chrono::steady_clock::now();
     load.stop();
     if (!end.in_time)
       give_up("the server has not stopped");
+    const auto told = std::chrono::steady_clock::now() - gone;
+    if (told > client_limit)
+      give_up("a client took long to see that its server is gone");
     stops.push_back(end.seconds);
     if (end.exit_code != 0)
       give_up("the server ended with code " + std::to_string(end.exit_code) + ", signal " +
