@@ -18,7 +18,7 @@ struct io_operation {
   kind what = kind::read;
   bool durable = false;            // write: survives power loss once done (FUA)
   std::uint64_t offset = 0;        // bytes from the start of the device, multiple of info().alignment
-  std::uint64_t length = 0;        // bytes; read and write: multiple of info().alignment, at most io_bytes_max
+  std::uint64_t length = 0;        // bytes; read, write: multiple of info().alignment, at most io_bytes_max
   std::byte* data = nullptr;       // read: destination; write: source (not written to)
   errc result = errc::ok;          // valid in `done`: ok means that all `length` bytes were done
   void (*done)(io_operation&) = nullptr;
@@ -36,10 +36,12 @@ struct device_information {
   std::string name;                     // for people
 };
 
-/// Threading: one thread, the one that opened it. The two mappings may be read (memory: written) from any thread.
-/// Ownership: operations and buffers stay the caller's; they may be freed after their `done`, or after close() returned.
-/// Errors: in io_operation::result. After a failed write or flush the device stays failed: every later write and
-/// flush ends with errc::io_error until it is opened anew.
+/// Threading: one thread, the one that opened it. The two mappings may be read (memory: written) from any
+/// thread.
+/// Ownership: operations and buffers stay the caller's; they may be freed after their `done`, or after close()
+/// returned.
+/// Errors: in io_operation::result. After a failed write or flush the device stays failed: every later write
+/// and flush ends with errc::io_error until it is opened anew.
 class block_device {
 public:
   virtual ~block_device() = default;
@@ -52,14 +54,14 @@ public:
   /// Takes the operation. `done` is never called from inside submit, only from poll.
   virtual void submit(io_operation& operation) = 0;
 
-  /// Calls `done` of what has completed; returns how many. With `wait` and operations in flight it blocks until at
-  /// least one has.
+  /// Calls `done` of what has completed; returns how many. With `wait` and operations in flight it blocks until
+  /// at least one has.
   virtual std::size_t poll(bool wait) = 0;
 
   [[nodiscard]] virtual std::size_t in_flight() const noexcept = 0;
 
-  /// The whole device mapped for reading (file, memory), or empty. Reading a mapped *file* can raise SIGBUS when the
-  /// file system fails: go through guarded_read.hpp.
+  /// The whole device mapped for reading (file, memory), or empty. Reading a mapped *file* can raise SIGBUS when
+  /// the file system fails: go through guarded_read.hpp.
   [[nodiscard]] virtual std::span<const std::byte> mapping() const noexcept { return {}; }
 
   /// The whole device as writable memory (memory only), or empty: payload may be placed directly.

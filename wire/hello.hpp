@@ -24,7 +24,8 @@ struct hello_answer {
 [[nodiscard]] hello_answer answer_hello(const shared_key& key, bytes_view variable, const nonce& server_nonce,
                                         const hello_reply& own) noexcept;
 
-/// The header of a reply to `request` in our version: opcode, id and digest kind are the request's, the rest empty.
+/// The header of a reply to `request` in our version: opcode, id and digest kind are the request's, the rest
+/// empty.
 /// Hello and UnsupportedVersion are answered with a zero `tag`.
 [[nodiscard]] frame_header reply_header(const frame_header& request, const connection_tag& tag, status code,
                                         bool last = true) noexcept;
