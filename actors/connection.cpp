@@ -8,8 +8,10 @@ connection_actor::behavior_type connection(connection_actor::stateful_pointer<co
   self->set_down_handler([self](caf::down_msg& message) { self->quit(std::move(message.reason)); });
   self->monitor(reactor);
   return {
-      [self](const connection_closed&) {
+      [self, watched = reactor.address()](const connection_closed&) {
         self->state.sessions.drain([](std::uint64_t) {});
+        // CAF leaves this to us: the reactor would remember each connection that ever was.
+        self->demonitor(watched);
         self->quit();
       },
   };

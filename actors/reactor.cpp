@@ -19,6 +19,10 @@ namespace {
 constexpr std::uint64_t slow_check_ns = 250'000'000;
 /// Connections that wait for buffers and are tried again in each turn, at least.
 constexpr std::uint64_t waiters_a_turn = 64;
+/// What all connections together may hold for open requests and unsent answers, and a reactor's share at
+/// least.
+constexpr std::uint64_t held_bytes_all = 16 << 20;
+constexpr std::uint64_t held_bytes_least = 2 << 20;
 /// Extents reserved ahead on each memory drive, and how long they are kept without a put.
 constexpr std::uint32_t ahead_max = 3;
 constexpr std::uint64_t ahead_idle_ns = 1'000'000'000;
@@ -99,7 +103,8 @@ void reactor::give_back_header_buffer(std::uint16_t id) noexcept {
 reactor::reactor(caf::actor_config& configuration, std::uint32_t index,
                  std::shared_ptr<reactor_shared> shared, server_actor server)
     : ring_actor(configuration), index_(index), shared_(std::move(shared)), server_(std::move(server)),
-      drives_(shared_->options.drives.size()), ahead_(shared_->options.drives.size()) {}
+      drives_(shared_->options.drives.size()), ahead_(shared_->options.drives.size()),
+      held_bytes_max_(std::max(held_bytes_all / shared_->options.reactors, held_bytes_least)) {}
 
 reactor::~reactor() = default;
 

@@ -17,6 +17,7 @@
 #include "wire/hello.hpp"
 
 #include <array>
+#include <atomic>
 #include <deque>
 #include <map>
 #include <memory>
@@ -34,12 +35,25 @@ struct reactor_shared {
   static std::shared_ptr<reactor_shared> create(const server_options& options, std::string& problem);
   explicit reactor_shared(const server_options& options);
 
+  /// What large requests of all connections may hold together; one that would exceed it is answered Busy.
+  static constexpr std::uint64_t large_held_bytes_max = 32 << 20;
+  [[nodiscard]] bool hold_large(std::uint64_t bytes) noexcept {
+    if (large_held_bytes_.fetch_add(bytes) + bytes <= large_held_bytes_max)
+      return true;
+    let_go_large(bytes);
+    return false;
+  }
+  void let_go_large(std::uint64_t bytes) noexcept { large_held_bytes_.fetch_sub(bytes); }
+
   const server_options options;
   const wire::mac mac;
   wire::header_budget budget;
   std::unique_ptr<engine::buffer_pool> pool;
   const std::uint64_t started_ns;
   std::vector<std::unique_ptr<reactor_counters>> counters; // by reactor
+
+private:
+  std::atomic<std::uint64_t> large_held_bytes_{0};
 };
 
 class reactor final : public ring_actor, public drive_client {
@@ -64,6 +78,10 @@ public:
   [[nodiscard]] std::span<const std::byte> header_buffer(std::uint16_t id,
                                                          std::uint32_t bytes) const noexcept;
   void give_back_header_buffer(std::uint16_t id) noexcept;
+  /// What this reactor's connections hold for open requests and unsent answers.
+  void hold(std::uint64_t bytes) noexcept { held_bytes_ += bytes; }
+  void let_go(std::uint64_t bytes) noexcept { held_bytes_ -= bytes; }
+  [[nodiscard]] bool has_room() const noexcept { return held_bytes_ < held_bytes_max_; }
   [[nodiscard]] bool finishing() const noexcept { return finishing_; }
   [[nodiscard]] bool dying() const noexcept { return dying_; }
   /// A serial number under which drives' answers find the request.
@@ -142,6 +160,8 @@ private:
     std::uint64_t last_used_ns = 0;
   };
   std::vector<space_ahead> ahead_; // by drive
+  std::uint64_t held_bytes_ = 0;
+  const std::uint64_t held_bytes_max_;
   std::uint64_t next_slow_check_ns_ = 0;
   bool finishing_ = false;
   bool dying_ = false;

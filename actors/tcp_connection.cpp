@@ -20,6 +20,33 @@ constexpr std::size_t vectors_max = 1000; // the kernel takes 1,024
 /// Answers that wait to be written hold at most about this much besides stored payload; then no more requests
 /// are read.
 constexpr std::uint64_t ready_bytes_max = 256 << 10;
+/// What the requests of one connection hold before no more are read.
+constexpr std::uint64_t held_bytes_max = 1 << 20;
+/// What a frame costs besides its bytes.
+constexpr std::uint64_t frame_overhead_bytes = 128;
+/// A request that costs more counts among the large ones, which have one limit for the whole server.
+constexpr std::uint64_t large_request_bytes = 16 << 10;
+
+/// About how much memory a request will hold. Measured, rounded up.
+std::uint64_t cost_of(wire::opcode opcode, wire::bytes_view variable) noexcept {
+  constexpr std::uint64_t one = 2048;
+  std::uint64_t item = 0;
+  switch (opcode) {
+  case wire::opcode::tcp_batch_put:
+    item = 768;
+    break;
+  case wire::opcode::tcp_batch_get:
+  case wire::opcode::tcp_batch_delete:
+    item = 192;
+    break;
+  default:
+    return one;
+  }
+  std::uint64_t count = variable.size() < 4 ? 0 : wire::load_le<std::uint32_t>(variable.data());
+  count = std::min<std::uint64_t>(count, wire::limits::batch_items_max);
+  // Some dozens of a batch's items are being read at a time.
+  return one + variable.size() + count * item + std::min<std::uint64_t>(count, 64) * 1024;
+}
 /// After a last answer the peer gets this long to take it before the connection is cut.
 constexpr std::uint64_t linger_ns = 1'000'000'000;
 /// Frames are gathered into one send up to about this much, so that small answers do not cost a system call
@@ -76,13 +103,43 @@ tcp_connection::tcp_connection(reactor& owner, std::uint64_t id, std::shared_ptr
   ::setsockopt(slot_->descriptor(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 }
 
-tcp_connection::~tcp_connection() = default;
+tcp_connection::~tcp_connection() {
+  owner_.shared().let_go_large(large_held_bytes_);
+  let_go(held_bytes_);
+}
+
+void tcp_connection::hold(std::uint64_t bytes) noexcept {
+  held_bytes_ += bytes;
+  owner_.hold(bytes);
+}
+
+void tcp_connection::let_go(std::uint64_t bytes) noexcept {
+  MEMKV_ASSERT(bytes <= held_bytes_, "no more is let go than was held");
+  held_bytes_ -= bytes;
+  owner_.let_go(bytes);
+}
+
+void tcp_connection::let_go_of(const tcp_request& which) noexcept {
+  if (which.held_bytes() <= large_request_bytes) {
+    let_go(which.held_bytes());
+    return;
+  }
+  large_held_bytes_ -= which.held_bytes();
+  owner_.shared().let_go_large(which.held_bytes());
+}
 
 // --- reading ---
 
 bool tcp_connection::may_read() const noexcept {
-  return !input_ended_ && !close_when_sent_ && ready_bytes_ < ready_bytes_max &&
-         requests_.size() < wire::limits::frames_in_flight_max && !(owner_.finishing() && payload_left_ == 0);
+  if (input_ended_ || close_when_sent_ || ready_bytes_ >= ready_bytes_max ||
+      requests_.size() >= wire::limits::frames_in_flight_max)
+    return false;
+  // Where all connections together hold much, one that holds nothing is still served: an honest client does
+  // not wait for the others to read their answers.
+  const auto held = held_bytes_ + large_held_bytes_;
+  if (held >= held_bytes_max || (held > 0 && !owner_.has_room()))
+    return false;
+  return !(owner_.finishing() && payload_left_ == 0);
 }
 
 void tcp_connection::pump_input() {
@@ -358,10 +415,27 @@ void tcp_connection::answer_malformed() {
 }
 
 void tcp_connection::handle_request() {
+  const auto cost = cost_of(reader_.header().opcode, reader_.variable_part());
+  const bool large = cost > large_request_bytes;
+  if (large && !owner_.shared().hold_large(cost)) {
+    outgoing answer;
+    wire::append_frame(answer.frame, wire::reply_header(reader_.header(), keys_.tag, wire::status::busy),
+                       wire::empty_message{});
+    queue(std::move(answer));
+    return;
+  }
   auto made = make_request(*this, owner_, reader_.header(), reader_.variable_part());
-  if (made == nullptr)
-    return; // answered at once; a payload, if there is one, is skipped
+  if (made == nullptr) { // answered at once; a payload, if there is one, is skipped
+    if (large)
+      owner_.shared().let_go_large(cost);
+    return;
+  }
   auto* which = made.get();
+  which->set_held_bytes(cost);
+  if (large)
+    large_held_bytes_ += cost;
+  else
+    hold(cost);
   requests_.emplace(which, std::move(made));
   if (payload_left_ > 0)
     payload_of_ = which;
@@ -381,6 +455,7 @@ void tcp_connection::queue(outgoing frame, const tcp_request* from) {
     return;
   }
   ready_bytes_ += frame.frame.size();
+  hold(frame.frame.size() + frame_overhead_bytes);
   ready_.push_back(std::move(frame));
   pump_output();
 }
@@ -410,7 +485,6 @@ void tcp_connection::pump_output() {
            (vectors + 1 + next.payload.size() <= vectors_max && bytes < gathered_bytes_max);
   };
   while (!ready_.empty() && fits(ready_.front())) {
-    ready_bytes_ -= ready_.front().frame.size();
     add(std::move(ready_.front()));
     ready_.pop_front();
   }
@@ -423,12 +497,12 @@ void tcp_connection::pump_output() {
       streams_.erase(at);
       streams_.push_back(which);
       auto part = which->next_part(); // may end the request and take it out of streams_
+      ready_bytes_ += part.frame.size();
+      hold(part.frame.size() + frame_overhead_bytes);
       if (vectors + 1 + part.payload.size() <= vectors_max)
         add(std::move(part));
-      else {
-        ready_bytes_ += part.frame.size();
+      else
         ready_.push_front(std::move(part));
-      }
       break;
     }
   }
@@ -494,6 +568,10 @@ void tcp_connection::sent(std::int32_t result) {
     submit_send();
     return;
   }
+  for (const auto& frame : out.frames) {
+    ready_bytes_ -= frame.frame.size();
+    let_go(frame.frame.size() + frame_overhead_bytes);
+  }
   out.frames.clear();
   if (out.vectors.capacity() > 64)
     out.vectors = {};
@@ -514,6 +592,7 @@ void tcp_connection::ended(tcp_request& which) {
     payload_of_ = nullptr; // the rest of it is skipped
   const auto found = requests_.find(&which);
   MEMKV_ASSERT(found != requests_.end(), "a request ends on its own connection");
+  let_go_of(which);
   owner_.bury(std::move(found->second));
   requests_.erase(found);
   if (closing_)
@@ -566,6 +645,11 @@ void tcp_connection::close(close_reason why) {
                {{"peer", to_string(slot_->peer())},
                 {"reason", static_cast<int>(why)},
                 {"refusal", wire::name(reader_.reason())}});
+  if (why == close_reason::slow_reader) {
+    // Else the kernel would hold what it has not taken, and go on offering it to who does not take it.
+    const linger at_once{.l_onoff = 1, .l_linger = 0};
+    ::setsockopt(slot_->descriptor(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  }
   // Makes a receive and a send that are with the kernel come back.
   ::shutdown(slot_->descriptor(), SHUT_RDWR);
   ready_.clear();

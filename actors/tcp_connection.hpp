@@ -84,6 +84,9 @@ private:
   void payload_done();
   void maybe_end();
   [[nodiscard]] bool may_read() const noexcept;
+  void hold(std::uint64_t bytes) noexcept;
+  void let_go(std::uint64_t bytes) noexcept;
+  void let_go_of(const tcp_request& which) noexcept;
 
   reactor& owner_;
   std::uint64_t id_;
@@ -103,8 +106,10 @@ private:
   std::vector<outgoing> held_; // answers to the frame whose payload is being received or skipped
   bool taking_header_ = false;
   std::list<tcp_request*> streams_;
-  std::uint64_t ready_bytes_ = 0; // of headers in `ready_`
-  bool taking_ = false;           // within take(): bytes are in hand that come before those on the socket
+  std::uint64_t ready_bytes_ = 0;      // of headers in `ready_` and of those with the kernel
+  std::uint64_t held_bytes_ = 0;       // memory that open requests and unsent answers take, about
+  std::uint64_t large_held_bytes_ = 0; // the same for large requests, which the whole server counts together
+  bool taking_ = false; // within take(): bytes are in hand that come before those on the socket
   bool lingering_ = false;
   std::uint64_t lingering_since_ns_ = 0;
   bool close_when_sent_ = false;

@@ -68,6 +68,9 @@ public:
   [[nodiscard]] tcp_connection& connection() noexcept { return connection_; }
   [[nodiscard]] bool over() const noexcept { return over_; }
   void mark_over() noexcept { over_ = true; }
+  /// About how much memory it takes while it is open; accounted for by its connection.
+  void set_held_bytes(std::uint64_t bytes) noexcept { held_bytes_ = bytes; }
+  [[nodiscard]] std::uint64_t held_bytes() const noexcept { return held_bytes_; }
 
 protected:
   [[nodiscard]] std::uint64_t serial();
@@ -91,6 +94,7 @@ protected:
 
 private:
   std::uint64_t serial_ = 0;
+  std::uint64_t held_bytes_ = 0;
   bool over_ = false;
 };
 
