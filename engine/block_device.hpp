@@ -38,10 +38,10 @@ struct device_information {
 
 /// Threading: one thread, the one that opened it. The two mappings may be read (memory: written) from any
 /// thread.
-/// Ownership: operations and buffers stay the caller's; they may be freed after their `done`, or after close()
-/// returned.
-/// Errors: in io_operation::result. After a failed write or flush the device stays failed: every later write
-/// and flush ends with errc::io_error until it is opened anew.
+/// Ownership: operations and buffers stay the caller's; they may be freed after their `done`, or after
+/// close() returned.
+/// Errors: in io_operation::result. After a failed write or flush the device stays failed: every later
+/// write and flush ends with errc::io_error until it is opened anew.
 class block_device {
 public:
   virtual ~block_device() = default;
@@ -54,14 +54,14 @@ public:
   /// Takes the operation. `done` is never called from inside submit, only from poll.
   virtual void submit(io_operation& operation) = 0;
 
-  /// Calls `done` of what has completed; returns how many. With `wait` and operations in flight it blocks until
-  /// at least one has.
+  /// Calls `done` of what has completed; returns how many. With `wait` and operations in flight it blocks
+  /// until at least one has.
   virtual std::size_t poll(bool wait) = 0;
 
   [[nodiscard]] virtual std::size_t in_flight() const noexcept = 0;
 
-  /// The whole device mapped for reading (file, memory), or empty. Reading a mapped *file* can raise SIGBUS when
-  /// the file system fails: go through guarded_read.hpp.
+  /// The whole device mapped for reading (file, memory), or empty. Reading a mapped *file* can raise SIGBUS
+  /// when the file system fails: go through guarded_read.hpp.
   [[nodiscard]] virtual std::span<const std::byte> mapping() const noexcept { return {}; }
 
   /// The whole device as writable memory (memory only), or empty: payload may be placed directly.
