@@ -81,12 +81,12 @@ class Server:
         """Starts it and waits until it serves."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")}
         environment["MEMKV_AUTH_KEY"] = KEY_TEXT
-        with open(self.directory / "log", "ab") as log:
+        with open(self.directory / "errors", "ab") as errors:
             self._process = subprocess.Popen(
-                [self.program, "start", "--config", str(self._config)],
+                [self.program, "start", "--config", str(self._config), "--log-file", str(self.directory / "log")],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=errors,
                 env=environment,
             )
         readable, _, _ = select.select([self._process.stdout], [], [], START_S)
@@ -123,9 +123,11 @@ class Server:
 
     def log(self) -> str:
         """What it has logged so far."""
-        with contextlib.suppress(OSError):
-            return (self.directory / "log").read_text(encoding="utf-8", errors="replace")[-4000:]
-        return ""
+        text = ""
+        for name in ("errors", "log"):
+            with contextlib.suppress(OSError):
+                text += (self.directory / name).read_text(encoding="utf-8", errors="replace")[-4000:]
+        return text
 
     def memory(self) -> int:
         """RssAnon and RssShmem in bytes: what the server's promise about memory is about."""
