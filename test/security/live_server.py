@@ -83,7 +83,8 @@ class Server:
         environment["MEMKV_AUTH_KEY"] = KEY_TEXT
         with open(self.directory / "errors", "ab") as errors:
             self._process = subprocess.Popen(
-                [self.program, "start", "--config", str(self._config), "--log-file", str(self.directory / "log")],
+                [self.program, "start", "--config", str(self._config),
+                 "--log-file", str(self.directory / "log")],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
