@@ -278,9 +278,11 @@ void drive::on_stop() {
     for (int step = 0; step < 100'000 && !body_->store->idle(); ++step)
       body_->store->poll(false);
   }
-  if (body_->memory && !closing_)
-    for (auto& [token, put] : body_->reserved)
-      put->body.reset(); // the body must not keep itself alive through its own reservations
+  // The body must not keep itself, and through itself everything else, alive by its own reservations.
+  for (auto& [token, put] : body_->reserved)
+    put->body.reset();
+  if (closing_)
+    body_->reserved.clear();
   body_.reset();
 }
 

@@ -3,9 +3,9 @@
 #include "actors/reactor.hpp"
 #include "actors/tcp_connection.hpp"
 #include "actors/value_reader.hpp"
-#include "wire/payload_digest.hpp"
 #include "wire/assert.hpp"
 #include "wire/messages.hpp"
+#include "wire/payload_digest.hpp"
 
 #include <algorithm>
 #include <deque>
@@ -57,8 +57,6 @@ public:
       end();
       return;
     }
-    if (deadline_ns_ != 0)
-      owner_.expire_at(serial(), deadline_ns_);
     reader_ = std::make_unique<value_reader>(owner_, serial(), 0);
     code = reader_->open(header_.ns.text(), message.key, message.range_offset, message.range_length,
                          message.capacity, wire::limits::part_bytes_max);
@@ -67,6 +65,8 @@ public:
       return;
     }
     connection_.stream(*this);
+    if (deadline_ns_ != 0 && !over())
+      owner_.expire_at(serial(), deadline_ns_);
   }
 
   [[nodiscard]] bool part_ready() const override { return reader_->ready(); }
@@ -160,8 +160,6 @@ public:
       end();
       return;
     }
-    if (deadline_ns_ != 0)
-      owner_.expire_at(serial(), deadline_ns_);
     items_.reserve(items.size());
     for (const auto& given : items) {
       auto& added = items_.emplace_back();
@@ -170,6 +168,8 @@ public:
     }
     open_more();
     connection_.stream(*this);
+    if (deadline_ns_ != 0 && !over())
+      owner_.expire_at(serial(), deadline_ns_);
   }
 
   [[nodiscard]] bool part_ready() const override {
@@ -408,17 +408,17 @@ private:
 } // namespace
 
 std::unique_ptr<tcp_request> make_get_request(tcp_connection& connection, reactor& owner,
-                                        const frame_header& header) {
+                                              const frame_header& header) {
   return std::make_unique<get_request>(connection, owner, header);
 }
 
 std::unique_ptr<tcp_request> make_batch_get_request(tcp_connection& connection, reactor& owner,
-                                        const frame_header& header) {
+                                                    const frame_header& header) {
   return std::make_unique<batch_get_request>(connection, owner, header);
 }
 
 std::unique_ptr<tcp_request> make_lookup_request(tcp_connection& connection, reactor& owner,
-                                        const frame_header& header) {
+                                                 const frame_header& header) {
   return std::make_unique<lookup_request>(connection, owner, header);
 }
 

@@ -219,8 +219,10 @@ std::uint64_t reactor::enlist(tcp_request& which) {
   return serial;
 }
 
-void reactor::delist(std::uint64_t serial) noexcept {
+void reactor::delist(std::uint64_t serial, std::uint64_t deadline_ns) noexcept {
   requests_.erase(serial);
+  if (deadline_ns != 0)
+    deadlines_.erase({deadline_ns, serial});
 }
 
 void reactor::expire_at(std::uint64_t serial, std::uint64_t deadline_ns) {

@@ -21,6 +21,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <unordered_map>
 #include <vector>
 
@@ -86,7 +87,8 @@ public:
   [[nodiscard]] bool dying() const noexcept { return dying_; }
   /// A serial number under which drives' answers find the request.
   std::uint64_t enlist(tcp_request& which);
-  void delist(std::uint64_t serial) noexcept;
+  /// Forgets it, and its deadline if it has one.
+  void delist(std::uint64_t serial, std::uint64_t deadline_ns) noexcept;
   void expire_at(std::uint64_t serial, std::uint64_t deadline_ns);
   /// The connection could not go on for lack of buffers: it is tried again when there may be some.
   void wait_for_buffers(tcp_connection& which);
@@ -143,7 +145,7 @@ private:
   std::uint64_t next_connection_ = 1;
   std::unordered_map<std::uint64_t, tcp_request*> requests_;
   std::uint64_t next_serial_ = 1;
-  std::multimap<std::uint64_t, std::uint64_t> deadlines_; // time -> serial
+  std::set<std::pair<std::uint64_t, std::uint64_t>> deadlines_; // time and serial of open requests
   std::deque<std::uint64_t> waiting_for_buffers_;
   std::vector<std::unique_ptr<tcp_request>> buried_requests_;
   std::vector<std::uint64_t> buried_connections_;

@@ -22,7 +22,7 @@ tcp_request::tcp_request(tcp_connection& connection, reactor& owner, const frame
 
 tcp_request::~tcp_request() {
   if (serial_ != 0)
-    owner_.delist(serial_);
+    owner_.delist(serial_, deadline_ns_);
 }
 
 std::uint64_t tcp_request::serial() {
@@ -53,7 +53,7 @@ void tcp_request::send_status(status code) {
 
 void tcp_request::end() {
   if (serial_ != 0) {
-    owner_.delist(serial_);
+    owner_.delist(serial_, deadline_ns_);
     serial_ = 0;
   }
   connection_.ended(*this);

@@ -108,10 +108,11 @@ private:
         fail(mark, "merge keys (<<) are not supported: write the values out");
       for (const auto& other : last.node->members)
         if (other.key == value) {
+          const auto first_line = other.line; // the next line moves the members
           last.node->members.push_back({value, node.line, {}});
           last.expects_key = false;
           fail(mark, "the key stands here for the second time, the first is in line " +
-                         std::to_string(other.line) + ": keep one of them");
+                         std::to_string(first_line) + ": keep one of them");
         }
       last.node->members.push_back({value, node.line, {}});
       last.expects_key = false;
