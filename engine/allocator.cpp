@@ -210,6 +210,8 @@ errc unit_allocator::allocate(std::uint32_t units, std::uint32_t runs_max, std::
 }
 
 void unit_allocator::free(run what) {
+  if (reuse_first_)
+    cursor_ = what.first_unit;
   MEMKV_ASSERT(what.units > 0 && std::uint64_t{what.first_unit} + what.units <= units_,
                "a run lies on the drive");
   give(what);

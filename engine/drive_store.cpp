@@ -58,6 +58,7 @@ drive_store_core::drive_store_core(block_device& device, const store_options& op
       mapping_(device.mapping()), writable_(device.writable_mapping()), units_(places_.units),
       headers_(units_, places_.unit_bytes), entries_max_(places_.units),
       batch_bytes_(options.persistent ? journal_batch_bytes_max : page_bytes) {
+  units_.reuse_first(!writable_.empty());
   index_ = std::make_unique<block_index>(entries_max_);
   eviction_options order;
   order.capacity_bytes = std::uint64_t{places_.units} * places_.unit_bytes;
