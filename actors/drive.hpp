@@ -8,7 +8,6 @@
 
 #include <memory>
 #include <string>
-#include <unordered_map>
 
 namespace memkv::actors {
 
@@ -36,28 +35,10 @@ private:
   void on_stop() override;
   void on_end() override { settings_.server = nullptr; }
 
-  void store_whole(const extent_put_ptr& put);
-  void allocate(const extent_put_ptr& put);
-  void write(const extent_put_ptr& put, const payload_slice& piece);
-  void commit(const extent_put_ptr& put);
-  void commit_when_written(const extent_put_ptr& put);
-  void stored(const extent_put_ptr& put, engine::errc result, std::uint64_t generation);
-  void read(const extent_read_ptr& read);
-  void erase(const block_erase_ptr& erase);
   void look_for_failure();
-  [[nodiscard]] engine::put_description describe(const extent_put& put) const;
-
-  /// Writes of one reservation that have not come back, and a commit that waits for them.
-  struct writing {
-    std::uint32_t pending = 0;
-    engine::errc failed = engine::errc::ok;
-    bool commit_wanted = false;
-    std::vector<payload_slice> held; // payload stays until its write is done
-  };
 
   drive_settings settings_;
   std::shared_ptr<drive_body> body_;
-  std::unordered_map<std::uint64_t, writing> writing_; // by token
   bool closing_ = false;
   bool failure_reported_ = false;
 };

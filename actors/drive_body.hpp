@@ -8,21 +8,55 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
 
 namespace memkv::actors {
 
 /// Ownership: shared by DRIVE and by every request that reads or fills memory of this drive, so that a
 /// mapping stays where it is while anybody may touch it. A new incarnation of the same device is opened only
 /// after the last holder has let go, except for memory, whose body itself is handed to the next incarnation.
-/// Threading: `store` is DRIVE's, except for its functions marked *any thread*.
+///
+/// Threading: whoever holds `turn` owns everything here, except the functions of `store` that are marked *any
+/// thread*. DRIVE takes the turn for each message and each round. On memory drives a REACTOR may take it for
+/// one put, if it is free: nothing there waits, and a message to DRIVE and back costs more than the work
+/// (docs/decisions/0015). A REACTOR never waits for the turn; it sends the message instead.
 struct drive_body {
+  std::mutex turn;
   std::uint32_t index = 0;
   bool memory = false; // payload is placed and read directly
   // The store refers to the device: destroyed first.
   std::unique_ptr<engine::block_device> device;
   std::unique_ptr<engine::drive_store> store;
-  /// Space that was handed out, by token. DRIVE's. It outlives the actor for memory only.
+  /// Space that was handed out, by token. It outlives the actor for memory only.
   std::map<std::uint64_t, extent_put_ptr> reserved;
+
+  /// Writes of one reservation that have not come back, and a commit that waits for them.
+  struct writing_state {
+    std::uint32_t pending = 0;
+    engine::errc failed = engine::errc::ok;
+    bool commit_wanted = false;
+    std::vector<payload_slice> held; // payload stays until its write is done
+  };
+  std::unordered_map<std::uint64_t, writing_state> writing; // by token
+
+  // The messages of the same names, as the holder of the turn carries them out. The outcome is in the object
+  // when `answered` is set; then `reply_to`, if there is one, was sent the answer.
+  void store_whole(const extent_put_ptr& put);
+  void allocate(const extent_put_ptr& put);
+  void write(const extent_put_ptr& put, const payload_slice& piece);
+  void commit(const extent_put_ptr& put);
+  void abandon(std::uint64_t token);
+  void read(const extent_read_ptr& read);
+  void erase(const block_erase_ptr& erase);
+  /// Gives back reservations that nobody else holds: they can never be committed, since their request ended
+  /// or their reactor died.
+  void sweep();
+
+private:
+  void commit_now(const extent_put_ptr& put);
+  void finish(const extent_put_ptr& put, engine::errc result, std::uint64_t generation);
 };
 
 } // namespace memkv::actors

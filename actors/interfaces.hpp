@@ -22,7 +22,7 @@ namespace memkv::actors {
 ///
 /// Threading: dedicated; waits in its ring. Errors: in the object the answer carries, as engine::errc.
 /// Answers every store, allocate, commit, read and erase exactly once, unless it dies: then its DOWN is the
-/// answer.
+/// answer. REACTORs may do allocate and commit themselves on memory drives, in the drive's turn: drive_body.hpp.
 using drive_actor = caf::typed_actor<
     // Space, payload and commit in one message, for small blocks. Answer: extent_stored.
     caf::reacts_to<store_extent>,
@@ -88,7 +88,7 @@ using server_actor = caf::typed_actor<
     caf::reacts_to<drive_changed>,
     // From DRIVE: the device failed.
     caf::reacts_to<drive_failed>,
-    // From DRIVE.
+    // From DRIVE, or from the REACTOR that had its turn.
     caf::reacts_to<parts_orphaned>,
     // From REACTOR and LISTENER, once.
     caf::reacts_to<actor_started>,

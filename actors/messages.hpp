@@ -36,7 +36,7 @@ struct extent_put {
   // Set by REACTOR.
   std::uint64_t request = 0; // REACTOR's name of what this belongs to
   std::uint32_t item = 0;    // and of its place in that
-  caf::actor reply_to;
+  caf::actor reply_to; // null: who asks holds the drive's turn and looks at `answered`
   wire::key_id id;
   std::string name_space;
   std::vector<std::byte> key;
@@ -45,15 +45,13 @@ struct extent_put {
   std::uint32_t part = 0, parts = 1;
   std::uint64_t put_id = 0;
   bool if_absent = false;
-  std::uint64_t deadline_ns = 0; // steady clock; 0 = none
+  std::uint64_t deadline_ns = 0;    // steady clock; 0 = none
+  std::shared_ptr<drive_body> body; // memory: keeps `place` mapped
   std::vector<std::uint32_t> chunk_crc32c;
   std::vector<payload_slice> pieces; // store_extent: everything; else written one by one
   // Set by DRIVE.
   engine::reservation place;
-  /// The space was reserved before it was known what for: `length` of it is used, the rest given back at the
-  /// commit.
-  bool ahead = false;
-  std::shared_ptr<drive_body> body; // keeps the memory of `place` mapped
+  bool answered = false; // the last thing asked for is decided: see `result`
   engine::errc result = engine::errc::ok;
   std::uint64_t generation = 0;
 };

@@ -49,7 +49,7 @@ public:
     if (const auto begun =
             writer_->begin(header_.ns.text(), message.key, header_.payload_length, header_.if_absent());
         begun != status::ok)
-      answer(begun);
+      look();
   }
 
   payload_step next_payload(std::uint64_t left) override {

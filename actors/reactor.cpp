@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <mutex>
 
 namespace memkv::actors {
 
@@ -23,9 +24,9 @@ constexpr std::uint64_t waiters_a_turn = 64;
 /// least.
 constexpr std::uint64_t held_bytes_all = 16 << 20;
 constexpr std::uint64_t held_bytes_least = 2 << 20;
-/// Extents reserved ahead on each memory drive, and how long they are kept without a put.
-constexpr std::uint32_t ahead_max = 3;
-constexpr std::uint64_t ahead_idle_ns = 1'000'000'000;
+/// How often a memory drive's turn is tried before DRIVE is asked instead: as long as another reactor's put
+/// usually takes. Who has it may have lost its core, so there is no waiting for it.
+constexpr int turn_tries_max = 64;
 } // namespace
 
 // --- what reactors share ---
@@ -103,7 +104,7 @@ void reactor::give_back_header_buffer(std::uint16_t id) noexcept {
 reactor::reactor(caf::actor_config& configuration, std::uint32_t index,
                  std::shared_ptr<reactor_shared> shared, server_actor server)
     : ring_actor(configuration), index_(index), shared_(std::move(shared)), server_(std::move(server)),
-      drives_(shared_->options.drives.size()), ahead_(shared_->options.drives.size()),
+      drives_(shared_->options.drives.size()),
       held_bytes_max_(std::max(held_bytes_all / shared_->options.reactors, held_bytes_least)) {}
 
 reactor::~reactor() = default;
@@ -131,15 +132,7 @@ caf::behavior reactor::make_handlers() {
   };
   auto on_connection = [this](const new_connection& message) { admit(message); };
   auto on_drive = [this](const drive_changed& message) { drive_changes(message); };
-  auto on_allocated = [this, find](const extent_allocated& message) {
-    if (message.put->ahead && message.put->request == 0) {
-      const auto drive = message.put->item;
-      if (ahead_[drive].asked > 0)
-        --ahead_[drive].asked;
-      if (message.put->result == engine::errc::ok && drives_.at(drive).drive != nullptr)
-        ahead_[drive].ready.push_back(message.put);
-      return;
-    }
+  auto on_allocated = [find](const extent_allocated& message) {
     if (auto* which = find(message.put->request); which != nullptr)
       which->allocated(message.put);
   };
@@ -188,7 +181,6 @@ void reactor::drive_changes(const drive_changed& change) {
   auto& seat = drives_.at(change.index);
   seat.drive = caf::actor_cast<drive_actor>(change.drive);
   seat.body = change.body;
-  ahead_[change.index] = {};
   if (change.drive != nullptr)
     return;
   // Nothing that was asked of it will be answered any more.
@@ -273,13 +265,7 @@ void reactor::send_to_drive(std::uint32_t drive, const read_extent& message) {
 void reactor::send_to_drive(std::uint32_t drive, const store_extent& message) {
   tell(drive, message);
 }
-void reactor::send_to_drive(std::uint32_t drive, const allocate_extent& message) {
-  tell(drive, message);
-}
 void reactor::send_to_drive(std::uint32_t drive, const write_extent& message) {
-  tell(drive, message);
-}
-void reactor::send_to_drive(std::uint32_t drive, const commit_extent& message) {
   tell(drive, message);
 }
 void reactor::send_to_drive(std::uint32_t drive, const abandon_extent& message) {
@@ -318,37 +304,51 @@ payload_slice reactor::chunk() {
   return out;
 }
 
-extent_put_ptr reactor::take_ahead(std::uint32_t drive) {
+reactor::turn reactor::take_turn(std::uint32_t drive, extent_put& put,
+                                 const std::function<void(drive_body&)>& work) {
   const auto& seat = drives_.at(drive);
-  if (seat.body == nullptr || !seat.body->memory)
-    return nullptr;
-  auto& space = ahead_[drive];
-  space.last_used_ns = now_ns();
-  extent_put_ptr out;
-  if (!space.ready.empty()) {
-    out = std::move(space.ready.front());
-    space.ready.pop_front();
+  if (seat.drive == nullptr || !seat.body->memory)
+    return turn::not_taken;
+  const auto body = seat.body;
+  std::unique_lock held(body->turn, std::try_to_lock);
+  for (int tries = 1; !held && tries < turn_tries_max; ++tries) {
+    __builtin_ia32_pause();
+    static_cast<void>(held.try_lock());
   }
-  ask_ahead(drive);
-  return out;
+  if (!held)
+    return turn::not_taken;
+  auto& store = *body->store;
+  store.reclaim();
+  put.reply_to = nullptr;
+  work(*body);
+  auto orphans = store.take_orphans();
+  const bool answered = put.answered;
+  if (!answered)
+    put.reply_to = self_;
+  held.unlock();
+  if (!orphans.empty())
+    caf::anon_send(server_, parts_orphaned{std::move(orphans)});
+  return answered ? turn::answered : turn::unanswered;
 }
 
-void reactor::ask_ahead(std::uint32_t drive) {
-  auto& space = ahead_[drive];
-  const auto& seat = drives_.at(drive);
-  const auto now = seat.body->store->counters();
-  // A drive that is filling up keeps its space for what is there already.
-  const bool roomy = now.used_bytes + std::uint64_t{16} * extent_bytes_max() < now.usable_bytes / 10 * 9;
-  while (roomy && space.ready.size() + space.asked < ahead_max) {
-    auto put = std::make_shared<extent_put>();
-    put->item = drive;
-    put->reply_to = self_;
-    put->length = extent_bytes_max();
-    put->value_length = put->length;
-    put->ahead = true;
-    ++space.asked;
-    send_to_drive(drive, allocate_extent{std::move(put)});
-  }
+bool reactor::allocate(std::uint32_t drive, const extent_put_ptr& put) {
+  put->answered = false;
+  const auto result = take_turn(drive, *put, [&put](drive_body& body) { body.allocate(put); });
+  if (result != turn::not_taken)
+    return result == turn::answered;
+  put->reply_to = self_;
+  tell(drive, allocate_extent{put});
+  return false;
+}
+
+bool reactor::commit(std::uint32_t drive, const extent_put_ptr& put) {
+  put->answered = false;
+  const auto result = take_turn(drive, *put, [&put](drive_body& body) { body.commit(put); });
+  if (result != turn::not_taken)
+    return result == turn::answered;
+  put->reply_to = self_;
+  tell(drive, commit_extent{put});
+  return false;
 }
 
 std::uint64_t reactor::next_put_id() noexcept {
@@ -398,9 +398,6 @@ void reactor::on_tick(std::uint64_t now) {
     next_slow_check_ns_ = now + slow_check_ns;
     for (const auto& [id, each] : connections_)
       each->check_time(now);
-    for (auto& space : ahead_)
-      if (!space.ready.empty() && now - space.last_used_ns > ahead_idle_ns)
-        space.ready.clear(); // DRIVE sweeps up what nobody holds
   }
   clear_graves();
 }
@@ -429,7 +426,6 @@ void reactor::on_end() {
   server_ = nullptr;
   drives_ = drive_table{0};
   small_chunk_.reset();
-  ahead_.clear();
 }
 
 } // namespace memkv::actors

@@ -19,6 +19,7 @@
 #include <array>
 #include <atomic>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -100,16 +101,15 @@ public:
   // drive_client
   [[nodiscard]] drive_table& drives() noexcept override { return drives_; }
   [[nodiscard]] caf::actor as_actor() override { return self_; }
+  [[nodiscard]] bool allocate(std::uint32_t drive, const extent_put_ptr& put) override;
+  [[nodiscard]] bool commit(std::uint32_t drive, const extent_put_ptr& put) override;
   void send_to_drive(std::uint32_t drive, const read_extent& message) override;
   void send_to_drive(std::uint32_t drive, const store_extent& message) override;
-  void send_to_drive(std::uint32_t drive, const allocate_extent& message) override;
   void send_to_drive(std::uint32_t drive, const write_extent& message) override;
-  void send_to_drive(std::uint32_t drive, const commit_extent& message) override;
   void send_to_drive(std::uint32_t drive, const abandon_extent& message) override;
   void send_to_drive(std::uint32_t drive, const erase_block& message) override;
   [[nodiscard]] payload_slice small_slice(std::uint32_t bytes) override;
   [[nodiscard]] payload_slice chunk() override;
-  [[nodiscard]] extent_put_ptr take_ahead(std::uint32_t drive) override;
   [[nodiscard]] std::uint32_t extent_bytes_max() const noexcept override {
     return shared_->options.store.extent_bytes_max;
   }
@@ -128,10 +128,12 @@ private:
 
   template <class Message>
   void tell(std::uint32_t drive, const Message& message);
+  enum class turn : std::uint8_t { not_taken, answered, unanswered };
+  [[nodiscard]] turn take_turn(std::uint32_t drive, extent_put& put,
+                               const std::function<void(drive_body&)>& work);
   void admit(const new_connection& message);
   void drive_changes(const drive_changed& change);
   void begin_to_finish();
-  void ask_ahead(std::uint32_t drive);
   void clear_graves();
   bool make_header_buffers();
 
@@ -154,14 +156,6 @@ private:
   std::uint64_t small_chunk_filled_ = 0;
   struct header_buffer_ring;
   std::unique_ptr<header_buffer_ring> header_buffers_;
-  /// Space on memory drives that waits for its payload, so that a put need not wait for its drive before it
-  /// receives.
-  struct space_ahead {
-    std::deque<extent_put_ptr> ready;
-    std::uint32_t asked = 0;
-    std::uint64_t last_used_ns = 0;
-  };
-  std::vector<space_ahead> ahead_; // by drive
   std::uint64_t held_bytes_ = 0;
   const std::uint64_t held_bytes_max_;
   std::uint64_t next_slow_check_ns_ = 0;

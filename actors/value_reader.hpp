@@ -28,11 +28,13 @@ public:
   virtual ~drive_client() = default;
   [[nodiscard]] virtual drive_table& drives() noexcept = 0;
   [[nodiscard]] virtual caf::actor as_actor() = 0;
+  /// Space for `put`, or its commit. True: it is answered already, as is usual for memory, where this REACTOR
+  /// takes the drive's turn. False: extent_allocated or extent_stored comes.
+  [[nodiscard]] virtual bool allocate(std::uint32_t drive, const extent_put_ptr& put) = 0;
+  [[nodiscard]] virtual bool commit(std::uint32_t drive, const extent_put_ptr& put) = 0;
   virtual void send_to_drive(std::uint32_t drive, const read_extent& message) = 0;
   virtual void send_to_drive(std::uint32_t drive, const store_extent& message) = 0;
-  virtual void send_to_drive(std::uint32_t drive, const allocate_extent& message) = 0;
   virtual void send_to_drive(std::uint32_t drive, const write_extent& message) = 0;
-  virtual void send_to_drive(std::uint32_t drive, const commit_extent& message) = 0;
   virtual void send_to_drive(std::uint32_t drive, const abandon_extent& message) = 0;
   virtual void send_to_drive(std::uint32_t drive, const erase_block& message) = 0;
   /// Room for small or bounced payload: `bytes` (at most 64 KiB), or empty: the pool is exhausted, try again
@@ -40,8 +42,6 @@ public:
   [[nodiscard]] virtual payload_slice small_slice(std::uint32_t bytes) = 0;
   /// A whole chunk of the pool, or empty.
   [[nodiscard]] virtual payload_slice chunk() = 0;
-  /// Space of a whole extent that was reserved on a memory drive ahead of need, or null.
-  [[nodiscard]] virtual extent_put_ptr take_ahead(std::uint32_t drive) = 0;
   [[nodiscard]] virtual std::uint32_t extent_bytes_max() const noexcept = 0;
   [[nodiscard]] virtual std::uint64_t next_put_id() noexcept = 0;
 };

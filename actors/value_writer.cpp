@@ -52,7 +52,6 @@ status value_writer::begin(std::string_view name_space, std::span<const std::byt
                            bool if_absent) {
   length_ = length;
   extent_bytes_max_ = client_.extent_bytes_max();
-  small_ = length <= small_bytes_max;
   const auto id = wire::make_key_id(name_space, key);
   const auto count = std::max<std::uint64_t>(1, (length + extent_bytes_max_ - 1) / extent_bytes_max_);
   const auto put_id = count > 1 ? client_.next_put_id() : 0;
@@ -82,10 +81,14 @@ status value_writer::begin(std::string_view name_space, std::span<const std::byt
       finished_ = true;
       return result_;
     }
+    if (const auto& body = drives.at(added.drive).body; body->memory)
+      added.put->body = body;
   }
+  // Memory is filled directly whatever the length; what is empty has nothing to be received.
+  small_ = length == 0 || (length <= small_bytes_max && extents_[0].put->body == nullptr);
   if (!small_)
     allocate_ahead();
-  return status::ok;
+  return result_;
 }
 
 void value_writer::allocate_ahead() {
@@ -94,26 +97,11 @@ void value_writer::allocate_ahead() {
     auto& next = extents_[part];
     if (next.now != stage::none)
       continue;
-    if (auto space = client_.take_ahead(next.drive); space != nullptr) {
-      // The reservation is DRIVE's under the name of its own object: that one is filled in and used.
-      const auto& known = *next.put;
-      space->request = known.request;
-      space->item = known.item;
-      space->id = known.id;
-      space->name_space = known.name_space;
-      space->key = known.key;
-      space->length = known.length;
-      space->value_length = known.value_length;
-      space->part = known.part;
-      space->parts = known.parts;
-      space->put_id = known.put_id;
-      space->if_absent = known.if_absent;
-      next.put = std::move(space);
-      next.now = stage::ready;
-      continue;
-    }
     next.now = stage::allocating;
-    client_.send_to_drive(next.drive, allocate_extent{next.put});
+    if (client_.allocate(next.drive, next.put))
+      allocated(next.put);
+    if (failed())
+      return;
   }
 }
 
@@ -229,8 +217,8 @@ void value_writer::begin_commit_of(extent& which) {
   which.put->deadline_ns = deadline_ns_;
   if (small_)
     client_.send_to_drive(which.drive, store_extent{which.put});
-  else
-    client_.send_to_drive(which.drive, commit_extent{which.put});
+  else if (client_.commit(which.drive, which.put))
+    take_outcome(which);
 }
 
 void value_writer::commit(std::uint64_t deadline_ns) {
@@ -255,13 +243,16 @@ void value_writer::commit(std::uint64_t deadline_ns) {
 void value_writer::settle() {
   if (finished_)
     return;
-  for (const auto& each : extents_)
-    if (each.now == stage::storing)
-      return;
+  const auto storing = [this] {
+    return std::ranges::any_of(extents_, [](const extent& each) { return each.now == stage::storing; });
+  };
+  if (storing())
+    return;
   if (!failed() && committing_ && !head_sent_) {
     head_sent_ = true;
     begin_commit_of(extents_[0]);
-    return;
+    if (storing())
+      return;
   }
   if (failed())
     clean_up();
@@ -313,16 +304,21 @@ void value_writer::stored(const extent_put_ptr& put) {
   auto& which = extents_[put->part];
   if (which.put != put || which.now != stage::storing)
     return;
-  if (put->result == errc::ok) {
+  take_outcome(which);
+  settle();
+}
+
+void value_writer::take_outcome(extent& which) {
+  const auto& put = *which.put;
+  if (put.result == errc::ok) {
     which.now = stage::stored;
-    if (put->part == 0)
-      generation_ = put->generation;
+    if (put.part == 0)
+      generation_ = put.generation;
   } else {
     which.now = stage::failed;
     if (result_ == status::ok)
-      result_ = status_of(put->result);
+      result_ = status_of(put.result);
   }
-  settle();
 }
 
 void value_writer::drive_down(std::uint32_t drive) {

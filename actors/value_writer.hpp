@@ -1,9 +1,9 @@
 // A value being received and stored, for one put or one item of a batch.
 //
-// Operation. Small values (at most small_bytes_max) are gathered in a slice of a bounce buffer and go to
-// their drive in one message. Larger ones get space first, extent by extent, one ahead of the bytes: on
-// memory drives the socket fills that space directly, on others a chunk of the pool is filled and written
-// piece by piece. The checksums of the extents are taken as the bytes arrive. Nothing is visible before
+// Operation. On memory drives the value gets space first, extent by extent, one ahead of the bytes, and the
+// socket fills that space directly. On others small values (at most small_bytes_max) are gathered in a slice
+// of a bounce buffer and go to their drive in one message; larger ones get space first, and a chunk of the
+// pool is filled and written piece by piece. The checksums of the extents are taken as the bytes arrive. Nothing is visible before
 // commit(), which the owner calls after it has compared the digest; parts 1 and up of a striped value are
 // prepared first, then the head is committed.
 //
@@ -73,6 +73,7 @@ private:
   void allocate_ahead();
   void flush_piece(extent& into, bool end_of_extent);
   void begin_commit_of(extent& which);
+  void take_outcome(extent& which);
   void settle();
   void clean_up();
   void take_checksums(std::span<const std::byte> bytes);
