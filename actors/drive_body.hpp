@@ -21,7 +21,7 @@ namespace memkv::actors {
 /// Threading: whoever holds `turn` owns everything here, except the functions of `store` that are marked *any
 /// thread*. DRIVE takes the turn for each message and each round. On memory drives a REACTOR may take it for
 /// one put, if it is free: nothing there waits, and a message to DRIVE and back costs more than the work
-/// (docs/decisions/0015). A REACTOR never waits for the turn; it sends the message instead.
+/// (docs/decisions/0014). A REACTOR never waits for the turn; it sends the message instead.
 struct drive_body {
   std::mutex turn;
   std::uint32_t index = 0;

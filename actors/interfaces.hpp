@@ -22,7 +22,8 @@ namespace memkv::actors {
 ///
 /// Threading: dedicated; waits in its ring. Errors: in the object the answer carries, as engine::errc.
 /// Answers every store, allocate, commit, read and erase exactly once, unless it dies: then its DOWN is the
-/// answer. REACTORs may do allocate and commit themselves on memory drives, in the drive's turn: drive_body.hpp.
+/// answer. REACTORs may do allocate and commit themselves on memory drives, in the drive's turn:
+/// drive_body.hpp.
 using drive_actor = caf::typed_actor<
     // Space, payload and commit in one message, for small blocks. Answer: extent_stored.
     caf::reacts_to<store_extent>,

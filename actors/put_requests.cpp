@@ -3,9 +3,9 @@
 #include "actors/reactor.hpp"
 #include "actors/tcp_connection.hpp"
 #include "actors/value_writer.hpp"
-#include "wire/payload_digest.hpp"
 #include "wire/assert.hpp"
 #include "wire/messages.hpp"
+#include "wire/payload_digest.hpp"
 
 #include <algorithm>
 #include <deque>
@@ -396,12 +396,12 @@ private:
 } // namespace
 
 std::unique_ptr<tcp_request> make_put_request(tcp_connection& connection, reactor& owner,
-                                        const frame_header& header) {
+                                              const frame_header& header) {
   return std::make_unique<put_request>(connection, owner, header);
 }
 
 std::unique_ptr<tcp_request> make_batch_put_request(tcp_connection& connection, reactor& owner,
-                                        const frame_header& header) {
+                                                    const frame_header& header) {
   return std::make_unique<batch_put_request>(connection, owner, header);
 }
 

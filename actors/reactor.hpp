@@ -75,7 +75,7 @@ public:
   [[nodiscard]] reactor_shared& shared() noexcept { return *shared_; }
   [[nodiscard]] reactor_counters& counters() noexcept { return *shared_->counters[index_]; }
   [[nodiscard]] std::uint64_t wall_now_ns() const noexcept { return shared_->options.time->wall_ns(); }
-  [[nodiscard]] std::uint64_t now_ns() const noexcept { return steady_now_ns(); }
+  [[nodiscard]] std::uint64_t now_ns() const noexcept { return round_ns(); }
   [[nodiscard]] io_uring_sqe* sqe_for(ring_operation* operation) { return next_sqe(operation); }
   [[nodiscard]] std::span<const std::byte> header_buffer(std::uint16_t id,
                                                          std::uint32_t bytes) const noexcept;

@@ -116,13 +116,11 @@ io_uring_sqe* ring_actor::next_sqe(ring_operation* operation) {
   return sqe;
 }
 
-bool ring_actor::handle_messages(caf::behavior& handlers, unsigned limit) {
-  bool any = false;
+void ring_actor::handle_messages(caf::behavior& handlers, unsigned limit) {
   for (unsigned handled = 0; handled < limit && !stopping_; ++handled) {
     if (!has_next_message())
       break;
     auto element = dequeue();
-    any = true;
     sender_ = element->sender;
     auto& content = element->content();
     if (content.match_elements<caf::exit_msg>()) {
@@ -135,11 +133,9 @@ bool ring_actor::handle_messages(caf::behavior& handlers, unsigned limit) {
       log::warn(target, "a message of an unknown kind was dropped by " + std::string{name()});
   }
   sender_ = nullptr;
-  return any;
 }
 
-unsigned ring_actor::reap() {
-  unsigned count = 0;
+void ring_actor::reap() {
   io_uring_cqe* cqe = nullptr;
   while (io_uring_peek_cqe(ring_.get(), &cqe) == 0 && cqe != nullptr) {
     auto* operation = static_cast<ring_operation*>(io_uring_cqe_get_data(cqe));
@@ -150,9 +146,7 @@ unsigned ring_actor::reap() {
       --in_flight_;
     if (operation != nullptr)
       operation->completed(result, flags);
-    ++count;
   }
-  return count;
 }
 
 void ring_actor::wait(std::uint64_t timeout_ns) {
@@ -189,19 +183,22 @@ void ring_actor::wait(std::uint64_t timeout_ns) {
 void ring_actor::run() {
   auto handlers = make_handlers();
   const auto tick = ring_settings().tick_ns;
-  auto next_tick = steady_now_ns() + tick;
+  round_ns_ = steady_now_ns();
+  auto next_tick = round_ns_ + tick;
   while (!stopping_) {
-    bool busy = handle_messages(handlers, messages_a_turn);
-    busy |= reap() > 0;
+    handle_messages(handlers, messages_a_turn);
+    reap();
     if (stopping_)
       break;
-    busy |= on_turn();
-    const auto now = steady_now_ns();
-    if (now >= next_tick) {
-      on_tick(now);
-      next_tick = now + tick;
+    const bool more = on_turn();
+    if (round_ns_ >= next_tick) {
+      on_tick(round_ns_);
+      next_tick = round_ns_ + tick;
     }
-    wait(busy ? 0 : next_tick - std::min(now, next_tick - 1));
+    // What this round began is handed to the kernel and waited for in one system call: it returns at once
+    // when something is there already.
+    wait(more ? 0 : next_tick - std::min(round_ns_, next_tick - 1));
+    round_ns_ = steady_now_ns();
   }
 }
 

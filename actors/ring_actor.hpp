@@ -77,6 +77,8 @@ protected:
   /// The sender of the message that is being handled.
   [[nodiscard]] const caf::strong_actor_ptr& message_sender() const noexcept { return sender_; }
   [[nodiscard]] static std::uint64_t steady_now_ns() noexcept;
+  /// The time at which this round began: good enough for limits, and read once a round.
+  [[nodiscard]] std::uint64_t round_ns() const noexcept { return round_ns_; }
 
 private:
   class wake_operation;
@@ -84,8 +86,8 @@ private:
   bool open_ring();
   void close_ring() noexcept;
   void run();
-  bool handle_messages(caf::behavior& handlers, unsigned limit);
-  unsigned reap();
+  void handle_messages(caf::behavior& handlers, unsigned limit);
+  void reap();
   void wait(std::uint64_t timeout_ns);
   void arm_wake();
 
@@ -99,6 +101,7 @@ private:
   bool stopping_ = false;
   caf::exit_reason reason_ = caf::exit_reason::normal;
   caf::strong_actor_ptr sender_;
+  std::uint64_t round_ns_ = 0;
   std::uint64_t spin_ns_ = 0;
   std::uint64_t spin_ns_max_ = 0;
 };

@@ -48,9 +48,9 @@ int bind_socket(const server_options& options, std::string& problem) {
   if (socket >= 0)
     ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   if (socket >= 0 && options.socket_buffer_bytes > 0) {
-    // Set before listen, so that the window of accepted sockets is sized for it.
+    // Accepted sockets inherit it. The receive buffer is left to the kernel, which sizes it to what is taken
+    // from it: one that nobody reads stays small.
     const int size = static_cast<int>(options.socket_buffer_bytes);
-    ::setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
     ::setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
   }
   if (socket < 0 || ::bind(socket, reinterpret_cast<sockaddr*>(&address), bytes) != 0 ||

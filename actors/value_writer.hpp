@@ -3,9 +3,9 @@
 // Operation. On memory drives the value gets space first, extent by extent, one ahead of the bytes, and the
 // socket fills that space directly. On others small values (at most small_bytes_max) are gathered in a slice
 // of a bounce buffer and go to their drive in one message; larger ones get space first, and a chunk of the
-// pool is filled and written piece by piece. The checksums of the extents are taken as the bytes arrive. Nothing is visible before
-// commit(), which the owner calls after it has compared the digest; parts 1 and up of a striped value are
-// prepared first, then the head is committed.
+// pool is filled and written piece by piece. The checksums of the extents are taken as the bytes arrive.
+// Nothing is visible before commit(), which the owner calls after it has compared the digest; parts 1 and up
+// of a striped value are prepared first, then the head is committed.
 //
 // Threading: REACTOR's thread. Ownership: room() stays valid while keep() is held, whatever happens to this
 // object: the kernel may be writing there. Errors: as wire::status, in result().

@@ -3,8 +3,8 @@
 //
 // One thread a connection, one call at a time. Of every value that comes back the length is checked and
 // CRC32C is computed over each piece while it is in the processor's cache: by libmemkv, which does that for
-// every value, and here for the others. The values of all three are the same bytes. The socket buffers are a
-// flag for all three.
+// every value, and here for the others. The values of all three are the same bytes. The socket buffers are
+// flags.
 #include "bench/histogram.hpp"
 #include "bench/value_pattern.hpp"
 #include "cli/command_line.hpp"
@@ -42,7 +42,7 @@ using clock = std::chrono::steady_clock;
 constexpr std::size_t receive_step_bytes = 256U << 10U;
 constexpr std::size_t line_bytes_max = 512;
 
-constexpr std::array<flag, 10> flags{
+constexpr std::array<flag, 11> flags{
     {{.name = "target",
       .kind = value_kind::text,
       .value_name = "NAME",
@@ -84,12 +84,18 @@ constexpr std::array<flag, 10> flags{
       .default_text = "1000",
       .default_is_value = true,
       .help = "Time to run."},
-     {.name = "socket-buffer-kb",
+     {.name = "send-buffer-kb",
       .kind = value_kind::integer,
       .value_name = "KIB",
       .default_text = "256",
       .default_is_value = true,
-      .help = "SO_SNDBUF and SO_RCVBUF of this side; 0 leaves them to the kernel."},
+      .help = "SO_SNDBUF of this side; 0 leaves it to the kernel."},
+     {.name = "receive-buffer-kb",
+      .kind = value_kind::integer,
+      .value_name = "KIB",
+      .default_text = "0",
+      .default_is_value = true,
+      .help = "SO_RCVBUF of this side, for redis and memcached; 0 leaves it to the kernel."},
      {.name = "noise-size",
       .kind = value_kind::size,
       .value_name = "SIZE",
@@ -124,7 +130,7 @@ public:
 /// A blocking socket with lines.
 class text_connection {
 public:
-  bool open(const std::string& address, int buffer_kb) {
+  bool open(const std::string& address, int send_kb, int receive_kb) {
     const std::size_t colon = address.rfind(':');
     sockaddr_in to{};
     to.sin_family = AF_INET;
@@ -136,11 +142,14 @@ public:
     fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const int on = 1;
     ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (buffer_kb != 0) {
-      const int bytes = buffer_kb * 1024;
-      ::setsockopt(fd_, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-      ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
-    }
+    const auto set = [this](int option, int kib) {
+      const int bytes = kib * 1024;
+      if (kib != 0) {
+        ::setsockopt(fd_, SOL_SOCKET, option, &bytes, sizeof bytes);
+      }
+    };
+    set(SO_SNDBUF, send_kb);
+    set(SO_RCVBUF, receive_kb);
     return ::connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0;
   }
   text_connection() = default;
@@ -310,7 +319,7 @@ struct run_options {
   std::uint64_t keys = 0;
   std::uint32_t connections = 0;
   std::uint32_t milliseconds = 0;
-  int buffer_kb = 0;
+  int send_buffer_kb = 0, receive_buffer_kb = 0;
   std::uint64_t noise_bytes = 0;
   std::uint64_t seed = 0;
 };
@@ -335,7 +344,7 @@ std::unique_ptr<client::client> make_client(const run_options& chosen, std::stri
   options.servers = {chosen.address};
   options.transport = client::transport_choice::tcp;
   options.num_connections = chosen.connections * (chosen.noise_bytes != 0 ? 2 : 1);
-  options.socket_buffer_kb = static_cast<std::uint32_t>(chosen.buffer_kb);
+  options.socket_buffer_kb = static_cast<std::uint32_t>(chosen.send_buffer_kb);
   client::status refused;
   auto made = client::client::make(std::move(options), refused);
   problem = refused.text;
@@ -418,11 +427,11 @@ int measure(const run_options& chosen) {
       peers.push_back(std::make_unique<memkv_peer>(*kv));
     } else if (chosen.target == "redis") {
       auto made = std::make_unique<redis_peer>(crc);
-      opened = made->connection.open(chosen.address, chosen.buffer_kb);
+      opened = made->connection.open(chosen.address, chosen.send_buffer_kb, chosen.receive_buffer_kb);
       peers.push_back(std::move(made));
     } else {
       auto made = std::make_unique<memcached_peer>(crc);
-      opened = made->connection.open(chosen.address, chosen.buffer_kb);
+      opened = made->connection.open(chosen.address, chosen.send_buffer_kb, chosen.receive_buffer_kb);
       peers.push_back(std::move(made));
     }
     if (!opened) {
@@ -512,7 +521,8 @@ int dispatch(const std::vector<std::string>& words) {
   chosen.value_bytes = line.number("size").value_or(1U << 20U);
   chosen.connections = static_cast<std::uint32_t>(line.number("connections").value_or(2));
   chosen.milliseconds = static_cast<std::uint32_t>(line.number("milliseconds").value_or(1000));
-  chosen.buffer_kb = static_cast<int>(line.number("socket-buffer-kb").value_or(256));
+  chosen.send_buffer_kb = static_cast<int>(line.number("send-buffer-kb").value_or(256));
+  chosen.receive_buffer_kb = static_cast<int>(line.number("receive-buffer-kb").value_or(0));
   chosen.noise_bytes = line.number("noise-size").value_or(0);
   chosen.seed = line.number("seed").value_or(1);
   const bool known_target =
@@ -523,9 +533,9 @@ int dispatch(const std::vector<std::string>& words) {
     return refuse("--target must be memkv, redis or memcached, and --op fill, put, get, or exists for memkv");
   }
   if (chosen.value_bytes == 0 || chosen.value_bytes > 1U << 30U || chosen.connections == 0 ||
-      chosen.connections > 128 || chosen.buffer_kb > 65'536 ||
+      chosen.connections > 128 || chosen.send_buffer_kb > 65'536 || chosen.receive_buffer_kb > 65'536 ||
       (chosen.noise_bytes != 0 && chosen.target != "memkv")) {
-    return refuse("--size is 1 byte to 1 GiB, --connections 1 to 128, --socket-buffer-kb up to 65536, "
+    return refuse("--size is 1 byte to 1 GiB, --connections 1 to 128, the buffers up to 65536 KiB, "
                   "--noise-size for memkv");
   }
   chosen.keys = std::max<std::uint64_t>(1, line.number("data").value_or(1U << 30U) / chosen.value_bytes);

@@ -294,7 +294,8 @@ constexpr auto rows = std::to_array<key_row>({
       "Threads that serve connections, up to 64. 0: as many as the machine suggests.", ""},
      [](const config_node& n, server_config& c) { return read_integer(n, c.network.reactors, 0, 64); }},
     {{"network.socket_buffer", "auto or size", "auto",
-      "Send and receive buffer of a connection, 4 KiB to 64 MiB. `auto` sizes it to the processor's cache.",
+      "Send buffer of a connection, 4 KiB to 64 MiB; the receive buffer is the kernel's to size. `auto`: 256 "
+      "KiB.",
       ""},
      [](const config_node& n, server_config& c) {
        if (n.what == config_node::kind::scalar && n.text == "auto") {

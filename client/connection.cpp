@@ -306,12 +306,11 @@ void connection::try_next_address(std::int64_t now_ns) {
     }
     const int on = 1;
     ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    // Buffers of the size of the processor's cache are worth a factor of two on short links. They must be set
-    // before connecting to have their effect on the window.
+    // What waits to be sent should still be in the processor's cache when it is. The receive buffer is left
+    // to the kernel, which sizes it to what is taken from it (docs/performance.md).
     if (shared_.chosen.socket_buffer_kb != 0) {
       const int bytes = static_cast<int>(shared_.chosen.socket_buffer_kb * 1024);
       ::setsockopt(fd_, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-      ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
     }
     bool bound = true;
     if (!shared_.bind_to.empty()) {

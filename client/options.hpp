@@ -45,7 +45,7 @@ struct options {
   std::uint32_t deadline_ms = 30'000;      // of a call that names none, 1 ... 600,000
   std::vector<std::string> bind_addresses; // local addresses, used in turn for new connections
   std::uint32_t cache_size_mb = 0;         // client-side cache of whole values; 0 = off
-  std::uint32_t socket_buffer_kb = 256;    // SO_SNDBUF and SO_RCVBUF; 0 = leave it to the kernel (long links)
+  std::uint32_t socket_buffer_kb = 256;    // SO_SNDBUF; 0 = leave it to the kernel (long links)
 
   // Only RDMA uses these, and licences are checked by later releases. Accepted and checked.
   std::string license;

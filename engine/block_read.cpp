@@ -86,7 +86,7 @@ errc drive_store_core::compare_mapped(const block_entry& entry, std::string_view
   const std::uint64_t at = places_.data_page_offset(entry.header_page);
   const std::span<const std::byte, page_bytes> page(mapping_.data() + at, std::size_t{page_bytes});
   extent_header header;
-  if (const errc checked = check_extent_header(page, expectation(entry), places_, header);
+  if (const errc checked = check_extent_header(page, expectation(entry), places_, header, covered_);
       checked != errc::ok)
     return checked;
   if (!same_name(header, name_space, key))

@@ -41,16 +41,6 @@ std::optional<std::uint64_t> drive_store_core::journal_room(std::uint32_t length
 }
 
 bool drive_store_core::pump_journal() {
-  if (!options_.persistent) {
-    bool moved = false;
-    while (!intents_.empty() && intents_.front()->ready) {
-      const intent_ptr change = std::move(intents_.front());
-      intents_.pop_front();
-      answer(*change, apply(*change, 0));
-      moved = true;
-    }
-    return moved;
-  }
   if (batch_running_ || intents_.empty() || !intents_.front()->ready)
     return false;
   const auto room = journal_room(batch_bytes_max_);

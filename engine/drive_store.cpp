@@ -57,6 +57,7 @@ drive_store_core::drive_store_core(block_device& device, const store_options& op
     : device_(device), options_(options), time_(time), super_(super), places_(super.places), io_(device),
       mapping_(device.mapping()), writable_(device.writable_mapping()), units_(places_.units),
       headers_(units_, places_.unit_bytes), entries_max_(places_.units),
+      covered_(options.persistent ? header_extent::whole_page : header_extent::used_bytes),
       batch_bytes_(options.persistent ? journal_batch_bytes_max : page_bytes) {
   units_.reuse_first(!writable_.empty());
   index_ = std::make_unique<block_index>(entries_max_);
@@ -370,63 +371,6 @@ void drive_store_core::write(std::uint64_t token, std::uint32_t offset, std::spa
   }
 }
 
-errc drive_store_core::assign(std::uint64_t token, const put_description& what) {
-  const auto found = reservations_.find(token);
-  if (found == reservations_.end() || found->second.abandoned || found->second.writes > 0 ||
-      !found->second.key.empty() || what.length > found->second.what.length || !describable(what))
-    return errc::invalid_argument;
-  held_space& held = found->second;
-  extent_space& space = held.space;
-  const std::uint64_t data_pages = align_up(what.length, page_bytes) / page_bytes;
-  const auto units =
-      static_cast<std::uint32_t>(align_up(what.length, places_.unit_bytes) / places_.unit_bytes);
-  // Units behind the ones that are needed go back, from the last run on.
-  std::vector<run> given;
-  for (std::uint32_t surplus = space.units - units; surplus > 0;) {
-    run& last = space.runs.back();
-    const std::uint32_t count = std::min(surplus, last.units);
-    given.push_back({last.first_unit + last.units - count, count});
-    surplus -= count;
-    last.units -= count;
-    if (last.units == 0)
-      space.runs.pop_back();
-  }
-  for (const run& piece : given)
-    units_.free(piece);
-  space_changed(given);
-  space.units = static_cast<std::uint16_t>(units);
-  const bool fits = std::uint64_t{units} * places_.pages_per_unit() > data_pages;
-  if (fits) {
-    if (space.header_apart) {
-      bool unit_freed = false;
-      headers_.free(space.header_page, unit_freed);
-      const run holder{space.header_page / places_.pages_per_unit(), 1};
-      space_changed({&holder, 1});
-      space.header_apart = false;
-    }
-    space.header_page = device_page_of(space, data_pages);
-  } else if (!space.header_apart) {
-    if (headers_.allocate(space.header_page) != errc::ok) {
-      for (const run& piece : space.runs)
-        units_.free(piece);
-      space_changed(space.runs);
-      reservations_.erase(found);
-      return errc::no_space;
-    }
-    space.header_apart = true;
-    const run holder{space.header_page / places_.pages_per_unit(), 1};
-    space_changed({&holder, 1});
-  }
-  held.what = what;
-  held.name_space = what.name_space;
-  held.key.assign(what.key.begin(), what.key.end());
-  held.what.name_space = {};
-  held.what.key = {};
-  if (!given.empty())
-    pump_waiting();
-  return errc::ok;
-}
-
 void drive_store_core::release(std::uint64_t token) {
   const auto found = reservations_.find(token);
   MEMKV_ASSERT(found != reservations_.end() && found->second.writes == 0,
@@ -551,7 +495,7 @@ void drive_store_core::put(std::uint64_t token, std::span<const std::uint32_t> c
   if (!writable_.empty()) {
     record.header_crc32c =
         encode(header, change->space.runs, chunk_crc32c,
-               std::span<std::byte, page_bytes>(writable_.data() + at, std::size_t{page_bytes}));
+               std::span<std::byte, page_bytes>(writable_.data() + at, std::size_t{page_bytes}), covered_);
     change->ready = true;
     queue(std::move(change));
     return;
@@ -609,15 +553,18 @@ void drive_store_core::erase(const key_id& id, std::uint64_t generation, done ca
 }
 
 void drive_store_core::queue(intent_ptr change) {
+  if (!options_.persistent) {
+    // Without a journal there is nothing to wait for.
+    freeing_units_ -= change->freeing_units;
+    answer(*change, change->is_erase() ? apply_erase(*change, 0) : apply_put(*change, 0));
+    return;
+  }
   pending_change& pending = pending_[change->record.id];
   ++pending.intents;
   pending.last_is_put = !change->is_erase();
   if (!change->is_erase())
     pending.generation = change->record.generation;
   intents_.push_back(std::move(change));
-  // Without a journal there is nothing to wait for.
-  if (!options_.persistent)
-    (void)pump_journal();
 }
 
 void drive_store_core::unpend(const intent& change) {

@@ -143,12 +143,6 @@ public:
   /// The same for parts 1 and up: durable, found by part_id(), but void without its head.
   virtual void prepare(std::uint64_t token, std::span<const std::uint32_t> chunk_crc32c, done callback) = 0;
 
-  /// Says what a reservation is for that was made before that was known (allocate with an empty key):
-  /// `what.length` is at most what was reserved, and space beyond it is given back. Payload may have been
-  /// placed already; it lies at the beginning of `place`. errc: invalid_argument (unknown token, too long,
-  /// written to), no_space (no page for the header; the reservation is void then).
-  [[nodiscard]] virtual errc assign(std::uint64_t token, const put_description& what) = 0;
-
   /// Gives a reservation back. Unknown tokens are ignored.
   virtual void abandon(std::uint64_t token) = 0;
 

@@ -83,7 +83,6 @@ public:
   void commit(std::uint64_t token, std::span<const std::uint32_t> chunk_crc32c, bool if_absent,
               std::uint64_t deadline_ns, committed callback) override;
   void prepare(std::uint64_t token, std::span<const std::uint32_t> chunk_crc32c, done callback) override;
-  errc assign(std::uint64_t token, const put_description& what) override;
   void abandon(std::uint64_t token) override;
   void erase(const key_id& id, std::uint64_t generation, done callback) override;
   void evict(std::uint64_t bytes) override;
@@ -267,6 +266,7 @@ private:
       parts_by_age_;                         // parts are evicted only when nothing else can be
   std::unordered_set<entry_handle> leaving_; // chosen as victims, their removal is on its way
   std::uint32_t entries_max_ = 0;
+  const header_extent covered_;
 
   std::unordered_map<std::uint64_t, held_space> reservations_;
   std::uint64_t next_token_ = 1;

@@ -18,8 +18,8 @@ std::uint32_t extent_header::chunk_at(std::size_t i) const noexcept {
 }
 
 std::uint32_t encode(const extent_header& header, std::span<const run> runs,
-                     std::span<const std::uint32_t> chunk_crc32c,
-                     std::span<std::byte, page_bytes> to) noexcept {
+                     std::span<const std::uint32_t> chunk_crc32c, std::span<std::byte, page_bytes> to,
+                     header_extent covered) noexcept {
   store_magic(to, extent_magic);
   wire::byte_writer writer(to.subspan(version_offset));
   writer.write(extent_version);
@@ -48,14 +48,18 @@ std::uint32_t encode(const extent_header& header, std::span<const run> runs,
   }
   for (const std::uint32_t sum : chunk_crc32c)
     writer.write(sum);
-  writer.write_zeros(writer.remaining());
   MEMKV_ASSERT(!writer.failed(), "an extent header fits its page");
+  if (covered == header_extent::used_bytes)
+    return seal(to.first(version_offset + writer.written()));
+  writer.write_zeros(writer.remaining());
   return seal(to);
 }
 
-errc decode(std::span<const std::byte, page_bytes> from, extent_header& out) noexcept {
-  if (const errc checked = check_structure(from, extent_magic); checked != errc::ok)
-    return checked;
+errc decode(std::span<const std::byte, page_bytes> from, extent_header& out, header_extent covered) noexcept {
+  const bool whole = covered == header_extent::whole_page;
+  if (whole)
+    if (const errc checked = check_structure(from, extent_magic); checked != errc::ok)
+      return checked;
   wire::byte_reader reader(from.subspan(version_offset));
   const auto version = reader.read<std::uint8_t>();
   if (version == 0)
@@ -89,17 +93,23 @@ errc decode(std::span<const std::byte, page_bytes> from, extent_header& out) noe
   reader.read_zeros(static_cast<std::size_t>((8 - (namespace_bytes + key_bytes) % 8) % 8));
   header.runs = reader.read_bytes(std::size_t{run_count} * 8);
   header.chunk_crc32c = reader.read_bytes(std::size_t{chunks} * 4);
-  reader.read_zeros(reader.remaining());
-  if (!reader.finished())
+  if (reader.failed())
+    return errc::corrupt;
+  if (!whole)
+    // How long it is was not known before.
+    if (const errc checked = check_structure(from.first(page_bytes - reader.remaining()), extent_magic);
+        checked != errc::ok)
+      return checked;
+  if (whole && !wire::all_zero(reader.read_bytes(reader.remaining())))
     return errc::corrupt;
   out = header;
   return errc::ok;
 }
 
 errc check_extent_header(std::span<const std::byte, page_bytes> from, const extent_expectation& expected,
-                         const layout& places, extent_header& out) noexcept {
+                         const layout& places, extent_header& out, header_extent covered) noexcept {
   extent_header header;
-  if (const errc decoded = decode(from, header); decoded != errc::ok)
+  if (const errc decoded = decode(from, header, covered); decoded != errc::ok)
     return errc::corrupt;
   if (wire::load_le<std::uint32_t>(from.data() + checksum_offset) != expected.header_crc32c ||
       header.format_id != expected.format_id || header.drive_id != expected.drive_id ||

@@ -41,15 +41,21 @@ struct extent_header {
   [[nodiscard]] std::uint32_t chunk_at(std::size_t i) const noexcept;
 };
 
+/// What of the page counts. `used_bytes` is for memory, which is never read as a format: what lies behind the
+/// last checksum is left alone and not covered, since touching a whole page for a small block costs as much
+/// as the rest of storing it.
+enum class header_extent : std::uint8_t { whole_page, used_bytes };
+
 /// Writes the page; views other than `runs` and `chunk_crc32c` are copied from the header. Returns the page's
 /// checksum.
 std::uint32_t encode(const extent_header& header, std::span<const run> runs,
-                     std::span<const std::uint32_t> chunk_crc32c,
-                     std::span<std::byte, page_bytes> to) noexcept;
+                     std::span<const std::uint32_t> chunk_crc32c, std::span<std::byte, page_bytes> to,
+                     header_extent covered = header_extent::whole_page) noexcept;
 
 /// bad_format, newer_version, corrupt, or ok; the views in `out` point into `from`. Checks the page in itself
 /// only.
-[[nodiscard]] errc decode(std::span<const std::byte, page_bytes> from, extent_header& out) noexcept;
+[[nodiscard]] errc decode(std::span<const std::byte, page_bytes> from, extent_header& out,
+                          header_extent covered = header_extent::whole_page) noexcept;
 
 /// What an index entry must find in its header page.
 struct extent_expectation {
@@ -67,7 +73,8 @@ struct extent_expectation {
 /// decode, and comparison with the entry: corrupt when the page is not the one that the index means.
 [[nodiscard]] errc check_extent_header(std::span<const std::byte, page_bytes> from,
                                        const extent_expectation& expected, const layout& places,
-                                       extent_header& out) noexcept;
+                                       extent_header& out,
+                                       header_extent covered = header_extent::whole_page) noexcept;
 
 /// Chunks of an extent of `length` bytes.
 [[nodiscard]] constexpr std::uint32_t chunk_count(std::uint64_t length) noexcept {

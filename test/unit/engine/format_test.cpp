@@ -541,6 +541,33 @@ CAF_TEST(an extent header is what was written and what the index means) {
   CAF_CHECK(refused([](extent_expectation& other) { other.units = 3; }));
 }
 
+CAF_TEST(an extent header in memory covers what it uses and nothing behind it) {
+  extent_header header;
+  const page whole = example_extent();
+  CAF_REQUIRE(decode(whole, header) == errc::ok);
+  page bytes;
+  bytes.fill(std::byte{0xEE}); // what an older block left there
+  const std::array<run, 1> runs{run{7, 2}};
+  const std::array<std::uint32_t, 2> sums{0xDEADBEEF, 0x00C0FFEE};
+  CAF_CHECK(encode(header, runs, sums, bytes, header_extent::used_bytes) !=
+            wire::load_le<std::uint32_t>(whole.data() + checksum_offset));
+  const auto expected = example_expectation(bytes);
+  const auto checked = [&] {
+    extent_header out;
+    return check_extent_header(bytes, expected, example_layout(), out, header_extent::used_bytes);
+  };
+  CAF_CHECK(checked() == errc::ok);
+  CAF_CHECK(bytes.back() == std::byte{0xEE});
+  const std::size_t used = static_cast<std::size_t>(header.chunk_crc32c.data() - whole.data()) + 8;
+  for (std::size_t at = 0; at < used; ++at) {
+    bytes[at] ^= std::byte{0x10};
+    CAF_CHECK(checked() != errc::ok);
+    bytes[at] ^= std::byte{0x10};
+  }
+  bytes[used] ^= std::byte{0x10};
+  CAF_CHECK(checked() == errc::ok);
+}
+
 CAF_TEST(an extent header that is not right is refused) {
   const page bytes = example_extent();
   extent_header out;

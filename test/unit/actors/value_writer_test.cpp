@@ -1,0 +1,234 @@
+// A value on its way to memory drives: what happens when the drives answer at once, later, or not at all.
+#define CAF_SUITE value_writer
+#include "actors/value_writer.hpp"
+
+#include "engine/memory_device.hpp"
+#include "wire/crc32c.hpp"
+
+#include <caf/test/dsl.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+
+using namespace memkv;
+using namespace memkv::actors;
+using engine::errc;
+using wire::status;
+
+namespace {
+
+constexpr std::uint32_t kib = 1024, mib = 1024 * 1024;
+
+drive_actor::behavior_type silent_drive(drive_actor::pointer, int) {
+  return {[](const store_extent&) {},  [](const allocate_extent&) {}, [](const write_extent&) {},
+          [](const commit_extent&) {}, [](const abandon_extent&) {},  [](const read_extent&) {},
+          [](const erase_block&) {},   [](const evict_blocks&) {},    [](const close_drive&) {}};
+}
+
+/// A REACTOR and its memory drives, of which the test decides when they answer.
+class scripted_client final : public drive_client {
+public:
+  explicit scripted_client(std::vector<drive_actor> actors) : table_(actors.size()) {
+    for (std::uint32_t index = 0; index < actors.size(); ++index) {
+      auto body = std::make_shared<drive_body>();
+      body->index = index;
+      body->memory = true;
+      CAF_REQUIRE(engine::open_memory_device(16 * mib, "memory", body->device).ok());
+      engine::store_options options;
+      options.persistent = false;
+      options.eviction = false;
+      CAF_REQUIRE(engine::drive_store::open(*body->device, options, time_, body->store).ok());
+      table_.at(index) = {actors[index], body};
+    }
+  }
+
+  drive_table& drives() noexcept override { return table_; }
+  caf::actor as_actor() override { return nullptr; }
+  bool allocate(std::uint32_t drive, const extent_put_ptr& put) override {
+    return now_or_later(
+        allocations_at_once, [this, drive, put] { table_.at(drive).body->allocate(put); },
+        [this, put] { writer->allocated(put); });
+  }
+  bool commit(std::uint32_t drive, const extent_put_ptr& put) override {
+    order.push_back(put->part);
+    if (fail_commit_of_part == static_cast<int>(put->part)) {
+      put->result = errc::io_error;
+      return true;
+    }
+    return now_or_later(
+        commits_at_once, [this, drive, put] { table_.at(drive).body->commit(put); },
+        [this, put] { writer->stored(put); });
+  }
+  void send_to_drive(std::uint32_t, const read_extent&) override {}
+  void send_to_drive(std::uint32_t drive, const store_extent& message) override {
+    table_.at(drive).body->store_whole(message.put);
+    later.push_back([this, put = message.put] { writer->stored(put); });
+  }
+  void send_to_drive(std::uint32_t, const write_extent&) override { CAF_FAIL("memory is filled directly"); }
+  void send_to_drive(std::uint32_t, const abandon_extent&) override { ++abandoned; }
+  void send_to_drive(std::uint32_t, const erase_block& message) override {
+    erased.push_back(message.erase->id);
+  }
+  payload_slice small_slice(std::uint32_t) override { return {}; }
+  payload_slice chunk() override { return {}; }
+  std::uint32_t extent_bytes_max() const noexcept override { return 4 * mib; }
+  std::uint64_t next_put_id() noexcept override { return ++put_ids_; }
+
+  void answer_all() {
+    while (!later.empty()) {
+      const auto next = std::move(later.front());
+      later.erase(later.begin());
+      next();
+    }
+  }
+  [[nodiscard]] std::uint64_t blocks() {
+    std::uint64_t count = 0;
+    for (std::uint32_t index = 0; index < table_.size(); ++index)
+      count += table_.at(index).body->store->counters().blocks;
+    return count;
+  }
+
+  value_writer* writer = nullptr;
+  bool allocations_at_once = true, commits_at_once = true;
+  int fail_commit_of_part = -1;
+  int abandoned = 0;
+  std::vector<std::uint32_t> order; // parts, as they were committed
+  std::vector<wire::key_id> erased;
+  std::vector<std::function<void()>> later;
+
+private:
+  bool now_or_later(bool now, const std::function<void()>& work, std::function<void()> answer) {
+    if (now) {
+      work();
+      return true;
+    }
+    later.push_back([work, answer = std::move(answer)] {
+      work();
+      answer();
+    });
+    return false;
+  }
+
+  engine::system_clock time_;
+  drive_table table_;
+  std::uint64_t put_ids_ = 0;
+};
+
+struct fixture : test_coordinator_fixture<> {
+  drive_actor drive = sys.spawn(silent_drive, 0);
+  scripted_client client{{drive, drive, drive}};
+  value_writer writer{client, 1, 0};
+  std::vector<std::byte> value;
+
+  fixture() {
+    run();
+    client.writer = &writer;
+  }
+
+  status begin(std::uint32_t bytes) {
+    std::mt19937 random{bytes};
+    value.resize(bytes);
+    std::ranges::generate(value, [&] { return static_cast<std::byte>(random()); });
+    return writer.begin("", wire::as_bytes_view(std::string_view{"key"}), bytes, false);
+  }
+
+  /// Fills whatever room there is.
+  void receive() {
+    for (;;) {
+      const auto room = writer.room();
+      if (room.empty())
+        return;
+      std::memcpy(room.data(), value.data() + (value.size() - writer.bytes_left()), room.size());
+      writer.arrived(static_cast<std::uint32_t>(room.size()));
+    }
+  }
+};
+
+} // namespace
+
+CAF_TEST_FIXTURE_SCOPE(value_writer_tests, fixture)
+
+CAF_TEST(a value whose drives answer at once is stored without waiting for anything) {
+  CAF_REQUIRE(begin(300 * kib) == status::ok);
+  receive();
+  CAF_CHECK_EQUAL(writer.bytes_left(), 0u);
+  CAF_CHECK_EQUAL(writer.crc32c(), wire::crc32c(value));
+  writer.commit(0);
+  CAF_CHECK(writer.finished());
+  CAF_CHECK(writer.result() == status::ok);
+  CAF_CHECK(writer.generation() > 0);
+  CAF_CHECK_EQUAL(client.blocks(), 1u);
+}
+
+CAF_TEST(a value waits for space and for its commit when the turn was not free) {
+  client.allocations_at_once = client.commits_at_once = false;
+  CAF_REQUIRE(begin(300 * kib) == status::ok);
+  receive();
+  CAF_CHECK_EQUAL(writer.bytes_left(), 300u * kib);
+  client.answer_all();
+  receive();
+  CAF_REQUIRE_EQUAL(writer.bytes_left(), 0u);
+  writer.commit(0);
+  CAF_CHECK(!writer.finished());
+  client.answer_all();
+  CAF_CHECK(writer.finished());
+  CAF_CHECK(writer.result() == status::ok);
+  CAF_CHECK_EQUAL(client.blocks(), 1u);
+}
+
+CAF_TEST(an empty value is stored) {
+  CAF_REQUIRE(begin(0) == status::ok);
+  writer.commit(0);
+  client.answer_all();
+  CAF_CHECK(writer.finished());
+  CAF_CHECK(writer.result() == status::ok);
+  CAF_CHECK_EQUAL(client.blocks(), 1u);
+}
+
+CAF_TEST(the head of a striped value is committed after all other parts) {
+  CAF_REQUIRE(begin(10 * mib) == status::ok);
+  receive();
+  writer.commit(0);
+  CAF_CHECK(writer.finished());
+  CAF_CHECK(writer.result() == status::ok);
+  CAF_CHECK_EQUAL(client.order, (std::vector<std::uint32_t>{1, 2, 0}));
+  CAF_CHECK_EQUAL(client.blocks(), 3u);
+}
+
+CAF_TEST(the head of a striped value waits for parts that are answered later) {
+  client.commits_at_once = false;
+  CAF_REQUIRE(begin(10 * mib) == status::ok);
+  receive();
+  writer.commit(0);
+  CAF_CHECK_EQUAL(client.order, (std::vector<std::uint32_t>{1, 2}));
+  client.answer_all();
+  CAF_CHECK_EQUAL(client.order, (std::vector<std::uint32_t>{1, 2, 0}));
+  CAF_CHECK(writer.finished());
+  CAF_CHECK(writer.result() == status::ok);
+}
+
+CAF_TEST(a part that cannot be stored takes the whole value with it) {
+  client.fail_commit_of_part = 2;
+  CAF_REQUIRE(begin(10 * mib) == status::ok);
+  receive();
+  writer.commit(0);
+  CAF_CHECK(writer.finished());
+  CAF_CHECK(writer.result() == status::unavailable);
+  CAF_CHECK_EQUAL(client.order, (std::vector<std::uint32_t>{1, 2})); // never the head
+  CAF_CHECK_EQUAL(client.erased.size(), 1u);                         // part 1, which was stored
+}
+
+CAF_TEST(a value for which there is no space is refused at once) {
+  // 48 MiB in three drives; eviction is off.
+  CAF_REQUIRE(begin(60 * mib) == status::ok);
+  receive();
+  CAF_CHECK(writer.failed());
+  CAF_CHECK(writer.finished());
+  CAF_CHECK(writer.result() == status::no_space);
+  CAF_CHECK_EQUAL(client.blocks(), 0u);
+}
+
+CAF_TEST_FIXTURE_SCOPE_END()
