@@ -109,6 +109,10 @@ public:
   void send_to_drive(std::uint32_t drive, const abandon_extent& message) override;
   void send_to_drive(std::uint32_t drive, const erase_block& message) override;
   [[nodiscard]] payload_slice small_slice(std::uint32_t bytes) override;
+  [[nodiscard]] std::uint32_t slice_bytes_max() const noexcept override {
+    // At least two fit a chunk, so at most half of one is lost to what does not fit.
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(shared_->pool->chunk_bytes() / 2, 1 << 30));
+  }
   [[nodiscard]] payload_slice chunk() override;
   [[nodiscard]] std::uint32_t extent_bytes_max() const noexcept override {
     return shared_->options.store.extent_bytes_max;

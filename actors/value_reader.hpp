@@ -37,9 +37,11 @@ public:
   virtual void send_to_drive(std::uint32_t drive, const write_extent& message) = 0;
   virtual void send_to_drive(std::uint32_t drive, const abandon_extent& message) = 0;
   virtual void send_to_drive(std::uint32_t drive, const erase_block& message) = 0;
-  /// Room for small or bounced payload: `bytes` (at most 64 KiB), or empty: the pool is exhausted, try again
+  /// Room for `bytes` of payload in a chunk that others share, or empty: the pool is exhausted, try again
   /// later.
   [[nodiscard]] virtual payload_slice small_slice(std::uint32_t bytes) = 0;
+  /// The most that small_slice() gives.
+  [[nodiscard]] virtual std::uint32_t slice_bytes_max() const noexcept = 0;
   /// A whole chunk of the pool, or empty.
   [[nodiscard]] virtual payload_slice chunk() = 0;
   [[nodiscard]] virtual std::uint32_t extent_bytes_max() const noexcept = 0;

@@ -85,7 +85,8 @@ status value_writer::begin(std::string_view name_space, std::span<const std::byt
       added.put->body = body;
   }
   // Memory is filled directly whatever the length; what is empty has nothing to be received.
-  small_ = length == 0 || (length <= small_bytes_max && extents_[0].put->body == nullptr);
+  small_ = length == 0 || (length <= client_.slice_bytes_max() && length <= small_bytes_max && count == 1 &&
+                           extents_[0].put->body == nullptr);
   if (!small_)
     allocate_ahead();
   return result_;
@@ -115,13 +116,13 @@ std::span<std::byte> value_writer::room() {
       if (bounce_.data == nullptr)
         return room_;
     }
-    return room_ = {bounce_.data + received_, static_cast<std::size_t>(length_ - received_)};
+    return room_ = {bounce_.data + received_, std::min<std::size_t>(length_ - received_, step_bytes_max)};
   }
   auto& into = extents_[current_];
-  if (into.now != stage::ready)
-    return room_;
   const auto left = into.put->length - filled_;
-  if (!into.put->place.place.empty()) {
+  if (into.put->body != nullptr) {
+    if (into.now != stage::ready)
+      return room_;
     auto span = into.put->place.place[span_].subspan(span_filled_);
     return room_ = span.first(std::min<std::size_t>({span.size(), step_bytes_max, left}));
   }
@@ -139,7 +140,7 @@ std::span<std::byte> value_writer::room() {
 }
 
 std::shared_ptr<void> value_writer::keep() const {
-  if (small_ || extents_[current_].put->place.place.empty())
+  if (small_ || extents_[current_].put->body == nullptr)
     return bounce_.keep;
   return extents_[current_].put;
 }
@@ -174,7 +175,7 @@ std::span<const std::byte> value_writer::arrived(std::uint32_t bytes) {
     chunk_crc_ = chunk_filled_ = 0;
   }
   if (!small_) {
-    if (!into.put->place.place.empty()) {
+    if (into.put->body != nullptr) {
       span_filled_ += bytes;
       if (span_filled_ == into.put->place.place[span_].size()) {
         ++span_;
@@ -201,7 +202,10 @@ void value_writer::flush_piece(extent& into, bool end_of_extent) {
   piece.bytes = bounce_filled_ - bounce_sent_;
   piece.offset = filled_ - piece.bytes;
   piece.keep = bounce_.keep;
-  client_.send_to_drive(into.drive, write_extent{into.put, std::move(piece)});
+  if (into.now == stage::ready)
+    client_.send_to_drive(into.drive, write_extent{into.put, std::move(piece)});
+  else
+    into.early.push_back(std::move(piece));
   // The next piece begins where the device can write from.
   bounce_filled_ = bounce_sent_ = std::min((bounce_filled_ + 4095U) & ~4095U, bounce_.bytes);
   if (end_of_extent || bounce_.bytes - bounce_filled_ < write_bytes)
@@ -235,7 +239,8 @@ void value_writer::commit(std::uint64_t deadline_ns) {
     bounce_ = {};
   }
   for (std::size_t part = 1; part < extents_.size(); ++part)
-    begin_commit_of(extents_[part]);
+    if (extents_[part].now == stage::ready)
+      begin_commit_of(extents_[part]);
   settle();
 }
 
@@ -244,7 +249,9 @@ void value_writer::settle() {
   if (finished_)
     return;
   const auto storing = [this] {
-    return std::ranges::any_of(extents_, [](const extent& each) { return each.now == stage::storing; });
+    return std::ranges::any_of(extents_, [this](const extent& each) {
+      return each.now == stage::storing || (each.now == stage::allocating && !failed());
+    });
   };
   if (storing())
     return;
@@ -276,6 +283,8 @@ void value_writer::clean_up() {
     // Those still being allocated or stored are swept up by their drive once nobody holds them.
   }
   bounce_ = {};
+  for (auto& each : extents_)
+    each.early.clear();
 }
 
 void value_writer::abort(status why) {
@@ -296,8 +305,18 @@ void value_writer::allocated(const extent_put_ptr& put) {
     return;
   }
   which.now = stage::ready;
-  if (finished_)
+  if (finished_) {
     client_.send_to_drive(which.drive, abandon_extent{put->place.token});
+    return;
+  }
+  for (auto& piece : which.early)
+    client_.send_to_drive(which.drive, write_extent{which.put, std::move(piece)});
+  which.early.clear();
+  if (!committing_)
+    return;
+  if (which.put->part > 0)
+    begin_commit_of(which);
+  settle();
 }
 
 void value_writer::stored(const extent_put_ptr& put) {

@@ -1,11 +1,11 @@
 // A value being received and stored, for one put or one item of a batch.
 //
 // Operation. On memory drives the value gets space first, extent by extent, one ahead of the bytes, and the
-// socket fills that space directly. On others small values (at most small_bytes_max) are gathered in a slice
-// of a bounce buffer and go to their drive in one message; larger ones get space first, and a chunk of the
-// pool is filled and written piece by piece. The checksums of the extents are taken as the bytes arrive.
-// Nothing is visible before commit(), which the owner calls after it has compared the digest; parts 1 and up
-// of a striped value are prepared first, then the head is committed.
+// socket fills that space directly. On others a small value (at most small_bytes_max) is gathered in a slice
+// of a bounce buffer and goes to its drive in one message; a larger one is gathered in chunks of the pool
+// while space is asked for, and written piece by piece. The checksums of the extents are taken as the bytes
+// arrive. Nothing is visible before commit(), which the owner calls after it has compared the digest; parts 1
+// and up of a striped value are prepared first, then the head is committed.
 //
 // Threading: REACTOR's thread. Ownership: room() stays valid while keep() is held, whatever happens to this
 // object: the kernel may be writing there. Errors: as wire::status, in result().
@@ -23,7 +23,7 @@ namespace memkv::actors {
 
 class value_writer {
 public:
-  static constexpr std::uint32_t small_bytes_max = 64 << 10;
+  static constexpr std::uint32_t small_bytes_max = 1 << 20;
   /// Steps in which payload is received, so that it is still in the cache when its checksum is taken.
   static constexpr std::uint32_t step_bytes_max = 256 << 10;
 
@@ -68,6 +68,7 @@ private:
     std::uint32_t drive = 0;
     stage now = stage::none;
     extent_put_ptr put;
+    std::vector<payload_slice> early; // pieces that came before there was space for them
   };
 
   void allocate_ahead();

@@ -6,26 +6,19 @@
 // every value, and here for the others. The values of all three are the same bytes. The socket buffers are
 // flags.
 #include "bench/histogram.hpp"
+#include "bench/plain_socket.hpp"
+#include "bench/text_connection.hpp"
 #include "bench/value_pattern.hpp"
 #include "cli/command_line.hpp"
 #include "client/client.hpp"
 #include "wire/crc32c.hpp"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <random>
 #include <thread>
@@ -39,15 +32,12 @@ using cli::flag;
 using cli::value_kind;
 using clock = std::chrono::steady_clock;
 
-constexpr std::size_t receive_step_bytes = 256U << 10U;
-constexpr std::size_t line_bytes_max = 512;
-
 constexpr std::array<flag, 11> flags{
     {{.name = "target",
       .kind = value_kind::text,
       .value_name = "NAME",
       .required = true,
-      .help = "memkv, redis or memcached."},
+      .help = "memkv, redis, memcached, or socket: a server that only moves bytes."},
      {.name = "address",
       .kind = value_kind::text,
       .value_name = "HOST:PORT",
@@ -59,7 +49,7 @@ constexpr std::array<flag, 11> flags{
       .default_text = "get",
       .default_is_value = true,
       .help = "fill stores every block once; put and get run for --milliseconds; exists asks memkv for 4096 "
-              "keys a call."},
+              "keys a call; serve is the server of --target socket."},
      {.name = "size",
       .kind = value_kind::size,
       .value_name = "SIZE",
@@ -127,122 +117,6 @@ public:
   virtual bool get(const std::string& key, std::span<std::byte> target) = 0;
 };
 
-/// A blocking socket with lines.
-class text_connection {
-public:
-  bool open(const std::string& address, int send_kb, int receive_kb) {
-    const std::size_t colon = address.rfind(':');
-    sockaddr_in to{};
-    to.sin_family = AF_INET;
-    if (colon == std::string::npos ||
-        ::inet_pton(AF_INET, address.substr(0, colon).c_str(), &to.sin_addr) != 1) {
-      return false;
-    }
-    to.sin_port = htons(static_cast<std::uint16_t>(std::atoi(address.c_str() + colon + 1)));
-    fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const int on = 1;
-    ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    const auto set = [this](int option, int kib) {
-      const int bytes = kib * 1024;
-      if (kib != 0) {
-        ::setsockopt(fd_, SOL_SOCKET, option, &bytes, sizeof bytes);
-      }
-    };
-    set(SO_SNDBUF, send_kb);
-    set(SO_RCVBUF, receive_kb);
-    return ::connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0;
-  }
-  text_connection() = default;
-  ~text_connection() {
-    if (fd_ >= 0) {
-      ::close(fd_);
-    }
-  }
-  text_connection(const text_connection&) = delete;
-  text_connection& operator=(const text_connection&) = delete;
-
-  bool send_pieces(std::span<iovec> pieces) {
-    while (!pieces.empty()) {
-      msghdr message{};
-      message.msg_iov = pieces.data();
-      message.msg_iovlen = pieces.size();
-      ssize_t sent = ::sendmsg(fd_, &message, MSG_NOSIGNAL);
-      if (sent <= 0) {
-        return false;
-      }
-      while (!pieces.empty() && static_cast<std::size_t>(sent) >= pieces.front().iov_len) {
-        sent -= static_cast<ssize_t>(pieces.front().iov_len);
-        pieces = pieces.subspan(1);
-      }
-      if (!pieces.empty()) {
-        pieces.front().iov_base = static_cast<char*>(pieces.front().iov_base) + sent;
-        pieces.front().iov_len -= static_cast<std::size_t>(sent);
-      }
-    }
-    return true;
-  }
-
-  /// A line without its end; false when the connection ended.
-  bool read_line(std::string_view& line) {
-    while (true) {
-      const std::string_view seen(buffer_.data() + begin_, end_ - begin_);
-      if (const std::size_t found = seen.find("\r\n"); found != std::string_view::npos) {
-        line = seen.substr(0, found);
-        begin_ += found + 2;
-        return true;
-      }
-      if (begin_ > 0) {
-        std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
-        end_ -= begin_;
-        begin_ = 0;
-      }
-      const ssize_t got = ::recv(fd_, buffer_.data() + end_, buffer_.size() - end_, 0);
-      if (got <= 0) {
-        return false;
-      }
-      end_ += static_cast<std::size_t>(got);
-    }
-  }
-
-  /// Exactly that many bytes, and the CRC32C over them.
-  bool read_value(std::span<std::byte> target, std::uint32_t& crc) {
-    crc = 0;
-    const std::size_t buffered = std::min(target.size(), end_ - begin_);
-    std::memcpy(target.data(), buffer_.data() + begin_, buffered);
-    begin_ += buffered;
-    crc = wire::crc32c(target.first(buffered), crc);
-    std::size_t done = buffered;
-    while (done < target.size()) {
-      const std::size_t step = std::min(receive_step_bytes, target.size() - done);
-      const ssize_t got = ::recv(fd_, target.data() + done, step, 0);
-      if (got <= 0) {
-        return false;
-      }
-      crc = wire::crc32c(target.subspan(done, static_cast<std::size_t>(got)), crc);
-      done += static_cast<std::size_t>(got);
-    }
-    return true;
-  }
-
-private:
-  int fd_ = -1;
-  std::array<char, line_bytes_max> buffer_{};
-  std::size_t begin_ = 0;
-  std::size_t end_ = 0;
-};
-
-iovec piece_of(std::string_view text) {
-  return {const_cast<char*>(text.data()), text.size()};
-}
-iovec piece_of(std::span<const std::byte> bytes) {
-  return {const_cast<std::byte*>(bytes.data()), bytes.size()};
-}
-
-bool number_in(std::string_view text, std::size_t& number) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc() && end == text.data() + text.size();
-}
-
 class redis_peer final : public peer {
 public:
   explicit redis_peer(std::uint32_t expected_crc) : expected_crc_(expected_crc) {}
@@ -262,7 +136,7 @@ public:
     std::uint32_t crc = 0;
     return connection.send_pieces(pieces) && connection.read_line(line) && !line.empty() && line[0] == '$' &&
            number_in(line.substr(1), length) && length == target.size() &&
-           connection.read_value(target, crc) && crc == expected_crc_ && connection.read_line(line) &&
+           connection.read_value(target, &crc) && crc == expected_crc_ && connection.read_line(line) &&
            line.empty();
   }
 
@@ -288,11 +162,37 @@ public:
     std::uint32_t crc = 0;
     return connection.send_pieces(pieces) && connection.read_line(line) && line.starts_with("VALUE ") &&
            number_in(line.substr(line.rfind(' ') + 1), length) && length == target.size() &&
-           connection.read_value(target, crc) && crc == expected_crc_ && connection.read_line(line) &&
+           connection.read_value(target, &crc) && crc == expected_crc_ && connection.read_line(line) &&
            line.empty() && connection.read_line(line) && line == "END";
   }
 
 private:
+  std::uint32_t expected_crc_;
+};
+
+/// A server that does nothing but move bytes: plain_socket.hpp.
+class socket_peer final : public peer {
+public:
+  explicit socket_peer(std::uint32_t expected_crc) : expected_crc_(expected_crc) {}
+  text_connection connection;
+  bool put(const std::string& key, std::span<const std::byte> value) override {
+    const std::string head = "put " + place(key, value.size());
+    std::array<iovec, 2> pieces{piece_of(head), piece_of(value)};
+    std::string_view line;
+    return connection.send_pieces(pieces) && connection.read_line(line) && line == "ok";
+  }
+  bool get(const std::string& key, std::span<std::byte> target) override {
+    const std::string head = "get " + place(key, target.size());
+    std::array<iovec, 1> pieces{piece_of(head)};
+    std::uint32_t crc = 0;
+    return connection.send_pieces(pieces) && connection.read_value(target, &crc) && crc == expected_crc_;
+  }
+
+private:
+  /// The number at the end of a key, and the length.
+  static std::string place(const std::string& key, std::size_t bytes) {
+    return key.substr(key.rfind('/') + 1) + " " + std::to_string(bytes) + "\r\n";
+  }
   std::uint32_t expected_crc_;
 };
 
@@ -429,6 +329,10 @@ int measure(const run_options& chosen) {
       auto made = std::make_unique<redis_peer>(crc);
       opened = made->connection.open(chosen.address, chosen.send_buffer_kb, chosen.receive_buffer_kb);
       peers.push_back(std::move(made));
+    } else if (chosen.target == "socket") {
+      auto made = std::make_unique<socket_peer>(crc);
+      opened = made->connection.open(chosen.address, chosen.send_buffer_kb, chosen.receive_buffer_kb);
+      peers.push_back(std::move(made));
     } else {
       auto made = std::make_unique<memcached_peer>(crc);
       opened = made->connection.open(chosen.address, chosen.send_buffer_kb, chosen.receive_buffer_kb);
@@ -525,12 +429,14 @@ int dispatch(const std::vector<std::string>& words) {
   chosen.receive_buffer_kb = static_cast<int>(line.number("receive-buffer-kb").value_or(0));
   chosen.noise_bytes = line.number("noise-size").value_or(0);
   chosen.seed = line.number("seed").value_or(1);
-  const bool known_target =
-      chosen.target == "memkv" || chosen.target == "redis" || chosen.target == "memcached";
+  const bool known_target = chosen.target == "memkv" || chosen.target == "redis" ||
+                            chosen.target == "memcached" || chosen.target == "socket";
   const bool known_op = chosen.op == "fill" || chosen.op == "put" || chosen.op == "get" ||
-                        (chosen.op == "exists" && chosen.target == "memkv");
+                        (chosen.op == "exists" && chosen.target == "memkv") ||
+                        (chosen.op == "serve" && chosen.target == "socket");
   if (!known_target || !known_op) {
-    return refuse("--target must be memkv, redis or memcached, and --op fill, put, get, or exists for memkv");
+    return refuse("--target must be memkv, redis, memcached or socket, and --op fill, put, get, exists for "
+                  "memkv, or serve for socket");
   }
   if (chosen.value_bytes == 0 || chosen.value_bytes > 1U << 30U || chosen.connections == 0 ||
       chosen.connections > 128 || chosen.send_buffer_kb > 65'536 || chosen.receive_buffer_kb > 65'536 ||
@@ -538,7 +444,11 @@ int dispatch(const std::vector<std::string>& words) {
     return refuse("--size is 1 byte to 1 GiB, --connections 1 to 128, the buffers up to 65536 KiB, "
                   "--noise-size for memkv");
   }
-  chosen.keys = std::max<std::uint64_t>(1, line.number("data").value_or(1U << 30U) / chosen.value_bytes);
+  const std::uint64_t data_bytes = line.number("data").value_or(1U << 30U);
+  if (chosen.op == "serve") {
+    return serve_plain_socket(chosen.address, data_bytes);
+  }
+  chosen.keys = std::max<std::uint64_t>(1, data_bytes / chosen.value_bytes);
   return measure(chosen);
 }
 

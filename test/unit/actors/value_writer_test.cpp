@@ -73,6 +73,7 @@ public:
     erased.push_back(message.erase->id);
   }
   payload_slice small_slice(std::uint32_t) override { return {}; }
+  std::uint32_t slice_bytes_max() const noexcept override { return mib; }
   payload_slice chunk() override { return {}; }
   std::uint32_t extent_bytes_max() const noexcept override { return 4 * mib; }
   std::uint64_t next_put_id() noexcept override { return ++put_ids_; }
