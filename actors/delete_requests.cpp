@@ -50,6 +50,16 @@ public:
     } else {
       erase(0, wire::make_key_id(header_.ns.text(), one.key));
     }
+    if (deadline_ns_ != 0 && !over())
+      owner_.expire_at(serial(), deadline_ns_);
+  }
+
+  void expire() override {
+    // What was asked of a drive may still happen.
+    owner_.counters().deadlines_exceeded.add();
+    for (std::uint32_t item = 0; item < waiting_.size() && !over(); ++item)
+      if (waiting_[item] >= 0)
+        decide(item, status::deadline_exceeded);
   }
 
   void erased(const block_erase_ptr& erase) override {
@@ -153,7 +163,7 @@ private:
 } // namespace
 
 std::unique_ptr<tcp_request> make_delete_request(tcp_connection& connection, reactor& owner,
-                                        const frame_header& header) {
+                                                 const frame_header& header) {
   return std::make_unique<delete_request>(connection, owner, header);
 }
 

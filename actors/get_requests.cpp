@@ -3,7 +3,9 @@
 #include "actors/reactor.hpp"
 #include "actors/tcp_connection.hpp"
 #include "actors/value_reader.hpp"
+#include "engine/guarded_read.hpp"
 #include "wire/assert.hpp"
+#include "wire/crc32c.hpp"
 #include "wire/messages.hpp"
 #include "wire/payload_digest.hpp"
 
@@ -26,23 +28,42 @@ namespace {
 constexpr std::size_t slices_max = 500;
 /// Items of a batch that are being read from drives at a time.
 constexpr std::size_t items_open_max = 64;
+constexpr std::size_t digest_step_bytes = 64 << 10;
 /// Vectors that one frame's payload may need.
 constexpr std::size_t pieces_max = 900;
 
 // --- TcpGet ---
 
-/// The digest of a piece for a reply.
-wire::digest16 digest_of(tcp_connection& connection, const frame_header& request,
-                         const value_reader::piece& piece, std::uint32_t part_number, std::uint32_t item) {
+/// The digest of a piece for a reply. A keyed one is made from the bytes as they are now: it would vouch for
+/// damage, so they are compared with the stored checksum first. False: they are not what was stored, or can
+/// no longer be read.
+[[nodiscard]] bool make_digest(tcp_connection& connection, const frame_header& request,
+                               const value_reader::piece& piece, std::uint32_t part_number,
+                               std::uint32_t item, wire::digest16& out) {
+  out = {};
   if (piece.bytes == 0)
-    return {};
-  if (request.kind == digest_kind::crc32c)
-    return wire::crc32c_digest(piece.crc32c);
+    return true;
+  if (request.kind == digest_kind::crc32c) {
+    out = wire::crc32c_digest(piece.crc32c);
+    return true;
+  }
   auto& digest = connection.digest();
   digest.begin(digest_kind::keyed, wire::direction::reply, request.request_id, part_number, item);
-  for (const auto& span : piece.spans)
-    digest.update(span);
-  return digest.finish();
+  std::uint32_t sum = 0;
+  for (auto span : piece.spans) {
+    while (!span.empty()) {
+      // In steps that stay in the processor's cache between the two.
+      const auto step = span.first(std::min<std::size_t>(span.size(), digest_step_bytes));
+      if (!engine::guarded_read(step, [&] {
+            sum = wire::crc32c(step, sum);
+            digest.update(step);
+          }))
+        return false;
+      span = span.subspan(step.size());
+    }
+  }
+  out = digest.finish();
+  return sum == piece.crc32c;
 }
 
 class get_request final : public tcp_request {
@@ -72,8 +93,11 @@ public:
   [[nodiscard]] bool part_ready() const override { return reader_->ready(); }
 
   outgoing next_part() override {
-    const auto piece = reader_->next();
+    auto piece = reader_->next();
     outgoing out;
+    wire::digest16 digest{};
+    if (piece.status == status::ok && !make_digest(connection_, header_, piece, part_, 0, digest))
+      piece = reader_->spoil();
     auto code = piece.status;
     if (code == status::corrupt && part_ == 0)
       code = status::not_found; // a bad block is a miss
@@ -83,7 +107,7 @@ public:
       answer.payload_length = piece.bytes;
       answer.value_length = reader_->value_length();
       answer.value_offset = piece.offset;
-      answer.digest = digest_of(connection_, header_, piece, part_, 0);
+      answer.digest = digest;
       wire::append_frame(out.frame, answer, wire::generation_reply{reader_->generation()});
       out.payload = piece.spans;
       out.payload_bytes = piece.bytes;
@@ -221,6 +245,9 @@ public:
           break;
         }
         auto piece = item.reader->next();
+        if (piece.status == status::ok &&
+            !make_digest(connection_, header_, piece, part_, slice.item, slice.digest))
+          piece = item.reader->spoil();
         slice.status = piece.status;
         slice.last = piece.last;
         if (piece.status == status::corrupt) {
@@ -233,7 +260,6 @@ public:
           slice.value_length = item.reader->value_length();
           slice.value_offset = piece.offset;
           slice.length = piece.bytes;
-          slice.digest = digest_of(connection_, header_, piece, part_, slice.item);
           out.payload_bytes += piece.bytes;
           out.payload.insert(out.payload.end(), piece.spans.begin(), piece.spans.end());
         }

@@ -1,5 +1,6 @@
 #include "actors/put_requests.hpp"
 
+#include "actors/log.hpp"
 #include "actors/reactor.hpp"
 #include "actors/tcp_connection.hpp"
 #include "actors/value_writer.hpp"
@@ -22,6 +23,36 @@ using wire::status;
 
 namespace {
 
+constexpr const char* target = "memkv::write";
+
+/// Where the time of a write went, for --log-write-timing.
+class write_times {
+public:
+  void begun(const reactor& owner) { begun_ns_ = now(owner); }
+  void received(const reactor& owner) { received_ns_ = now(owner); }
+  void answered(reactor& owner, const frame_header& header, std::uint32_t blocks, status code) {
+    if (begun_ns_ == 0)
+      return;
+    const auto end_ns = now(owner);
+    if (!owner.shared().write_is_logged(end_ns))
+      return;
+    if (received_ns_ == 0)
+      received_ns_ = end_ns;
+    log::info(target, "write timing",
+              {{"blocks", std::to_string(blocks)},
+               {"bytes", std::to_string(header.payload_length)},
+               {"status", wire::name(code)},
+               {"receive_us", std::to_string((received_ns_ - begun_ns_) / 1000)},
+               {"commit_us", std::to_string((end_ns - received_ns_) / 1000)},
+               {"total_us", std::to_string((end_ns - begun_ns_) / 1000)}});
+  }
+
+private:
+  /// 0 when nothing is to be logged: the clock is not asked for nothing.
+  static std::uint64_t now(const reactor& owner) { return owner.times_writes() ? owner.exact_now_ns() : 0; }
+  std::uint64_t begun_ns_ = 0, received_ns_ = 0;
+};
+
 // --- TcpPut ---
 
 class put_request final : public tcp_request {
@@ -39,6 +70,7 @@ public:
       answer(status::too_large);
       return;
     }
+    times_.begun(owner_);
     writer_ = std::make_unique<value_writer>(owner_, serial(), 0);
     if (deadline_ns_ != 0)
       owner_.expire_at(serial(), deadline_ns_);
@@ -92,6 +124,7 @@ public:
       return;
     }
     committing_ = true;
+    times_.received(owner_);
     const auto latest =
         owner_.now_ns() + std::uint64_t{owner_.shared().options.limits.request_ms} * 1'000'000;
     writer_->commit(deadline_ns_ != 0 ? std::min(deadline_ns_, latest) : latest);
@@ -145,6 +178,7 @@ private:
     if (over() || !writer_->finished())
       return;
     auto& counters = owner_.counters();
+    times_.answered(owner_, header_, 1, writer_->result());
     if (writer_->result() == status::ok) {
       counters.writes.add();
       counters.write_bytes.add(header_.payload_length);
@@ -163,6 +197,7 @@ private:
 
   std::unique_ptr<value_writer> writer_;
   std::optional<wire::payload_digest> digest_;
+  write_times times_;
   bool committing_ = false;
 };
 
@@ -186,6 +221,7 @@ public:
       digest_ = connection_.digest();
     if (deadline_ns_ != 0)
       owner_.expire_at(serial(), deadline_ns_);
+    times_.begun(owner_);
     items_.reserve(items.size());
     open_ = items.size();
     for (const auto& given : items) {
@@ -239,6 +275,7 @@ public:
   }
 
   void payload_complete() override {
+    times_.received(owner_);
     if (!over())
       take_empty_items();
   }
@@ -375,6 +412,7 @@ private:
     }
     if (--open_ > 0)
       return;
+    times_.answered(owner_, header_, static_cast<std::uint32_t>(items_.size()), code);
     if (!abandoned_) {
       std::vector<wire::batch_put_result> results;
       results.reserve(items_.size());
@@ -389,6 +427,7 @@ private:
   std::optional<wire::payload_digest> digest_;
   std::size_t current_ = 0; // item whose payload is being received
   std::size_t open_ = 0;    // items without an outcome
+  write_times times_;
   bool expired_ = false;
   bool abandoned_ = false;
 };

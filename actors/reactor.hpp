@@ -47,6 +47,14 @@ struct reactor_shared {
   }
   void let_go_large(std::uint64_t bytes) noexcept { large_held_bytes_.fetch_sub(bytes); }
 
+  /// True once in each interval of --log-write-timing: the write that asks is the one to be logged.
+  [[nodiscard]] bool write_is_logged(std::uint64_t now_ns) noexcept {
+    auto due = next_write_log_ns_.load(std::memory_order_relaxed);
+    return options.write_timing_interval_s != 0 && now_ns >= due &&
+           next_write_log_ns_.compare_exchange_strong(
+               due, now_ns + options.write_timing_interval_s * 1'000'000'000);
+  }
+
   const server_options options;
   const wire::mac mac;
   wire::header_budget budget;
@@ -56,6 +64,7 @@ struct reactor_shared {
 
 private:
   std::atomic<std::uint64_t> large_held_bytes_{0};
+  std::atomic<std::uint64_t> next_write_log_ns_{0};
 };
 
 class reactor final : public ring_actor, public drive_client {
@@ -76,6 +85,8 @@ public:
   [[nodiscard]] reactor_counters& counters() noexcept { return *shared_->counters[index_]; }
   [[nodiscard]] std::uint64_t wall_now_ns() const noexcept { return shared_->options.time->wall_ns(); }
   [[nodiscard]] std::uint64_t now_ns() const noexcept { return round_ns(); }
+  [[nodiscard]] bool times_writes() const noexcept { return shared_->options.write_timing_interval_s != 0; }
+  [[nodiscard]] std::uint64_t exact_now_ns() const noexcept { return steady_now_ns(); }
   [[nodiscard]] io_uring_sqe* sqe_for(ring_operation* operation) { return next_sqe(operation); }
   [[nodiscard]] std::span<const std::byte> header_buffer(std::uint16_t id,
                                                          std::uint32_t bytes) const noexcept;

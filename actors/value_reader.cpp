@@ -15,6 +15,8 @@ using wire::status;
 
 namespace {
 
+/// How often a striped value is looked up again that is replaced all the time.
+constexpr int lookups_max = 8;
 /// Ranges read ahead of the one that is being sent, on drives that have to be asked.
 constexpr std::size_t windows_ahead_max = 3;
 
@@ -69,8 +71,18 @@ void value_reader::fail(status code) noexcept {
     failed_ = code;
 }
 
+/// True when the head that was pinned is no longer the one that is found.
+bool value_reader::replaced_meanwhile(const wire::key_id& id) {
+  const auto& body = client_.drives().at(client_.drives().home(id)).body;
+  if (body == nullptr)
+    return false;
+  const auto now = body->store->index().find_and_pin(id);
+  return now && now->generation != generation_;
+}
+
 status value_reader::pin_all(std::string_view name_space, std::span<const std::byte> key) {
   const auto id = wire::make_key_id(name_space, key);
+  extents_->clear();
   auto& drives = client_.drives();
   const auto pin_one = [&](const wire::key_id& which, std::uint64_t begin) -> extent* {
     const auto home = drives.home(which);
@@ -121,7 +133,13 @@ status value_reader::open(std::string_view name_space, std::span<const std::byte
   name_space_ = name_space;
   key_.assign(key.begin(), key.end());
   piece_bytes_max_ = piece_bytes_max;
-  if (const auto found = pin_all(name_space, key); found != status::ok)
+  auto found = pin_all(name_space, key);
+  // Between its head and its last part a striped value may have been replaced: the new one is there then.
+  for (int again = 0; found == status::not_found && extents_->size() > 0 && again < lookups_max &&
+                      replaced_meanwhile(wire::make_key_id(name_space, key));
+       ++again)
+    found = pin_all(name_space, key);
+  if (found != status::ok)
     return found;
   if (range_offset > value_length_)
     return status::out_of_range;
@@ -190,6 +208,19 @@ bool value_reader::ready() const noexcept {
   if (windows_.empty())
     return empty_range_ || failed_ != status::ok;
   return windows_.front().done || failed_ != status::ok;
+}
+
+value_reader::piece value_reader::spoil() {
+  auto erase = std::make_shared<block_erase>();
+  erase->id = wire::make_key_id(name_space_, key_);
+  erase->generation = generation_;
+  const auto home = client_.drives().home(erase->id);
+  client_.send_to_drive(home, erase_block{std::move(erase)});
+  finished_ = true;
+  piece out;
+  out.status = status::corrupt;
+  out.last = true;
+  return out;
 }
 
 value_reader::piece value_reader::next() {

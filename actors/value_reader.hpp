@@ -66,6 +66,10 @@ public:
                                   std::uint64_t range_offset, std::uint64_t range_length,
                                   std::uint64_t capacity, std::uint32_t piece_bytes_max);
 
+  /// What next() gave last is not what was stored: the block is dropped, and this is the piece to send in its
+  /// place. Nothing comes after it.
+  [[nodiscard]] piece spoil();
+
   [[nodiscard]] std::uint64_t value_length() const noexcept { return value_length_; }
   [[nodiscard]] std::uint64_t generation() const noexcept { return generation_; }
   [[nodiscard]] std::uint64_t bytes_left() const noexcept { return end_ - position_; }
@@ -101,6 +105,7 @@ private:
   };
 
   [[nodiscard]] wire::status pin_all(std::string_view name_space, std::span<const std::byte> key);
+  [[nodiscard]] bool replaced_meanwhile(const wire::key_id& id);
   void look_ahead();
   void ask_drive(window& range, std::uint32_t low, std::uint32_t length);
   [[nodiscard]] std::size_t extent_at(std::uint64_t offset) const noexcept;

@@ -157,9 +157,9 @@ void drive_store_core::read(const block_pin& pin, std::string_view name_space, s
       if (readable && result == errc::ok) {
         for (const device_piece& piece : extent_pieces(places_, runs_of(header), offset, length))
           view.pieces.push_back(mapping_.subspan(piece.offset, piece.length));
-        // The sums lie in the mapping where they lie in the copy.
-        view.chunk_crc32c = page.subspan(static_cast<std::size_t>(header.chunk_crc32c.data() - copy.data()),
-                                         header.chunk_crc32c.size());
+        view.sums = std::make_shared<const std::vector<std::byte>>(header.chunk_crc32c.begin(),
+                                                                   header.chunk_crc32c.end());
+        view.chunk_crc32c = *view.sums;
         if (options_.verify_on_read) {
           bool matches = true;
           std::size_t chunk = offset / chunk_bytes;

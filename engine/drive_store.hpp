@@ -92,6 +92,8 @@ struct reservation {
 struct extent_view {
   std::vector<std::span<const std::byte>> pieces; // of the whole extent, in order
   std::span<const std::byte> chunk_crc32c;        // one little-endian u32 for each 64 KiB of the extent
+  /// Holds the sums when they were copied: a mapped file may fail after it was read.
+  std::shared_ptr<const std::vector<std::byte>> sums;
 };
 
 struct store_counters {

@@ -3,6 +3,7 @@
 #include "engine/bitmap_page.hpp"
 #include "engine/entry_record.hpp"
 #include "engine/journal_batch.hpp"
+#include "engine/limits.hpp"
 #include "engine/tree_page.hpp"
 
 #include <algorithm>
@@ -81,6 +82,10 @@ status compute_layout(std::uint64_t device_bytes, std::uint32_t unit_bytes, std:
                                 " bytes: give it more"};
   // Page numbers of the data region have 32 bits; what is behind them stays unused.
   device_bytes = std::min(device_bytes, drive_bytes_max);
+  if (device_bytes / unit_bytes > limits::units_max)
+    return {errc::invalid_argument, "a drive of " + std::to_string(device_bytes) +
+                                        " bytes has too many units of " + std::to_string(unit_bytes) +
+                                        " bytes: make storage.shard_size larger"};
   std::uint64_t low = 0;
   std::uint64_t high = device_bytes / unit_bytes;
   while (low < high) {

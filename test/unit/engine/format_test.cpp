@@ -284,6 +284,10 @@ CAF_TEST(the layout fills the drive and leaves little of it to metadata) {
 CAF_TEST(settings out of range and drives too small are refused with a sentence) {
   layout places;
   CAF_CHECK(compute_layout(1 << 20, 64 << 10, 4 << 20, places).code == errc::no_space);
+  // More units than an index has room for are refused, not left unused.
+  const std::uint64_t sixteen_terabytes = std::uint64_t{16} << 40;
+  CAF_CHECK(compute_layout(sixteen_terabytes, 4 << 10, 4 << 20, places).code == errc::invalid_argument);
+  CAF_CHECK(compute_layout(sixteen_terabytes, 8 << 10, 4 << 20, places).ok());
   CAF_CHECK(compute_layout(64 << 20, 3 << 10, 4 << 20, places).code == errc::invalid_argument);
   CAF_CHECK(compute_layout(64 << 20, 2 << 10, 4 << 20, places).code == errc::invalid_argument);
   CAF_CHECK(compute_layout(64 << 20, 8 << 20, 4 << 20, places).code == errc::invalid_argument);
