@@ -1,10 +1,13 @@
 #include "actors/admission.hpp"
 
+#include "wire/assert.hpp"
+
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace memkv::actors {
@@ -45,7 +48,7 @@ admission_slot::~admission_slot() {
 void admission_slot::authenticated() noexcept {
   if (!authenticated_) {
     authenticated_ = true;
-    owner_->authenticated();
+    owner_->authenticated(peer_);
   }
 }
 
@@ -59,17 +62,19 @@ std::shared_ptr<admission_slot> admission::admit(int descriptor, const peer_addr
   why = refusal::none;
   if (total_ >= total_max_)
     why = refusal::total;
-  else if (here >= per_address_max_)
+  else if (here.connections >= per_address_max_)
     why = refusal::address;
-  else if (unauthenticated_ >= unauthenticated_max_)
+  else if (unauthenticated_ >= unauthenticated_max_ ||
+           here.unauthenticated >= std::max(1U, unauthenticated_max_ / 4))
     why = refusal::unauthenticated;
   if (why != refusal::none) {
-    if (here == 0)
+    if (here.connections == 0)
       by_address_.erase(peer);
     ++refused_;
     return nullptr;
   }
-  ++here;
+  ++here.connections;
+  ++here.unauthenticated;
   ++total_;
   ++unauthenticated_;
   return std::make_shared<admission_slot>(shared_from_this(), descriptor, peer);
@@ -77,16 +82,22 @@ std::shared_ptr<admission_slot> admission::admit(int descriptor, const peer_addr
 
 void admission::leave(const peer_address& peer, bool authenticated) noexcept {
   std::lock_guard guard{lock_};
-  if (auto found = by_address_.find(peer); found != by_address_.end() && --found->second == 0)
-    by_address_.erase(found);
+  const auto found = by_address_.find(peer);
+  MEMKV_ASSERT(found != by_address_.end(), "an address is counted as long as it has a connection");
   --total_;
-  if (!authenticated)
+  if (!authenticated) {
     --unauthenticated_;
+    --found->second.unauthenticated;
+  }
+  if (--found->second.connections == 0)
+    by_address_.erase(found);
 }
 
-void admission::authenticated() noexcept {
+void admission::authenticated(const peer_address& peer) noexcept {
   std::lock_guard guard{lock_};
   --unauthenticated_;
+  if (const auto found = by_address_.find(peer); found != by_address_.end())
+    --found->second.unauthenticated;
 }
 
 std::uint32_t admission::connections() const {

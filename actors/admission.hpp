@@ -46,6 +46,7 @@ class admission : public std::enable_shared_from_this<admission> {
 public:
   enum class refusal : std::uint8_t { none, total, address, unauthenticated };
 
+  /// One address may have a quarter of `unauthenticated_max`, so that one host alone cannot keep others out.
   admission(std::uint32_t total_max, std::uint32_t per_address_max, std::uint32_t unauthenticated_max);
 
   /// A slot, which owns `descriptor` from now on; or null and why. The descriptor is the caller's then.
@@ -57,11 +58,14 @@ public:
 private:
   friend class admission_slot;
   void leave(const peer_address& peer, bool authenticated) noexcept;
-  void authenticated() noexcept;
+  void authenticated(const peer_address& peer) noexcept;
 
+  struct count {
+    std::uint32_t connections = 0, unauthenticated = 0;
+  };
   const std::uint32_t total_max_, per_address_max_, unauthenticated_max_;
   mutable std::mutex lock_;
-  std::map<peer_address, std::uint32_t> by_address_;
+  std::map<peer_address, count> by_address_;
   std::uint32_t total_ = 0, unauthenticated_ = 0;
   std::uint64_t refused_ = 0;
 };

@@ -74,6 +74,24 @@ CAF_TEST(strangers have a limit of their own that authentication lifts) {
   CAF_CHECK(door->admit(spare, v4("10.0.0.2"), why) != nullptr);
 }
 
+CAF_TEST(one address cannot take all places of strangers) {
+  const auto door = std::make_shared<admission>(100, 100, 8);
+  refusal why{};
+  std::vector<std::shared_ptr<admission_slot>> slots;
+  for (int i = 0; i < 2; ++i)
+    slots.push_back(door->admit(descriptor(), v4("10.0.0.1"), why));
+  const int spare = descriptor();
+  CAF_CHECK(door->admit(spare, v4("10.0.0.1"), why) == nullptr);
+  CAF_CHECK(why == refusal::unauthenticated);
+  CAF_CHECK(door->admit(descriptor(), v4("10.0.0.2"), why) != nullptr);
+  slots.front()->authenticated();
+  slots.push_back(door->admit(spare, v4("10.0.0.1"), why));
+  CAF_CHECK(slots.back() != nullptr);
+  slots.clear();
+  CAF_CHECK_EQUAL(door->connections(), 0u);
+  CAF_CHECK(door->admit(descriptor(), v4("10.0.0.1"), why) != nullptr);
+}
+
 CAF_TEST(addresses are printed as people write them) {
   CAF_CHECK_EQUAL(to_string(v4("192.0.2.7")), "192.0.2.7");
   peer_address six{};
