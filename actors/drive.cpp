@@ -142,9 +142,6 @@ void drive::on_stop() {
     for (int step = 0; step < 100'000 && !body->store->idle(); ++step)
       body->store->poll(false);
   }
-  // The body must not keep itself, and through itself everything else, alive by its own reservations.
-  for (auto& [token, put] : body->reserved)
-    put->body.reset();
   if (closing_)
     body->reserved.clear();
 }

@@ -36,7 +36,7 @@ struct extent_put {
   // Set by REACTOR.
   std::uint64_t request = 0; // REACTOR's name of what this belongs to
   std::uint32_t item = 0;    // and of its place in that
-  caf::actor reply_to; // null: who asks holds the drive's turn and looks at `answered`
+  caf::actor reply_to;       // null: who asks holds the drive's turn and looks at `answered`
   wire::key_id id;
   std::string name_space;
   std::vector<std::byte> key;
@@ -45,8 +45,7 @@ struct extent_put {
   std::uint32_t part = 0, parts = 1;
   std::uint64_t put_id = 0;
   bool if_absent = false;
-  std::uint64_t deadline_ns = 0;    // steady clock; 0 = none
-  std::shared_ptr<drive_body> body; // memory: keeps `place` mapped
+  std::uint64_t deadline_ns = 0; // steady clock; 0 = none
   std::vector<std::uint32_t> chunk_crc32c;
   std::vector<payload_slice> pieces; // store_extent: everything; else written one by one
   // Set by DRIVE.

@@ -82,11 +82,12 @@ status value_writer::begin(std::string_view name_space, std::span<const std::byt
       return result_;
     }
     if (const auto& body = drives.at(added.drive).body; body->memory)
-      added.put->body = body;
+      added.memory =
+          std::make_shared<std::pair<extent_put_ptr, std::shared_ptr<drive_body>>>(added.put, body);
   }
   // Memory is filled directly whatever the length; what is empty has nothing to be received.
   small_ = length == 0 || (length <= client_.slice_bytes_max() && length <= small_bytes_max && count == 1 &&
-                           extents_[0].put->body == nullptr);
+                           extents_[0].memory == nullptr);
   if (!small_)
     allocate_ahead();
   return result_;
@@ -120,7 +121,7 @@ std::span<std::byte> value_writer::room() {
   }
   auto& into = extents_[current_];
   const auto left = into.put->length - filled_;
-  if (into.put->body != nullptr) {
+  if (into.memory != nullptr) {
     if (into.now != stage::ready)
       return room_;
     auto span = into.put->place.place[span_].subspan(span_filled_);
@@ -140,9 +141,9 @@ std::span<std::byte> value_writer::room() {
 }
 
 std::shared_ptr<void> value_writer::keep() const {
-  if (small_ || extents_[current_].put->body == nullptr)
+  if (small_ || extents_[current_].memory == nullptr)
     return bounce_.keep;
-  return extents_[current_].put;
+  return extents_[current_].memory;
 }
 
 void value_writer::take_checksums(std::span<const std::byte> bytes) {
@@ -175,7 +176,7 @@ std::span<const std::byte> value_writer::arrived(std::uint32_t bytes) {
     chunk_crc_ = chunk_filled_ = 0;
   }
   if (!small_) {
-    if (into.put->body != nullptr) {
+    if (into.memory != nullptr) {
       span_filled_ += bytes;
       if (span_filled_ == into.put->place.place[span_].size()) {
         ++span_;

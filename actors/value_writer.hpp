@@ -68,6 +68,7 @@ private:
     std::uint32_t drive = 0;
     stage now = stage::none;
     extent_put_ptr put;
+    std::shared_ptr<void> memory;     // memory drives: keeps the place reserved and mapped; else null
     std::vector<payload_slice> early; // pieces that came before there was space for them
   };
 

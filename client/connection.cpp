@@ -676,6 +676,10 @@ void connection::encode(request& wanted, std::int64_t now_ns, std::vector<burst_
   const operation& owner = *wanted.owner;
   const auto key_of = [&](std::uint32_t item) { return wire::as_bytes_view(owner.key_of(item)); };
   const auto digest_of = [&](bytes_view value, std::uint32_t index) {
+    if (digest_kind_ == wire::digest_kind::crc32c && !value.empty()) {
+      // Its front is sent next.
+      return wire::crc32c_digest(wire::crc32c_from_behind(value));
+    }
     send_digest_->begin(digest_kind_, wire::direction::request, header.request_id, 0, index);
     send_digest_->update(value);
     return send_digest_->finish();

@@ -82,6 +82,20 @@ std::uint32_t crc32c_combine(std::uint32_t a, std::uint32_t b, std::uint64_t len
   return a ^ b;
 }
 
+std::uint32_t crc32c_from_behind(bytes_view bytes) noexcept {
+  constexpr std::size_t piece_bytes = 256 << 10;
+  std::uint32_t sum = 0;
+  std::size_t done = 0; // bytes behind what is looked at next
+  while (done < bytes.size()) {
+    const std::size_t left = bytes.size() - done;
+    // The one in front may be shorter.
+    const std::size_t step = std::min(left, piece_bytes);
+    sum = crc32c_combine(crc32c(bytes.subspan(left - step, step)), sum, done);
+    done += step;
+  }
+  return sum;
+}
+
 std::uint32_t crc32c_combine_64_kib(std::uint32_t a, std::uint32_t b) noexcept {
   return shifted(by_64_kib, a) ^ b;
 }

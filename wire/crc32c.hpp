@@ -14,6 +14,10 @@ namespace memkv::wire {
 /// 0 is the checksum of no bytes.
 [[nodiscard]] std::uint32_t crc32c(bytes_view bytes, std::uint32_t previous = 0) noexcept;
 
+/// The same checksum, looking at the bytes in pieces from the last to the first: what lies in front is in the
+/// processor's cache afterwards. For values that are sent next and are larger than the cache.
+[[nodiscard]] std::uint32_t crc32c_from_behind(bytes_view bytes) noexcept;
+
 /// The checksum of A followed by B, from the checksums of both and the length of B in bytes (any length).
 [[nodiscard]] std::uint32_t crc32c_combine(std::uint32_t a, std::uint32_t b, std::uint64_t length_b) noexcept;
 

@@ -135,9 +135,10 @@ CAF_TEST(the same seed gives the same order and another seed another) {
     CAF_REQUIRE_EQUAL(drive.order.size(), 40u);
     return drive.order;
   };
-  CAF_CHECK_EQUAL(order(1), order(1));
-  CAF_CHECK(order(1) != order(2));
-  CAF_CHECK(!std::is_sorted(order(1).begin(), order(1).end()));
+  const auto first = order(1);
+  CAF_CHECK_EQUAL(order(1), first);
+  CAF_CHECK(order(2) != first);
+  CAF_CHECK(!std::ranges::is_sorted(first));
 }
 
 CAF_TEST(each kind of planned fault does what it says) {

@@ -106,6 +106,8 @@ CAF_TEST(checksums chain and combine as if computed at once) {
     const std::uint32_t b = crc32c(all.subspan(cut));
     CAF_CHECK_EQUAL(crc32c(all.subspan(cut), a), crc32c(all));
     CAF_CHECK_EQUAL(crc32c_combine(a, b, all.size() - cut), crc32c(all));
+    CAF_CHECK_EQUAL(crc32c_from_behind(all.first(cut)), a);
+    CAF_CHECK_EQUAL(crc32c_from_behind(all.subspan(cut)), b);
   }
   for (int round = 0; round < 100; ++round) {
     const std::size_t cut = random.below(1000);
