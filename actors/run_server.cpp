@@ -190,26 +190,25 @@ std::unique_ptr<running_server> start_server(const server_options& given, std::s
   return server;
 }
 
-int run_server(const server_options& options, const std::function<void(std::uint16_t)>& ready) {
-  // Blocked before any thread is made, so that every thread inherits it and the signals come here.
+namespace {
+
+sigset_t stop_signals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
+  return signals;
+}
+
+} // namespace
+
+void block_signals() {
+  auto signals = stop_signals();
   sigaddset(&signals, SIGPIPE);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  sigdelset(&signals, SIGPIPE);
-  std::string problem;
-  auto server = start_server(options, problem);
-  if (server == nullptr) {
-    log::error(target, problem);
-    return 1;
-  }
-  log::info(target, "serving",
-            {{"address", options.host + ":" + std::to_string(server->port())},
-             {"drives_online", std::to_string(server->drives_online())}});
-  if (ready)
-    ready(server->port());
+}
+
+int serve_until_told(std::unique_ptr<running_server> server) {
   // The root supervisor's own death ends the process with 1: nobody above it could do better.
   std::atomic<bool> over{false};
   std::thread watcher{[&] {
@@ -217,6 +216,7 @@ int run_server(const server_options& options, const std::function<void(std::uint
     over = true;
     ::kill(::getpid(), SIGTERM);
   }};
+  const auto signals = stop_signals();
   int received = 0;
   sigwait(&signals, &received);
   if (!over)
@@ -231,6 +231,22 @@ int run_server(const server_options& options, const std::function<void(std::uint
   server.reset();
   log::info(target, "stopped");
   return 0;
+}
+
+int run_server(const server_options& options, const std::function<void(std::uint16_t)>& ready) {
+  block_signals();
+  std::string problem;
+  auto server = start_server(options, problem);
+  if (server == nullptr) {
+    log::error(target, problem);
+    return 1;
+  }
+  log::info(target, "serving",
+            {{"address", options.host + ":" + std::to_string(server->port())},
+             {"drives_online", std::to_string(server->drives_online())}});
+  if (ready)
+    ready(server->port());
+  return serve_until_told(std::move(server));
 }
 
 } // namespace memkv::actors

@@ -36,8 +36,14 @@ public:
 [[nodiscard]] std::unique_ptr<running_server> start_server(const server_options& options,
                                                            std::string& problem);
 
-/// start_server, then waits for SIGINT or SIGTERM, stops in good order and returns the exit code of the
-/// process. `ready` is called once it serves.
+/// Keeps SIGINT, SIGTERM and SIGPIPE from every thread made afterwards: before start_server.
+void block_signals();
+
+/// Waits for SIGINT or SIGTERM, stops in good order and returns the exit code of the process. If the root
+/// supervisor dies, or the stop was not in good order, it ends the process with 1 itself.
+[[nodiscard]] int serve_until_told(std::unique_ptr<running_server> server);
+
+/// The three together. `ready` is called once it serves.
 [[nodiscard]] int run_server(const server_options& options,
                              const std::function<void(std::uint16_t port)>& ready = {});
 

@@ -22,6 +22,10 @@ struct ping {
   int number = 0;
 };
 struct throw_up {};
+struct begin_many {
+  int operations = 0;
+};
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(begin_many)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(ping)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(throw_up)
 
@@ -31,6 +35,7 @@ namespace {
 struct probe {
   std::atomic<int> received{0};
   std::atomic<int> completions{0};
+  std::atomic<int> nothings{0};
   std::atomic<bool> stopped{false};
   int sockets[2] = {-1, -1};
   probe() { CAF_REQUIRE_EQUAL(::socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0); }
@@ -60,6 +65,16 @@ private:
     subject& owner_;
   };
 
+  class nothing final : public ring_operation {
+  public:
+    explicit nothing(subject& owner) : owner_(owner) {}
+    void completed(std::int32_t, std::uint32_t) override { ++owner_.seen_.nothings; }
+
+  private:
+    subject& owner_;
+  };
+
+  settings ring_settings() const override { return {.entries = 8}; }
   void on_no_ring(const std::string&) override {}
   bool on_start() override {
     arm();
@@ -67,6 +82,10 @@ private:
   }
   caf::behavior make_handlers() override {
     return {[this](const ping&) { ++seen_.received; },
+            [this](const begin_many& message) {
+              for (int i = 0; i < message.operations; ++i)
+                io_uring_prep_nop(next_sqe(&nothing_));
+            },
             [](const throw_up&) { throw std::runtime_error("as planned"); }};
   }
   void on_stop() override {
@@ -80,6 +99,7 @@ private:
 
   probe& seen_;
   receive receive_;
+  nothing nothing_{*this};
 };
 
 struct fixture {
@@ -138,6 +158,16 @@ CAF_TEST(completions come between messages) {
     CAF_REQUIRE_EQUAL(::write(seen.sockets[1], "x", 1), 1);
     CAF_REQUIRE(eventually([&] { return seen.completions == i + 1 && seen.received == i + 1; }));
   }
+  caf::anon_send_exit(who, caf::exit_reason::user_shutdown);
+  down_reason();
+}
+
+CAF_TEST(more completions than their queue has places for are all seen) {
+  // 64 places; all of these complete before the first one is looked at.
+  caf::anon_send(who, begin_many{1000});
+  CAF_CHECK(eventually([&] { return seen.nothings == 1000; }));
+  caf::anon_send(who, ping{1});
+  CAF_CHECK(eventually([&] { return seen.received == 1; }));
   caf::anon_send_exit(who, caf::exit_reason::user_shutdown);
   down_reason();
 }
