@@ -62,8 +62,10 @@ constexpr std::size_t pieces_max = 900;
       span = span.subspan(step.size());
     }
   }
+  if (sum != piece.crc32c)
+    return false;
   out = digest.finish();
-  return sum == piece.crc32c;
+  return true;
 }
 
 class get_request final : public tcp_request {

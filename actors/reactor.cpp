@@ -27,6 +27,15 @@ constexpr std::uint64_t held_bytes_least = 2 << 20;
 /// How often a memory drive's turn is tried before DRIVE is asked instead: as long as another reactor's put
 /// usually takes. Who has it may have lost its core, so there is no waiting for it.
 constexpr int turn_tries_max = 64;
+
+/// Tells the processor that this is a loop that waits.
+void relax() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
 } // namespace
 
 // --- what reactors share ---
@@ -312,7 +321,7 @@ reactor::turn reactor::take_turn(std::uint32_t drive, extent_put& put,
   const auto body = seat.body;
   std::unique_lock held(body->turn, std::try_to_lock);
   for (int tries = 1; !held && tries < turn_tries_max; ++tries) {
-    __builtin_ia32_pause();
+    relax();
     static_cast<void>(held.try_lock());
   }
   if (!held)
