@@ -17,11 +17,21 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <fstream>
 #include <thread>
 
 namespace memkv::actors {
 
 namespace {
+
+constexpr int receive_buffer_bytes = 1 << 20;
+
+/// The largest receive buffer that may be asked for: net.core.rmem_max; 0 when nobody knows.
+int receive_bytes_allowed() {
+  std::ifstream file("/proc/sys/net/core/rmem_max");
+  int bytes = 0;
+  return file >> bytes ? bytes : 0;
+}
 
 constexpr const char* target = "memkv::server";
 
@@ -48,10 +58,13 @@ int bind_socket(const server_options& options, std::string& problem) {
   if (socket >= 0)
     ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   if (socket >= 0 && options.socket_buffer_bytes > 0) {
-    // Accepted sockets inherit it. The receive buffer is left to the kernel, which sizes it to what is taken
-    // from it: one that nobody reads stays small.
+    // Accepted sockets inherit both. Left to itself the kernel lets what a connection has not been read of
+    // grow to many megabytes; a size beyond net.core.rmem_max would be cut to less than is good for speed, so
+    // then it is the kernel's to choose, within net.ipv4.tcp_rmem.
     const int size = static_cast<int>(options.socket_buffer_bytes);
     ::setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    if (receive_bytes_allowed() >= receive_buffer_bytes)
+      ::setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &receive_buffer_bytes, sizeof receive_buffer_bytes);
   }
   if (socket < 0 || ::bind(socket, reinterpret_cast<sockaddr*>(&address), bytes) != 0 ||
       ::listen(socket, 4096) != 0) {

@@ -294,8 +294,8 @@ constexpr auto rows = std::to_array<key_row>({
       "Threads that serve connections, up to 64. 0: as many as the machine suggests.", ""},
      [](const config_node& n, server_config& c) { return read_integer(n, c.network.reactors, 0, 64); }},
     {{"network.socket_buffer", "auto or size", "auto",
-      "Send buffer of a connection, 4 KiB to 64 MiB; the receive buffer is the kernel's to size. `auto`: 256 "
-      "KiB.",
+      "Send buffer of a connection, 4 KiB to 64 MiB. `auto`: 256 KiB. The receive buffer is 1 MiB where "
+      "net.core.rmem_max allows it, else the kernel's to size.",
       ""},
      [](const config_node& n, server_config& c) {
        if (n.what == config_node::kind::scalar && n.text == "auto") {

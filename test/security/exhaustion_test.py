@@ -23,6 +23,7 @@ from memkv_page_client import GetItem, Opcode, PutItem, Status
 
 MEMKV = live_server.program()
 UNAUTHENTICATED_MAX = 1024
+UNAUTHENTICATED_OF_ONE_ADDRESS_MAX = UNAUTHENTICATED_MAX // 4
 # How much earlier or later than its limit a cut may come: the server looks every quarter of a second, and the
 # machine is busy.
 EARLY_S, LATE_S = 0.5, 6.0
@@ -280,9 +281,29 @@ class numbers(unittest.TestCase):
 
     def test_strangers_are_limited_and_do_not_take_the_place_of_clients(self):
         server = self.server(network="max_connections_per_address: 4000")
+        strangers = []
+        self.addCleanup(lambda: [stranger.close() for stranger in strangers])
+
+        def connect(count, address):
+            for _ in range(count):
+                strangers.append(
+                    socket.create_connection(("127.0.0.1", server.port), source_address=(address, 0))
+                )
+
         with server.client() as client:
-            strangers = [server.raw() for _ in range(UNAUTHENTICATED_MAX + 200)]
-            self.addCleanup(lambda: [raw.socket.close() for raw in strangers])
+            connect(UNAUTHENTICATED_OF_ONE_ADDRESS_MAX + 50, "127.0.0.2")
+            wait_until(
+                lambda: server.descriptors() > UNAUTHENTICATED_OF_ONE_ADDRESS_MAX,
+                4,
+                "strangers of one address are connected",
+            )
+            time.sleep(0.3)
+            self.assertLess(server.descriptors(), UNAUTHENTICATED_OF_ONE_ADDRESS_MAX + 40)
+            # Others are not kept out by them.
+            with server.client() as newcomer:
+                newcomer.ping()
+            for number in range(3, 8):
+                connect(UNAUTHENTICATED_OF_ONE_ADDRESS_MAX, f"127.0.0.{number}")
             wait_until(lambda: server.descriptors() > UNAUTHENTICATED_MAX, 4, "strangers are connected")
             client.ping()
             time.sleep(0.3)
@@ -313,7 +334,10 @@ class numbers(unittest.TestCase):
         def strike(index):
             while time.monotonic() < end:
                 with contextlib.suppress(OSError):
-                    with socket.create_connection(("127.0.0.1", server.port), timeout=2) as one:
+                    # Not the address of the honest client, who shares the places of strangers with it.
+                    with socket.create_connection(
+                        ("127.0.0.1", server.port), timeout=2, source_address=("127.0.0.2", 0)
+                    ) as one:
                         one.send(b"MKVF" if index % 2 else b"")
                         stormed[index] += 1
 
