@@ -253,8 +253,35 @@ std::string write_all(int target, const std::string& shown, std::span<const std:
   return {};
 }
 
-/// Writes beside the file and renames, so that the file is there whole or not at all.
-std::string write_file(const std::string& path, std::span<const std::byte> value) {
+/// Writes into what is there and is no file: a device, a pipe.
+std::string write_through(const std::string& path, std::span<const std::byte> value) {
+  const int target = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (target < 0) {
+    return path + ": " + std::strerror(errno);
+  }
+  std::string problem = write_all(target, path, value);
+  if (::close(target) != 0 && problem.empty()) {
+    problem = path + ": " + std::strerror(errno);
+  }
+  return problem;
+}
+
+/// Writes beside the file and renames, so that the file is there whole or not at all. Only a file is ever
+/// replaced: a link is followed, and what is neither is written to.
+std::string write_file(const std::string& given, std::span<const std::byte> value) {
+  std::string path = given;
+  if (char* const real = ::realpath(given.c_str(), nullptr); real != nullptr) {
+    path = real;
+    std::free(real);
+  }
+  struct stat about {};
+  if (::stat(path.c_str(), &about) == 0) {
+    if (!S_ISREG(about.st_mode)) {
+      return write_through(path, value);
+    }
+  } else if (::lstat(path.c_str(), &about) == 0) {
+    return given + ": a link to something that is not there";
+  }
   const std::string beside = path + ".part." + std::to_string(::getpid());
   const int target = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (target < 0) {

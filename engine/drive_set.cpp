@@ -16,7 +16,7 @@ namespace {
 
 /// The newer valid superblock of a file. False: none is readable, or the drive is new.
 bool peek(const drive_description& drive, superblock& out) {
-  const int file = ::open(drive.path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int file = ::open(drive.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a pipe would keep us
   if (file < 0)
     return false;
   struct stat about {};

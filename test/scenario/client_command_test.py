@@ -200,6 +200,26 @@ def states(tester):
     tester.one_sentence(tester.client("get", "chain-0"), "no block", "get of nothing")
 
 
+def outputs(tester, folder):
+    """Only files are replaced: what lies behind a link, a pipe or a device stays what it is."""
+    tester.client("put", "small", stdin=b"small value")
+    file, link, pipe = (os.path.join(folder, name) for name in ("out", "link", "pipe"))
+    with open(file, "wb") as old:
+        old.write(b"before")
+    os.symlink(file, link)
+    result = tester.client("get", "small", "--output", link)
+    with open(file, "rb") as written:
+        tester.expect(os.path.islink(link) and written.read() == b"small value", "get through a link", result)
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    result = tester.client("get", "small", "--output", pipe)
+    tester.expect(
+        os.read(reader, 100) == b"small value" and result.returncode == 0, "get into a pipe", result
+    )
+    os.close(reader)
+    tester.expect(not os.path.isfile(pipe), "a pipe stays a pipe", result)
+
+
 def refusals(tester):
     tester.one_sentence(tester.client("get", "key", MEMKV_AUTH_KEY=""), "no auth key", "no key")
     tester.one_sentence(
@@ -290,6 +310,7 @@ def main():
         try:
             values(tester, folder)
             states(tester)
+            outputs(tester, folder)
             refusals(tester)
             progress(tester, folder)
         finally:
