@@ -3,19 +3,19 @@
 #include "client/client.hpp"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cinttypes>
+#include <condition_variable>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <optional>
 
 namespace memkv::cli {
@@ -196,13 +196,32 @@ private:
   std::chrono::steady_clock::time_point begin_;
 };
 
+/// The end of a call, said by the library's thread.
+class completed {
+public:
+  void set() {
+    const std::lock_guard guard(lock_);
+    done_ = true;
+    changed_.notify_all();
+  }
+  /// True as soon as it has ended, false when it has not within the time.
+  bool wait(std::chrono::milliseconds time) {
+    std::unique_lock guard(lock_);
+    return changed_.wait_for(guard, time, [this] { return done_; });
+  }
+
+private:
+  std::mutex lock_;
+  std::condition_variable changed_;
+  bool done_ = false;
+};
+
 /// Waits for an asynchronous call and shows meanwhile what `moved` says.
 template <class Moved>
-void wait_with_progress(const std::atomic<bool>& done, progress& line, Moved moved) {
-  while (!done.load()) {
+void wait_with_progress(completed& done, progress& line, Moved moved) {
+  do {
     line.show(moved());
-    ::poll(nullptr, 0, done.load() ? 0 : progress_ms);
-  }
+  } while (!done.wait(std::chrono::milliseconds(progress_ms)));
 }
 
 std::string read_value(const std::string& path, bytes& value) {
@@ -312,11 +331,11 @@ int put(const parsed& line) {
   }
   const client::put_item item{wanted.keys.front(), value, line.has("if-absent")};
   item_result result;
-  std::atomic<bool> done{false};
+  completed done;
   {
     progress shown("put", value.size(), !line.has("quiet"));
     const client::status submitted = wanted.kv->submit_put(std::span(&item, 1), std::span(&result, 1),
-                                                           client::completion::call([&] { done = true; }));
+                                                           client::completion::call([&] { done.set(); }));
     if (!submitted.ok()) {
       return refuse(submitted.text);
     }
@@ -354,12 +373,12 @@ int get(const parsed& line) {
       break; // nothing to fetch; the length came in a signed answer
     }
     const client::get_item item{wanted.keys.front(), value, offset, bytes_wanted};
-    std::atomic<bool> done{false};
+    completed done;
     {
       progress shown("get", bytes_wanted, !line.has("quiet"));
       const std::uint64_t before = wanted.kv->count().bytes_received;
       const client::status submitted = wanted.kv->submit_get(std::span(&item, 1), std::span(&result, 1),
-                                                             client::completion::call([&] { done = true; }));
+                                                             client::completion::call([&] { done.set(); }));
       if (!submitted.ok()) {
         return refuse(submitted.text);
       }
