@@ -340,24 +340,24 @@ reactor::turn reactor::take_turn(std::uint32_t drive, extent_put& put,
   return answered ? turn::answered : turn::unanswered;
 }
 
-bool reactor::allocate(std::uint32_t drive, const extent_put_ptr& put) {
+template <class Message>
+bool reactor::ask(std::uint32_t drive, const extent_put_ptr& put,
+                  void (drive_body::*work)(const extent_put_ptr&)) {
   put->answered = false;
-  const auto result = take_turn(drive, *put, [&put](drive_body& body) { body.allocate(put); });
+  const auto result = take_turn(drive, *put, [&](drive_body& body) { (body.*work)(put); });
   if (result != turn::not_taken)
     return result == turn::answered;
   put->reply_to = self_;
-  tell(drive, allocate_extent{put});
+  tell(drive, Message{put});
   return false;
 }
 
+bool reactor::allocate(std::uint32_t drive, const extent_put_ptr& put) {
+  return ask<allocate_extent>(drive, put, &drive_body::allocate);
+}
+
 bool reactor::commit(std::uint32_t drive, const extent_put_ptr& put) {
-  put->answered = false;
-  const auto result = take_turn(drive, *put, [&put](drive_body& body) { body.commit(put); });
-  if (result != turn::not_taken)
-    return result == turn::answered;
-  put->reply_to = self_;
-  tell(drive, commit_extent{put});
-  return false;
+  return ask<commit_extent>(drive, put, &drive_body::commit);
 }
 
 std::uint64_t reactor::next_put_id() noexcept {

@@ -51,8 +51,8 @@ struct reactor_shared {
   [[nodiscard]] bool write_is_logged(std::uint64_t now_ns) noexcept {
     auto due = next_write_log_ns_.load(std::memory_order_relaxed);
     return options.write_timing_interval_s != 0 && now_ns >= due &&
-           next_write_log_ns_.compare_exchange_strong(
-               due, now_ns + options.write_timing_interval_s * 1'000'000'000);
+           next_write_log_ns_.compare_exchange_strong(due, now_ns + options.write_timing_interval_s *
+                                                                        1'000'000'000);
   }
 
   const server_options options;
@@ -146,6 +146,10 @@ private:
   enum class turn : std::uint8_t { not_taken, answered, unanswered };
   [[nodiscard]] turn take_turn(std::uint32_t drive, extent_put& put,
                                const std::function<void(drive_body&)>& work);
+  /// Does `work` in the drive's turn, or sends the message for it.
+  template <class Message>
+  [[nodiscard]] bool ask(std::uint32_t drive, const extent_put_ptr& put,
+                         void (drive_body::*work)(const extent_put_ptr&));
   void admit(const new_connection& message);
   void drive_changes(const drive_changed& change);
   void begin_to_finish();

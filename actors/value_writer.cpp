@@ -56,15 +56,17 @@ status value_writer::begin(std::string_view name_space, std::span<const std::byt
   const auto count = std::max<std::uint64_t>(1, (length + extent_bytes_max_ - 1) / extent_bytes_max_);
   const auto put_id = count > 1 ? client_.next_put_id() : 0;
   auto& drives = client_.drives();
-  // What can never fit must not drive everything else out first.
-  std::uint64_t usable_bytes = 0;
-  for (std::uint32_t drive = 0; drive < drives.size(); ++drive)
-    if (const auto& body = drives.at(drive).body; body != nullptr)
-      usable_bytes += body->store->counters().usable_bytes;
-  if (length > small_bytes_max && usable_bytes > 0 && length >= usable_bytes) {
-    result_ = status::no_space;
-    finished_ = true;
-    return result_;
+  // What can never fit must not drive everything else out first. A single extent always fits.
+  if (count > 1) {
+    std::uint64_t usable_bytes = 0;
+    for (std::uint32_t drive = 0; drive < drives.size(); ++drive)
+      if (const auto& body = drives.at(drive).body; body != nullptr)
+        usable_bytes += body->store->counters().usable_bytes;
+    if (usable_bytes > 0 && length >= usable_bytes) {
+      result_ = status::no_space;
+      finished_ = true;
+      return result_;
+    }
   }
   extents_.resize(count);
   for (std::uint32_t part = 0; part < count; ++part) {
