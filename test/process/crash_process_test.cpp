@@ -19,6 +19,8 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr auto start_limit = 60s;
+/// How long a store of 72 MiB may take to fill.
+constexpr auto fill_limit = 30s;
 
 struct crash_run {
   const char* what = "";
@@ -111,7 +113,17 @@ void fill_up(const process_settings& settings, crash_run run) {
       give_up(problems.front());
     run.load.seed = budget.below(1U << 30);
     verified_load load{log, *port, run.load};
-    pause_for(std::chrono::milliseconds{1'500 + budget.below(500)});
+    // A slow machine fills the store later, and the moment it is looked at may be one just after an eviction.
+    const auto least = std::chrono::milliseconds{1'500 + budget.below(500)};
+    const auto looker = connect_to(*port);
+    const auto begin = std::chrono::steady_clock::now();
+    const auto loaded = [&] { return std::chrono::steady_clock::now() - begin; };
+    do {
+      pause_for(50ms);
+      const auto stat = looker->stat().at(0);
+      CAF_REQUIRE(stat.code == client::errc::ok);
+      fullest = std::max(fullest, stat.used_bytes * 100 / stat.usable_bytes);
+    } while (loaded() < least || (fullest < 80 && loaded() < fill_limit));
     load.stop();
     operations += load.operations();
     refused += load.refused_for_space();
@@ -119,9 +131,6 @@ void fill_up(const process_settings& settings, crash_run run) {
       give_up(load.problems().front());
     if (const auto problems = verify_all(log, *port); !problems.empty())
       give_up(problems.front());
-    const auto stat = connect_to(*port)->stat().at(0);
-    CAF_REQUIRE(stat.code == client::errc::ok);
-    fullest = std::max(fullest, stat.used_bytes * 100 / stat.usable_bytes);
     server.kill();
   }
   std::cout << budget.summary() << ", " << operations << " operations, " << log.acknowledgements()
