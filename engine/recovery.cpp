@@ -175,6 +175,10 @@ void drive_store_core::fill_new_superblock(superblock& super, const store_option
   super.root = {};
   super.root_level = 0;
   super.blocks = 0;
+  super.members = {};
+  for (std::uint32_t index = 0; index < std::min(super.set.drive_count, drives_max); ++index)
+    add_member(super.members, index);
+  super.untrimmed = true; // whatever was there before lies there still
 }
 
 status drive_store_core::format_with(drive_io& io, superblock& super) {
