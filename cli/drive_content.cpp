@@ -106,9 +106,9 @@ std::string why_not_ours(const drive_content& content) {
     return "was formatted by a later release (this one reads superblocks up to version " +
            std::to_string(engine::superblock_version) + "): upgrade memkv";
   case content_kind::memkv_damaged:
-    return "has lost both superblocks, so its place in its set is unknown: wipe it with blkdiscard, and "
-           "memkv "
-           "start formats it as a new drive";
+    return "has lost both superblocks, so its place in its set is unknown: run memkv setup --force on all "
+           "drives "
+           "of the set";
   case content_kind::memkv:
     break;
   }

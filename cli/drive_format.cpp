@@ -80,7 +80,7 @@ bool discard_all(engine::discarder* discarder, const std::vector<range>& ranges,
       at += length;
       done += length;
     }
-  return true;
+  return discarder->supported(); // some only find out when they try
 }
 
 bool fill_with_zeros(engine::drive_io& io, range where, const format_progress& progress) {

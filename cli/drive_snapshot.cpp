@@ -95,11 +95,11 @@ std::string state_text(const drive_snapshot& snapshot) {
 }
 
 std::string journal_text(const drive_snapshot& snapshot) {
-  const std::string size = " of " + about_size(snapshot.journal_bytes);
+  const std::string size = about_size(snapshot.journal_bytes);
   if (!has_pending_journal(snapshot))
-    return "empty," + size.substr(3);
+    return "empty (" + size + ")";
   return std::to_string(snapshot.journal_batches) + " batches with " +
-         std::to_string(snapshot.journal_records) + " records to be replayed, in a journal" + size;
+         std::to_string(snapshot.journal_records) + " records to be replayed (" + size + ")";
 }
 
 std::string failures_text(const drive_snapshot& snapshot) {

@@ -148,8 +148,9 @@ setup_decision decide_setup(std::span<const setup_drive> drives, bool force, boo
       return {setup_action::refuse, drive.path + " " + holding(drive.content) + ", but " + blank->path +
                                         " is blank: name only drives of one set, or " +
                                         std::string(or_force)};
-    return {setup_action::refuse,
-            drive.path + " " + holding(drive.content) + ": name another drive, or " + std::string(or_force)};
+    return {setup_action::refuse, drive.path + " " + holding(drive.content) + ": name another drive, or " +
+                                      std::string(or_force) +
+                                      (all_ours && !idempotent ? ", or --idempotent to keep it" : "")};
   }
   return {setup_action::format, {}};
 }

@@ -68,9 +68,11 @@ struct drive {
 struct recording_discarder final : engine::discarder {
   std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
   bool able = true;
+  bool gives_up = false; // finds out that it is not able when it tries
   errc answer = errc::ok;
   errc discard(std::uint64_t offset, std::uint64_t length) override {
     ranges.emplace_back(offset, length);
+    able = able && !gives_up;
     return answer;
   }
   bool supported() const noexcept override { return able; }
@@ -267,6 +269,16 @@ CAF_TEST(a drive without discard is told to be trimmed later) {
     CAF_CHECK_EQUAL(done.text.empty(), !able);
     CAF_CHECK(on.super().untrimmed);
   }
+}
+
+CAF_TEST(a device that cannot discard after all is told to be trimmed later) {
+  const drive on;
+  recording_discarder discarder;
+  discarder.gives_up = true;
+  const auto done = format_new(*on.device, &discarder, member(), quietly);
+  CAF_CHECK(done.ok() && done.text.empty());
+  CAF_CHECK_EQUAL(discarder.ranges.size(), 1U);
+  CAF_CHECK(on.super().untrimmed);
 }
 
 CAF_TEST(a reset drive keeps its place and its epoch and loses its blocks and failures) {
