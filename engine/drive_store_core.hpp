@@ -15,6 +15,7 @@
 #include "engine/drive_io.hpp"
 #include "engine/drive_store.hpp"
 #include "engine/eviction.hpp"
+#include "engine/extent_check.hpp"
 #include "engine/extent_header.hpp"
 #include "engine/journal_batch.hpp"
 #include "engine/known_headers.hpp"
@@ -53,15 +54,6 @@ struct extent_space {
   std::uint32_t header_page = 0;
   bool header_apart = false; // in a unit of header pages
 };
-
-struct device_piece {
-  std::uint64_t offset = 0; // on the device
-  std::uint64_t length = 0;
-};
-
-/// The bytes [offset, offset + length) of an extent, as pieces of the device.
-[[nodiscard]] std::vector<device_piece> extent_pieces(const layout& places, std::span<const run> runs,
-                                                      std::uint64_t offset, std::uint64_t length);
 
 class drive_store_core final : public drive_store {
 public:
@@ -246,8 +238,6 @@ private:
   void release_recovered(entry_handle handle);
   void forget_unproven(std::uint64_t first, std::uint64_t last, const journal_batch& next);
   void drop_entry(entry_handle handle, std::uint64_t batch);
-  /// ok, corrupt (it is not), or io_error (nobody knows).
-  [[nodiscard]] errc data_is_there(const entry_record& record);
   [[nodiscard]] bool insert_recovered(const entry_record& record);
   void rebuild_space();
   void check_bitmap();
