@@ -1,6 +1,7 @@
 #include "cli/drive_content.hpp"
 
 #include "engine/drive_io.hpp"
+#include "engine/superblock_pair.hpp"
 #include "wire/bytes.hpp"
 
 #include <algorithm>
@@ -84,10 +85,6 @@ bool all_one_value(bytes from) {
 
 } // namespace
 
-std::uint64_t mirror_offset_of(std::uint64_t device_bytes) noexcept {
-  return std::min(device_bytes / page_bytes * page_bytes, engine::drive_bytes_max) - page_bytes;
-}
-
 std::size_t newer_of(const std::array<engine::superblock, 2>& copies) noexcept {
   const auto& a = copies[0];
   const auto& b = copies[1];
@@ -143,43 +140,25 @@ engine::status look_at_content(engine::block_device& device, drive_content& out)
     return {errc::wrong_size, device.information().name + " has " + std::to_string(size) +
                                   " bytes, too few for a drive: choose another one"};
   engine::drive_io io(device);
-  std::array<engine::superblock, 2> copies;
-  engine::aligned_bytes page(page_bytes);
-  bool begins_as_ours = false;
-  bool newer = false;
-  for (const std::uint8_t copy : {0, 1}) {
-    const std::uint64_t offset = copy == 0 ? 0 : mirror_offset_of(size);
-    if (io.read_now(offset, page.span()) != errc::ok) {
-      out.copies[copy] = errc::io_error;
-      continue;
-    }
-    const auto from = std::span<const std::byte, page_bytes>(page.data(), std::size_t{page_bytes});
-    out.copies[copy] = engine::decode(from, copy, copies[copy]);
-    if (engine::has_magic(from, engine::superblock_magic)) {
-      begins_as_ours = true;
-      out.versions[copy] = std::to_integer<std::uint8_t>(from[engine::version_offset]);
-    }
-    newer = newer || out.copies[copy] == errc::newer_version;
-  }
+  engine::superblock_pair pair;
+  engine::read_superblocks(io, size, pair);
+  out.copies = pair.states;
   if (out.copies[0] == errc::io_error && out.copies[1] == errc::io_error)
     return {errc::io_error,
             device.information().name +
                 " cannot be read, neither at its begin nor at its end: look at the kernel's log"};
-  if (newer) {
+  if (std::ranges::count(out.copies, errc::newer_version) > 0) {
     out.kind = content_kind::memkv_newer;
     return {};
   }
-  const bool first_good = out.copies[0] == errc::ok;
-  const bool second_good = out.copies[1] == errc::ok;
-  if (first_good || second_good) {
-    const std::size_t chosen = first_good && second_good ? newer_of(copies) : (first_good ? 0 : 1);
+  if (pair.valid(0) || pair.valid(1)) {
+    const std::size_t chosen = pair.valid(0) && pair.valid(1) ? newer_of(pair.copies) : pair.valid(0) ? 0 : 1;
     out.kind = content_kind::memkv;
-    out.super = copies[chosen];
-    out.version = out.versions[chosen];
+    out.super = pair.copies[chosen];
     out.fits = engine::check_against(out.super, size);
     return {};
   }
-  if (begins_as_ours) {
+  if (pair.ours[0] || pair.ours[1]) {
     out.kind = content_kind::memkv_damaged;
     return {};
   }

@@ -29,14 +29,9 @@ struct drive_content {
   std::string signature; // foreign: what it looks like, with its article
   /// Of both superblocks: ok, bad_format (not ours), corrupt, newer_version, io_error (unreadable).
   std::array<engine::errc, 2> copies{engine::errc::bad_format, engine::errc::bad_format};
-  std::array<std::uint8_t, 2> versions{}; // of those that begin as ours
-  engine::superblock super;               // memkv: the copy that counts
-  std::uint8_t version = 0;               // memkv: of that copy
-  engine::errc fits = engine::errc::ok;   // memkv: whether its layout is this device's
+  engine::superblock super;             // memkv: the copy that counts
+  engine::errc fits = engine::errc::ok; // memkv: whether its layout is this device's
 };
-
-/// Where the mirror of a device of that size lies.
-[[nodiscard]] std::uint64_t mirror_offset_of(std::uint64_t device_bytes) noexcept;
 
 /// Of two whole superblocks the one that counts: of two formats the later one, of one format the later state.
 [[nodiscard]] std::size_t newer_of(const std::array<engine::superblock, 2>& copies) noexcept;

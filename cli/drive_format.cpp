@@ -5,6 +5,7 @@
 #include "engine/clock.hpp"
 #include "engine/drive_io.hpp"
 #include "engine/drive_set.hpp"
+#include "engine/superblock_pair.hpp"
 
 #include <sys/random.h>
 
@@ -143,10 +144,12 @@ status format_new(engine::block_device& device, engine::discarder* discarder, co
   {
     // A format takes the set epoch over from an earlier one. In a new set that would make the others look as
     // if they had been away.
+    engine::superblock_pair old;
+    engine::read_superblocks(io, size, old);
     engine::aligned_bytes zeros(page_bytes);
     std::memset(zeros.data(), 0, page_bytes);
     if (io.write_now(0, zeros.span()) != errc::ok || io.flush_now() != errc::ok ||
-        io.write_now(mirror_offset_of(size), zeros.span()) != errc::ok || io.flush_now() != errc::ok)
+        io.write_now(old.offsets[1], zeros.span()) != errc::ok || io.flush_now() != errc::ok)
       return failed("its old superblocks were removed");
   }
   if (status made = engine::drive_store::format(device, options); !made.ok())

@@ -18,7 +18,7 @@ int run_drive_health(const parsed& line) {
   snapshot.model = drive.model();
   snapshot.serial = drive.facts.serial;
   engine::identity boot_id{};
-  (void)engine::read_boot_id(boot_id); // unknown: as after a power cut, the careful answer
+  (void)engine::read_boot_id(boot_id); // unknown: taken for the same boot
   if (const auto problem = read_snapshot(*drive.device, boot_id, snapshot); !problem.empty())
     return refuse_drive(path + " " + problem);
   const std::string text = line.has("json") ? snapshot_json(snapshot) : snapshot_text(snapshot);

@@ -1,76 +1,21 @@
 #include "cli/drive_snapshot.hpp"
 
 #include "cli/command_line.hpp" // format_size
+#include "cli/drive_content.hpp"
 #include "cli/drive_text.hpp"
-#include "engine/bitmap_page.hpp"
-#include "engine/drive_io.hpp"
-#include "engine/journal_batch.hpp"
 
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
-#include <bit>
+#include <array>
 #include <cstdio>
-#include <vector>
 
 namespace memkv::cli {
 
 namespace {
 
 using engine::errc;
-using engine::page_bytes;
 
 constexpr std::uint64_t ns_per_s = 1'000'000'000;
-
-bool has_pending_journal(const drive_snapshot& snapshot) {
-  return !snapshot.content.super.clean && !snapshot.emptied_at_start;
-}
-
-void read_bitmap(engine::drive_io& io, drive_snapshot& out) {
-  const auto& super = out.content.super;
-  const auto& places = super.places;
-  engine::aligned_bytes page(page_bytes);
-  std::uint64_t used_units = 0;
-  for (std::uint32_t at = 0; at < places.bitmap_pages; ++at) {
-    const std::uint32_t units =
-        std::min(engine::bitmap_bits_per_page, places.units - at * engine::bitmap_bits_per_page);
-    engine::bitmap_page_header header;
-    std::span<const std::byte> bits;
-    const auto from = std::span<const std::byte, page_bytes>(page.data(), std::size_t{page_bytes});
-    if (io.read_now(places.bitmap_offset + std::uint64_t{at} * page_bytes, page.span()) != errc::ok ||
-        engine::decode(from, super.format_id, at, units, header, bits) != errc::ok) {
-      ++out.bitmap_pages_unreadable;
-      continue;
-    }
-    for (const std::byte each : bits)
-      used_units += static_cast<unsigned>(std::popcount(std::to_integer<std::uint8_t>(each)));
-  }
-  out.used_bytes = used_units * places.unit_bytes;
-  out.usable_bytes = std::uint64_t{places.units} * places.unit_bytes;
-}
-
-bool read_journal(engine::drive_io& io, drive_snapshot& out) {
-  const auto& super = out.content.super;
-  const auto& places = super.places;
-  engine::aligned_bytes region(places.journal_bytes);
-  if (io.read_now(places.journal_offset, region.span()) != errc::ok)
-    return false;
-  for (std::uint64_t at = 0; at < places.journal_bytes;) {
-    engine::journal_batch batch;
-    const auto decoded =
-        engine::decode(region.span().subspan(at), super.format_id, places.journal_offset + at, places, batch);
-    if (decoded != errc::ok) {
-      at += page_bytes;
-      continue;
-    }
-    if (batch.header.sequence >= super.journal_tail_sequence) {
-      ++out.journal_batches;
-      out.journal_records += batch.records.size();
-    }
-    at += batch.header.length;
-  }
-  return true;
-}
 
 std::string percent(std::uint64_t part, std::uint64_t whole) {
   std::array<char, 32> text{};
@@ -79,33 +24,25 @@ std::string percent(std::uint64_t part, std::uint64_t whole) {
   return text.data();
 }
 
-std::string row(std::string_view name, const std::string& value) {
-  constexpr std::size_t column = 15;
-  std::string text = "  " + std::string(name);
-  text.append(column > name.size() ? column - name.size() : 1, ' ');
-  return text + value + "\n";
-}
-
-std::string state_text(const drive_snapshot& snapshot) {
-  if (snapshot.content.super.clean)
+std::string state_text(const engine::drive_facts& facts) {
+  if (facts.super.clean)
     return "clean";
-  if (snapshot.emptied_at_start)
+  if (facts.emptied_by_power_loss)
     return "the power was lost while it was used without storage.sync: memkv start will empty it";
   return "unclean: it was not closed in order, and memkv start will replay its journal";
 }
 
-std::string journal_text(const drive_snapshot& snapshot) {
-  const std::string size = about_size(snapshot.journal_bytes);
-  if (!has_pending_journal(snapshot))
-    return "empty (" + size + ")";
-  return std::to_string(snapshot.journal_batches) + " batches with " +
-         std::to_string(snapshot.journal_records) + " records to be replayed (" + size + ")";
+std::string journal_text(const engine::drive_facts& facts) {
+  const std::string size = " (" + about_size(facts.super.places.journal_bytes) + ")";
+  if (facts.pending_batches == 0)
+    return "empty" + size;
+  return counted(facts.pending_batches, "batch", "batches") + " with " +
+         counted(facts.pending_records, "record", "records") + " to be replayed" + size;
 }
 
 std::string failures_text(const drive_snapshot& snapshot) {
-  const auto& failures = snapshot.content.super.failures;
-  if (failures == engine::failure_registry{} ||
-      (failures.failure_count == 0 && !failures.blacklisted && failures.last_failed_at_ns == 0))
+  const auto& failures = snapshot.facts.super.failures;
+  if (failures.failure_count == 0 && !failures.blacklisted)
     return "none";
   std::string text = std::to_string(failures.failure_count) + ", first " +
                      utc_text(failures.first_failed_at_ns) + ", last " + utc_text(failures.last_failed_at_ns);
@@ -116,26 +53,25 @@ std::string failures_text(const drive_snapshot& snapshot) {
 
 } // namespace
 
+std::uint64_t drive_snapshot::used_bytes() const noexcept {
+  return facts.units_taken * facts.super.places.unit_bytes;
+}
+
+std::uint64_t drive_snapshot::usable_bytes() const noexcept {
+  return std::uint64_t{facts.super.places.units} * facts.super.places.unit_bytes;
+}
+
 std::string read_snapshot(engine::block_device& device, const engine::identity& boot_id,
                           drive_snapshot& out) {
-  if (const auto looked = look_at_content(device, out.content); !looked.ok())
+  drive_content content;
+  if (const auto looked = look_at_content(device, content); !looked.ok())
     return looked.text;
-  out.capacity_bytes = device.information().size_bytes;
-  if (const auto why = why_not_ours(out.content); !why.empty())
+  if (const auto why = why_not_ours(content); !why.empty())
     return why;
-  const auto& super = out.content.super;
-  if (out.content.fits == errc::wrong_size)
-    return "has " + std::to_string(out.capacity_bytes) + " bytes, but was formatted with " +
-           std::to_string(super.places.device_bytes) + ": give it its size back, or reset it";
-  if (out.content.fits != errc::ok)
-    return "has a superblock that contradicts itself: reset the drive";
-  out.blocks = super.blocks;
-  out.journal_bytes = super.places.journal_bytes;
-  out.emptied_at_start = !super.clean && super.sync == engine::sync_policy::never && super.boot_id != boot_id;
-  engine::drive_io io(device);
-  read_bitmap(io, out);
-  if (has_pending_journal(out) && !read_journal(io, out))
-    return "cannot be read where its journal is: look at the kernel's log";
+  engine::check_options options;
+  options.boot_id = boot_id;
+  if (const auto read = engine::read_drive_facts(device, options, out.facts); !read.ok())
+    return "cannot be judged: " + read.text;
   return {};
 }
 
@@ -154,56 +90,58 @@ std::string_view superblock_state(errc state) noexcept {
   }
 }
 
-std::string_view shutdown_state(const drive_snapshot& snapshot) noexcept {
-  if (snapshot.content.super.clean)
+std::string_view shutdown_state(const engine::drive_facts& facts) noexcept {
+  if (facts.super.clean)
     return "clean";
-  return snapshot.emptied_at_start ? "emptied at the next start" : "unclean";
+  return facts.emptied_by_power_loss ? "emptied at the next start" : "unclean";
 }
 
 std::string snapshot_text(const drive_snapshot& snapshot) {
-  const auto& content = snapshot.content;
-  const auto& super = content.super;
+  const auto& facts = snapshot.facts;
+  const auto& super = facts.super;
   std::string text = snapshot.path + "\n";
-  text += row("model", snapshot.model.empty() ? "unknown" : snapshot.model);
+  text += text_row("model", snapshot.model.empty() ? "unknown" : snapshot.model);
   if (!snapshot.serial.empty())
-    text += row("serial", snapshot.serial);
-  text += row("capacity", about_size(snapshot.capacity_bytes) + " (" +
-                              std::to_string(snapshot.capacity_bytes) + " bytes)");
-  text += row("fill", std::to_string(snapshot.blocks) + " blocks, " + about_size(snapshot.used_bytes) +
-                          " of " + about_size(snapshot.usable_bytes) + " (" +
-                          percent(snapshot.used_bytes, snapshot.usable_bytes) + "), at the last checkpoint");
-  text += row("state", state_text(snapshot));
-  text += row("journal", journal_text(snapshot));
-  text +=
-      row("set", hex_text(super.set.set_id) + ", drive " + std::to_string(super.set.drive_index) + " of " +
-                     std::to_string(super.set.drive_count) + ", epoch " + std::to_string(super.set_epoch));
-  text +=
-      row("format", "version " + std::to_string(content.version) + " of " + utc_text(super.formatted_at_ns) +
-                        ", shard size " + format_size(super.places.unit_bytes) + ", block size " +
-                        format_size(super.places.extent_bytes_max));
-  text += row("superblocks", "primary " + std::string(superblock_state(content.copies[0])) + ", mirror " +
-                                 std::string(superblock_state(content.copies[1])));
-  if (snapshot.bitmap_pages_unreadable > 0)
-    text += row("bitmap", std::to_string(snapshot.bitmap_pages_unreadable) +
-                              " pages cannot be read: run memkv drive verify " + snapshot.path);
-  return text + row("failures", failures_text(snapshot));
+    text += text_row("serial", snapshot.serial);
+  text += text_row("capacity",
+                   about_size(facts.device_bytes) + " (" + std::to_string(facts.device_bytes) + " bytes)");
+  text += text_row("fill",
+                   counted(super.blocks, "block", "blocks") + ", " + about_size(snapshot.used_bytes()) +
+                       " of " + about_size(snapshot.usable_bytes()) + " (" +
+                       percent(snapshot.used_bytes(), snapshot.usable_bytes()) + "), at the last checkpoint");
+  text += text_row("state", state_text(facts));
+  text += text_row("journal", journal_text(facts));
+  text += text_row("set", hex_text(super.set.set_id) + ", drive " + std::to_string(super.set.drive_index) +
+                              " of " + std::to_string(super.set.drive_count) + ", epoch " +
+                              std::to_string(super.set_epoch));
+  text += text_row("format", "version " + std::to_string(facts.version) + " of " +
+                                 utc_text(super.formatted_at_ns) + ", shard size " +
+                                 format_size(super.places.unit_bytes) + ", block size " +
+                                 format_size(super.places.extent_bytes_max));
+  text += text_row("superblocks", "primary " + std::string(superblock_state(facts.superblocks[0])) +
+                                      ", mirror " + std::string(superblock_state(facts.superblocks[1])));
+  if (facts.bitmap_pages_damaged > 0)
+    text += text_row("bitmap", counted(facts.bitmap_pages_damaged, "page", "pages") +
+                                   " cannot be read: run memkv drive verify " + snapshot.path);
+  return text + text_row("failures", failures_text(snapshot));
 }
 
 std::string snapshot_json(const drive_snapshot& snapshot) {
   using json = nlohmann::ordered_json;
-  const auto& content = snapshot.content;
-  const auto& super = content.super;
+  const auto& facts = snapshot.facts;
+  const auto& super = facts.super;
   const json document = {
       {"report", "health"},
       {"path", snapshot.path},
       {"model", snapshot.model},
       {"serial", snapshot.serial},
-      {"capacity_bytes", snapshot.capacity_bytes},
-      {"state", shutdown_state(snapshot)},
+      {"capacity_bytes", facts.device_bytes},
+      {"state", shutdown_state(facts)},
       {"superblocks",
-       {{"primary", superblock_state(content.copies[0])}, {"mirror", superblock_state(content.copies[1])}}},
+       {{"primary", superblock_state(facts.superblocks[0])},
+        {"mirror", superblock_state(facts.superblocks[1])}}},
       {"format",
-       {{"version", content.version},
+       {{"version", facts.version},
         {"format_id", hex_text(super.format_id)},
         {"formatted_at", super.formatted_at_ns / ns_per_s},
         {"shard_bytes", super.places.unit_bytes},
@@ -215,14 +153,14 @@ std::string snapshot_json(const drive_snapshot& snapshot) {
         {"num_devices", super.set.drive_count},
         {"epoch", super.set_epoch}}},
       {"fill",
-       {{"blocks", snapshot.blocks},
-        {"used_bytes", snapshot.used_bytes},
-        {"usable_bytes", snapshot.usable_bytes},
-        {"unreadable_bitmap_pages", snapshot.bitmap_pages_unreadable}}},
+       {{"blocks", super.blocks},
+        {"used_bytes", snapshot.used_bytes()},
+        {"usable_bytes", snapshot.usable_bytes()},
+        {"damaged_bitmap_pages", facts.bitmap_pages_damaged}}},
       {"journal",
-       {{"bytes", snapshot.journal_bytes},
-        {"batches", snapshot.journal_batches},
-        {"records", snapshot.journal_records}}},
+       {{"bytes", super.places.journal_bytes},
+        {"batches", facts.pending_batches},
+        {"records", facts.pending_records}}},
       {"failures",
        {{"device_id", super.set.drive_index},
         {"failure_count", super.failures.failure_count},

@@ -1,12 +1,12 @@
 // What a drive's metadata says of it, without its data: the content of `memkv drive health`.
 //
-// Threading: one thread; blocks. Ownership: values; the device is lent. Errors: a sentence that does not name
-// the drive. Limits: reads superblocks, bitmap and, unless the drive was closed in order, the journal
-// (at most 64 MiB). Does not: write, read data, or prove anything; drive verify does.
+// Threading: one thread; blocks. Ownership: values; the device is lent. Errors: the end of a sentence that
+// begins with the drive. Limits: reads superblocks, bitmap and journal. Does not: write, read data, or prove
+// anything; drive verify does.
 #pragma once
 
-#include "cli/drive_content.hpp"
 #include "engine/block_device.hpp"
+#include "engine/drive_check.hpp"
 
 #include <cstdint>
 #include <string>
@@ -16,17 +16,14 @@ namespace memkv::cli {
 
 struct drive_snapshot {
   std::string path, model, serial; // empty: unknown
-  std::uint64_t capacity_bytes = 0;
-  drive_content content;                          // memkv
-  std::uint64_t blocks = 0;                       // at the last checkpoint
-  std::uint64_t used_bytes = 0, usable_bytes = 0; // by the bitmap, as old as the last checkpoint
-  std::uint64_t bitmap_pages_unreadable = 0;
-  std::uint64_t journal_bytes = 0;
-  std::uint64_t journal_batches = 0, journal_records = 0; // to be replayed at the next start
-  bool emptied_at_start = false; // the power was lost while it was used without sync: nothing can be proven
+  engine::drive_facts facts;
+
+  /// By the bitmap, as old as the last checkpoint.
+  [[nodiscard]] std::uint64_t used_bytes() const noexcept;
+  [[nodiscard]] std::uint64_t usable_bytes() const noexcept;
 };
 
-/// Fills everything but path, model and serial. `boot_id`: of the running kernel.
+/// Fills the facts. `boot_id`: of the running kernel; zeros: unknown.
 [[nodiscard]] std::string read_snapshot(engine::block_device& device, const engine::identity& boot_id,
                                         drive_snapshot& out);
 
@@ -34,7 +31,7 @@ struct drive_snapshot {
 [[nodiscard]] std::string_view superblock_state(engine::errc state) noexcept;
 
 /// "clean", "unclean", or "emptied at the next start".
-[[nodiscard]] std::string_view shutdown_state(const drive_snapshot& snapshot) noexcept;
+[[nodiscard]] std::string_view shutdown_state(const engine::drive_facts& facts) noexcept;
 
 /// The summary for people, and docs/drive-json.md's document "health".
 [[nodiscard]] std::string snapshot_text(const drive_snapshot& snapshot);

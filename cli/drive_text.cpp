@@ -31,7 +31,18 @@ std::string utc_text(std::uint64_t nanoseconds) {
   return text.data();
 }
 
-std::string hex_text(const engine::identity& value) {
+std::string counted(std::uint64_t number, std::string_view one, std::string_view many) {
+  return std::to_string(number) + " " + std::string(number == 1 ? one : many);
+}
+
+std::string text_row(std::string_view name, const std::string& value) {
+  constexpr std::size_t column = 15;
+  std::string text = "  " + std::string(name);
+  text.append(column > name.size() ? column - name.size() : 1, ' ');
+  return text + value + "\n";
+}
+
+std::string hex_text(std::span<const std::byte, 16> value) {
   constexpr std::string_view digits = "0123456789abcdef";
   std::string text;
   for (const std::byte each : value) {

@@ -22,7 +22,7 @@ std::string open_for_tool(const std::string& path, drive_access access, const st
   drive.is_file = found.kind == path_kind::regular_file;
   if (!drive.is_file) {
     std::string problem;
-    if (!read_drive_facts(root, found.number, drive.facts, problem))
+    if (!read_device_facts(root, found.number, drive.facts, problem))
       return path + ": " + problem;
     if (const auto use = drive.facts.in_use(); !use.empty())
       return path + " " + use;

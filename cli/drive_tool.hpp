@@ -4,7 +4,7 @@
 // drive. Does not: look at what lies on it.
 #pragma once
 
-#include "cli/drive_facts.hpp"
+#include "cli/device_facts.hpp"
 #include "engine/block_device.hpp"
 #include "engine/uring_device.hpp"
 
@@ -19,7 +19,7 @@ enum class drive_access : std::uint8_t { read, write };
 struct opened_drive {
   std::string path;
   bool is_file = false; // an image, or a drive of file mode
-  drive_facts facts;    // of a block device
+  device_facts facts;   // of a block device
   std::unique_ptr<engine::block_device> device;
   std::unique_ptr<engine::discarder> discarder; // of a block device opened for writing
 

@@ -50,7 +50,7 @@ std::string look(setup& work) {
   for (auto& drive : work.drives) {
     drive.where = look_at_path(drive.path);
     if (drive.where.kind == path_kind::block_device)
-      (void)read_drive_facts("", drive.where.number, drive.facts, drive.no_facts);
+      (void)read_device_facts("", drive.where.number, drive.facts, drive.no_facts);
   }
   if (auto problem = check_devices(work.drives, work.force); !problem.empty())
     return problem;

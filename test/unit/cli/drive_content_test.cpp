@@ -209,7 +209,6 @@ CAF_TEST(the newer whole superblock counts and each copy has a state) {
   auto content = on.look();
   CAF_REQUIRE(content.kind == content_kind::memkv);
   CAF_CHECK(content.copies[0] == errc::ok && content.copies[1] == errc::ok);
-  CAF_CHECK_EQUAL(content.version, engine::superblock_version);
   CAF_CHECK(content.fits == errc::ok);
   on.flip(100);
   content = on.look();
@@ -372,26 +371,26 @@ CAF_TEST(a snapshot counts what is stored and what the journal still has) {
   };
   const auto boot = on.super().boot_id;
   auto snapshot = snapshot_of(boot);
-  CAF_CHECK_EQUAL(shutdown_state(snapshot), "clean");
-  CAF_CHECK_EQUAL(snapshot.used_bytes, 0U);
-  CAF_CHECK_EQUAL(snapshot.usable_bytes, std::uint64_t{on.super().places.units} * (64 << 10));
+  CAF_CHECK_EQUAL(shutdown_state(snapshot.facts), "clean");
+  CAF_CHECK_EQUAL(snapshot.used_bytes(), 0U);
+  CAF_CHECK_EQUAL(snapshot.usable_bytes(), std::uint64_t{on.super().places.units} * (64 << 10));
   store_block(on, false);
   snapshot = snapshot_of(boot);
-  CAF_CHECK_EQUAL(shutdown_state(snapshot), "unclean");
-  CAF_CHECK_EQUAL(snapshot.journal_batches, 1U);
-  CAF_CHECK_EQUAL(snapshot.journal_records, 1U);
-  CAF_CHECK(snapshot_text(snapshot).find("1 batches with 1 records to be replayed") != std::string::npos);
+  CAF_CHECK_EQUAL(shutdown_state(snapshot.facts), "unclean");
+  CAF_CHECK_EQUAL(snapshot.facts.pending_batches, 1U);
+  CAF_CHECK_EQUAL(snapshot.facts.pending_records, 1U);
+  CAF_CHECK(snapshot_text(snapshot).find("1 batch with 1 record to be replayed") != std::string::npos);
   {
     engine::system_clock time;
     CAF_REQUIRE(open_store(on, time)->close().ok());
   }
   snapshot = snapshot_of(boot);
-  CAF_CHECK_EQUAL(shutdown_state(snapshot), "clean");
-  CAF_CHECK_EQUAL(snapshot.blocks, 1U);
-  CAF_CHECK_EQUAL(snapshot.used_bytes, 64U << 10);
-  CAF_CHECK_EQUAL(snapshot.journal_batches, 0U);
+  CAF_CHECK_EQUAL(shutdown_state(snapshot.facts), "clean");
+  CAF_CHECK_EQUAL(snapshot.facts.super.blocks, 1U);
+  CAF_CHECK_EQUAL(snapshot.used_bytes(), 64U << 10);
+  CAF_CHECK_EQUAL(snapshot.facts.pending_batches, 0U);
   on.flip(on.super().places.bitmap_offset + 100);
-  CAF_CHECK_EQUAL(snapshot_of(boot).bitmap_pages_unreadable, 1U);
+  CAF_CHECK_EQUAL(snapshot_of(boot).facts.bitmap_pages_damaged, 1U);
 }
 
 CAF_TEST(a snapshot of what is no drive of ours says why) {
@@ -431,6 +430,8 @@ CAF_TEST(sizes and times are written for people) {
   CAF_CHECK_EQUAL(about_size(1023), "1023 B");
   CAF_CHECK_EQUAL(about_size(64 << 10), "64.0 KiB");
   CAF_CHECK_EQUAL(about_size(8'001'563'222'016U), "7.28 TiB");
+  CAF_CHECK_EQUAL(counted(1, "batch", "batches"), "1 batch");
+  CAF_CHECK_EQUAL(counted(0, "batch", "batches"), "0 batches");
   CAF_CHECK_EQUAL(utc_text(0), "never");
   CAF_CHECK_EQUAL(utc_text(1'738'800'000'000'000'000U), "2025-02-06 00:00:00 UTC");
   engine::identity id{};

@@ -1,4 +1,4 @@
-#include "cli/drive_facts.hpp"
+#include "cli/device_facts.hpp"
 
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -141,7 +141,7 @@ std::string to_text(device_number number) {
   return std::to_string(number.major) + ":" + std::to_string(number.minor);
 }
 
-std::string drive_facts::in_use() const {
+std::string device_facts::in_use() const {
   if (!mounts.empty())
     return "is mounted on " + joined(mounts) + ": unmount it first";
   if (!swaps.empty())
@@ -151,7 +151,7 @@ std::string drive_facts::in_use() const {
   return {};
 }
 
-bool read_drive_facts(const std::string& root, device_number number, drive_facts& out, std::string& problem) {
+bool read_device_facts(const std::string& root, device_number number, device_facts& out, std::string& problem) {
   const fs::path top = root.empty() ? "/" : root;
   const std::string shown = "/sys/dev/block/" + to_text(number);
   std::error_code error;
@@ -162,7 +162,7 @@ bool read_drive_facts(const std::string& root, device_number number, drive_facts
         "the kernel has no block device " + to_text(number) + " (" + shown + " is not there): mount /sys";
     return false;
   }
-  drive_facts facts;
+  device_facts facts;
   facts.number = number;
   facts.name = here.filename().string();
   facts.is_partition = fs::exists(here / "partition", error);

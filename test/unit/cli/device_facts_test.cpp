@@ -1,6 +1,6 @@
 // What is read from sysfs and /proc about a block device.
-#define CAF_SUITE drive_facts
-#include "cli/drive_facts.hpp"
+#define CAF_SUITE device_facts
+#include "cli/device_facts.hpp"
 
 #include <caf/test/unit_test.hpp>
 
@@ -20,7 +20,7 @@ using names = std::vector<std::string>;
 // A root directory with devices as the kernel shows them.
 struct fake_root {
   std::string path =
-      (fs::temp_directory_path() / ("memkv_drive_facts." + std::to_string(::getpid()))).string();
+      (fs::temp_directory_path() / ("memkv_device_facts." + std::to_string(::getpid()))).string();
 
   fake_root() {
     fs::remove_all(path);
@@ -63,10 +63,10 @@ struct fake_root {
     put("/sys/devices/nvme/nvme0n1/nvme0n1p1/partition", "1\n");
     put("/sys/devices/nvme/nvme0n1/nvme0n1p1/size", "2048\n");
   }
-  [[nodiscard]] drive_facts read(device_number number) const {
-    drive_facts facts;
+  [[nodiscard]] device_facts read(device_number number) const {
+    device_facts facts;
     std::string problem;
-    if (!read_drive_facts(path, number, facts, problem))
+    if (!read_device_facts(path, number, facts, problem))
       CAF_FAIL(problem);
     return facts;
   }
@@ -112,9 +112,9 @@ CAF_TEST(a device that says nothing has empty facts) {
 
 CAF_TEST(a device that sysfs does not have is refused) {
   const fake_root root;
-  drive_facts facts;
+  device_facts facts;
   std::string problem;
-  CAF_CHECK(!read_drive_facts(root.path, {8, 3}, facts, problem));
+  CAF_CHECK(!read_device_facts(root.path, {8, 3}, facts, problem));
   CAF_CHECK(problem.find("8:3") != std::string::npos);
 }
 

@@ -24,7 +24,7 @@ struct device_number {
 /// "259:0".
 [[nodiscard]] std::string to_text(device_number number);
 
-struct drive_facts {
+struct device_facts {
   device_number number;
   std::string name;   // the kernel's: nvme0n1, nvme0n1p1, loop0
   std::string model;  // of the whole disk
@@ -49,7 +49,7 @@ struct drive_facts {
 };
 
 /// False with a sentence: sysfs does not know the device.
-[[nodiscard]] bool read_drive_facts(const std::string& root, device_number number, drive_facts& out,
+[[nodiscard]] bool read_device_facts(const std::string& root, device_number number, device_facts& out,
                                     std::string& problem);
 
 enum class path_kind : std::uint8_t { missing, block_device, regular_file, other };
