@@ -195,11 +195,17 @@ constexpr std::array<flag, 1> reset_flags{
     {{.name = "secure",
       .help = "Overwrites the data region with zeros after it was discarded: slower, but nothing is left "
               "whatever the drive makes of a discard."}}};
+constexpr std::array<flag, 2> verify_flags{{quick_check_flag, json_report_flag}};
+constexpr std::array<flag, 3> fsck_flags{
+    {{.name = "repair",
+      .help = "Repairs in place. Without it nothing is written, and the report says what a repair would do."},
+     quick_check_flag,
+     json_report_flag}};
 constexpr std::array<flag, 1> health_flags{{json_report_flag}};
 constexpr std::array<argument, 1> drive_arguments{
     {{.name = "PATH", .help = "The drive: a block device, or the file of a drive of file mode."}}};
 
-constexpr std::array<command, 2> drive_commands{
+constexpr std::array<command, 4> drive_commands{
     {{.name = "reset",
       .summary = "Empty a drive and clear its failures",
       .text =
@@ -208,6 +214,25 @@ constexpr std::array<command, 2> drive_commands{
           "same place. The failure registry is cleared: a blacklisted drive is active at the next start. A "
           "drive that was never memkv's is refused.",
       .flags = reset_flags,
+      .arguments = drive_arguments},
+     {.name = "verify",
+      .summary = "Check everything on a drive, and write nothing",
+      .text =
+          "Checks, in this order: both superblocks; every page of the tree region; the journal, replayed in "
+          "memory when the drive was not closed in order; the bitmap against the blocks, both ways; and "
+          "every byte of every stored block. Exits with 0 if the drive is clean, and with 1 while any "
+          "error is uncorrected.",
+      .flags = verify_flags,
+      .arguments = drive_arguments},
+     {.name = "fsck",
+      .summary = "Check a drive, and repair it if asked to",
+      .text =
+          "Runs the checks of verify. With --repair the tree is made anew from the entries that survive, the "
+          "bitmap from the tree, the journal is emptied, and the drive counts as closed in order. Blocks "
+          "whose bytes or whose state cannot be proven are dropped: they become misses, since their bytes "
+          "exist nowhere else. A repair that was cut short can be run again. Exits with 0 if no error is "
+          "left, else with 1.",
+      .flags = fsck_flags,
       .arguments = drive_arguments},
      {.name = "health",
       .summary = "Show the state of a drive",

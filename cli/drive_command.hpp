@@ -14,6 +14,8 @@ namespace memkv::cli {
 
 // One file each.
 [[nodiscard]] int run_drive_reset(const parsed& line);
+[[nodiscard]] int run_drive_verify(const parsed& line);
+[[nodiscard]] int run_drive_fsck(const parsed& line);
 [[nodiscard]] int run_drive_health(const parsed& line);
 
 } // namespace memkv::cli

@@ -20,7 +20,7 @@ def memkv(*words, **variables):
                           stdin=subprocess.DEVNULL, timeout=30)
 
 
-OFFLINE = ["reset", "health"]
+OFFLINE = ["reset", "verify", "fsck", "health"]
 
 
 class refusals(unittest.TestCase):
