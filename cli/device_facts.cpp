@@ -151,7 +151,8 @@ std::string device_facts::in_use() const {
   return {};
 }
 
-bool read_device_facts(const std::string& root, device_number number, device_facts& out, std::string& problem) {
+bool read_device_facts(const std::string& root, device_number number, device_facts& out,
+                       std::string& problem) {
   const fs::path top = root.empty() ? "/" : root;
   const std::string shown = "/sys/dev/block/" + to_text(number);
   std::error_code error;
