@@ -119,8 +119,14 @@ status drive_checker::look() {
     look_at_space();
     look_at_data();
   } else {
+    // Nothing of it is judged; but what lies in the journal must not be replayed over what comes later.
+    bytes_total_ += places().journal_bytes;
+    if (status read = read_journal(); !read.ok())
+      return read;
+    next_batch_ = scan_.next(super().journal_tail_sequence);
+    scan_ = {};
+    of(check_region::void_space).read = places().journal_bytes;
     tree_is_right_ = super().root.page == no_tree_page;
-    next_batch_ = super().journal_tail_sequence;
     highest_generation_ = super().generation;
     tree_claimed_.assign(places().tree_pages, false);
     units_.emplace(places().units);

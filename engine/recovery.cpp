@@ -476,7 +476,8 @@ errc drive_store_core::replay_record(const entry_record& record, std::uint64_t b
   }
   if (before != no_entry && index_->at(before).generation >= record.generation)
     return errc::ok;
-  if (const errc there = must_verify ? verify_extent(io_, super_, record) : errc::ok; there == errc::io_error) {
+  if (const errc there = must_verify ? verify_extent(io_, super_, record) : errc::ok;
+      there == errc::io_error) {
     return there;
   } else if (there != errc::ok) {
     // The batch became durable and its data did not: it was never answered, and replaced nothing.
