@@ -259,12 +259,13 @@ void drive_checker::compare_copies(const superblock_pair& pair, int chosen) {
            "the two superblocks have one sequence number and different contents");
     return;
   }
-  if (chosen == 0)
+  if (chosen == 0 && counts.sequence - differs.sequence == 1)
     find(finding_kind::superblock_interrupted, region, pair.offsets[other], page_bytes,
          "the mirror is older than the superblock: writing both was interrupted");
   else
     find(finding_kind::superblock_behind, region, pair.offsets[other], page_bytes,
-         "the superblock is older than its mirror, though it is always written first: a write was lost");
+         std::string(copy_name(other)) +
+             " is older than the other copy by more than an interrupted write leaves: a write was lost");
 }
 
 // Regions
