@@ -19,7 +19,7 @@ key_id id_from_head(std::uint64_t head, std::byte rest) {
 
 } // namespace
 
-status drive_checker::look_at_journal() {
+status drive_checker::read_journal() {
   const layout& at = places();
   advance(check_stage::journal, 0);
   std::vector<std::byte> region(at.journal_bytes);
@@ -39,6 +39,12 @@ status drive_checker::look_at_journal() {
     metadata_unreadable_ = true;
   if (scan_journal(region, super(), scan_) == errc::newer_version)
     return {errc::newer_version, newer_text("the journal", journal_version)};
+  return {};
+}
+
+status drive_checker::look_at_journal() {
+  if (status read = read_journal(); !read.ok())
+    return read;
   if (super().clean && !scan_.batches.empty())
     find(finding_kind::journal_not_empty, check_region::journal, scan_.batches.begin()->second.header.address,
          scan_.batches.begin()->second.header.length,

@@ -119,8 +119,14 @@ status drive_checker::look() {
     look_at_space();
     look_at_data();
   } else {
+    // Nothing of it is judged; but what lies in the journal must not be replayed over what comes later.
+    bytes_total_ += places().journal_bytes;
+    if (status read = read_journal(); !read.ok())
+      return read;
+    next_batch_ = scan_.next(super().journal_tail_sequence);
+    scan_ = {};
+    of(check_region::void_space).read = places().journal_bytes;
     tree_is_right_ = super().root.page == no_tree_page;
-    next_batch_ = super().journal_tail_sequence;
     highest_generation_ = super().generation;
     tree_claimed_.assign(places().tree_pages, false);
     units_.emplace(places().units);
@@ -253,12 +259,13 @@ void drive_checker::compare_copies(const superblock_pair& pair, int chosen) {
            "the two superblocks have one sequence number and different contents");
     return;
   }
-  if (chosen == 0)
+  if (chosen == 0 && counts.sequence - differs.sequence == 1)
     find(finding_kind::superblock_interrupted, region, pair.offsets[other], page_bytes,
          "the mirror is older than the superblock: writing both was interrupted");
   else
     find(finding_kind::superblock_behind, region, pair.offsets[other], page_bytes,
-         "the superblock is older than its mirror, though it is always written first: a write was lost");
+         std::string(copy_name(other)) +
+             " is older than the other copy by more than an interrupted write leaves: a write was lost");
 }
 
 // Regions

@@ -127,6 +127,7 @@ private:
   [[nodiscard]] static checked_entry entry_of(const entry_record& record);
 
   // Journal.
+  status read_journal();
   status look_at_journal();
   void replay();
   void replay_record(const entry_record& record, std::uint64_t batch, bool must_verify);

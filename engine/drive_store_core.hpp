@@ -62,6 +62,8 @@ public:
 
   /// Reads tree and journal, makes the index and the space from them, and writes what recovery changed.
   status recover();
+  /// Writes one copy of the superblock as it is, durably.
+  [[nodiscard]] errc write_superblock_now(std::uint8_t copy);
   /// Marks the superblock as in use, durably, before the first change.
   status begin_use();
   static void fill_new_superblock(superblock& super, const store_options& options, std::uint64_t now_ns);

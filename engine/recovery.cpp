@@ -225,6 +225,7 @@ status drive_store::open(block_device& device, const store_options& options, clo
   if (status sized = compute_layout(size, options.unit_bytes, options.extent_bytes_max, wanted); !sized.ok())
     return sized;
   bool bad_copy = false;
+  int late_copy = -1; // damaged, or one step behind
   bool power_loss = false;
   {
     drive_io io(device);
@@ -241,11 +242,14 @@ status drive_store::open(block_device& device, const store_options& options, clo
         return choice;
       super = pair.copies[chosen];
       bad_copy = !pair.valid(1 - chosen) || pair.copies[1 - chosen].format_id != super.format_id;
+      if (bad_copy || pair.copies[1 - chosen].sequence != super.sequence)
+        late_copy = 1 - chosen;
       // Without flushes nothing on the drive can be proven once the power was lost.
       power_loss = !super.clean && super.sync == sync_policy::never && super.boot_id != options.boot_id;
       fresh = power_loss;
     }
     if (fresh) {
+      late_copy = -1;
       super.places = wanted;
       store_options own = options;
       if (power_loss)
@@ -267,6 +271,10 @@ status drive_store::open(block_device& device, const store_options& options, clo
     core->count_power_loss();
     core->note("the power was lost while the drive was in use without storage.sync: it starts empty");
   }
+  // First of all: what recovery writes may lie where the tree of the late copy was, and a cut may take the
+  // other copy while that is written.
+  if (late_copy >= 0 && core->write_superblock_now(static_cast<std::uint8_t>(late_copy)) != errc::ok)
+    return io_failed("its superblock was written");
   if (status recovered = core->recover(); !recovered.ok())
     return recovered;
   if (status begun = core->begin_use(); !begun.ok())
@@ -427,7 +435,8 @@ status drive_store_core::replay() {
   if (scan_journal(region.span(), super_, scan) == errc::newer_version)
     return {errc::newer_version, version_sentence("the journal", journal_version)};
   const std::uint64_t tail = super_.journal_tail_sequence;
-  bool torn = scan.damaged_at.has_value();
+  // Nothing was being written when the drive was closed in order.
+  bool torn = scan.damaged_at.has_value() && !super_.clean;
   std::uint64_t expected = tail;
   for (const auto& [sequence, batch] : scan.batches) {
     if (sequence != expected) {
@@ -478,7 +487,8 @@ errc drive_store_core::replay_record(const entry_record& record, std::uint64_t b
   }
   if (before != no_entry && index_->at(before).generation >= record.generation)
     return errc::ok;
-  if (const errc there = must_verify ? verify_extent(io_, super_, record) : errc::ok; there == errc::io_error) {
+  if (const errc there = must_verify ? verify_extent(io_, super_, record) : errc::ok;
+      there == errc::io_error) {
     return there;
   } else if (there != errc::ok) {
     // The batch became durable and its data did not: it was never answered, and replaced nothing.
