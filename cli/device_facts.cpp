@@ -174,6 +174,9 @@ bool read_device_facts(const std::string& root, device_number number, device_fac
   facts.serial = line_of(disk / "device/serial");
   if (facts.serial.empty())
     facts.serial = line_of(disk / "serial");
+  facts.wwid = line_of(disk / "wwid");
+  if (facts.wwid.empty())
+    facts.wwid = line_of(disk / "device/wwid");
   facts.size_bytes = number_of(here / "size") * sector_bytes;
   const fs::path queue = disk / "queue";
   facts.logical_block_bytes = static_cast<std::uint32_t>(number_of(queue / "logical_block_size"));

@@ -29,6 +29,7 @@ struct device_facts {
   std::string name;   // the kernel's: nvme0n1, nvme0n1p1, loop0
   std::string model;  // of the whole disk
   std::string serial; // of the whole disk
+  std::string wwid;   // of the whole disk: the same on every path that leads to it
   std::uint64_t size_bytes = 0;
   std::uint32_t logical_block_bytes = 0, physical_block_bytes = 0;
   std::uint64_t optimal_io_bytes = 0; // 0: the device has no preference
@@ -50,7 +51,7 @@ struct device_facts {
 
 /// False with a sentence: sysfs does not know the device.
 [[nodiscard]] bool read_device_facts(const std::string& root, device_number number, device_facts& out,
-                                    std::string& problem);
+                                     std::string& problem);
 
 enum class path_kind : std::uint8_t { missing, block_device, regular_file, other };
 

@@ -295,6 +295,8 @@ std::string report_advice(const drive_report& report) {
     return report.path + " still has " + counted(report.errors_left, "error", "errors") +
            " after the repair: the drive may be failing, look at the kernel's log";
   const std::uint64_t errors = report.check.total(check_severity::error);
+  if (errors == 0)
+    return report.path + " could not be checked to the end: run the command again";
   return report.path + " has " + counted(errors, "error", "errors") + ": run memkv drive fsck --repair " +
          report.path;
 }

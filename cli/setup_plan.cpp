@@ -72,6 +72,14 @@ std::string why_no_set(std::span<const setup_drive> drives) {
   return {};
 }
 
+// Two devices of the kernel that are one drive, as without native multipathing. Partitions of one disk share
+// its identity and are not meant.
+bool same_hardware(const device_facts& a, const device_facts& b) {
+  const device_number disk_a = a.disk.value_or(a.number);
+  const device_number disk_b = b.disk.value_or(b.number);
+  return !a.wwid.empty() && a.wwid == b.wwid && !(disk_a == disk_b);
+}
+
 constexpr std::string_view or_force = "add --force to destroy what the drives hold";
 
 // A word that YAML takes as it is, or a text in quotes.
@@ -113,6 +121,10 @@ std::string check_devices(std::span<const setup_drive> drives, bool force) {
         return path + " is the same drive as " + drives[earlier].path + ": name each drive once";
     if (!drive.no_facts.empty())
       return path + ": " + drive.no_facts;
+    for (std::size_t earlier = 0; earlier < index; ++earlier)
+      if (same_hardware(drive.facts, drives[earlier].facts))
+        return path + " and " + drives[earlier].path + " are two ways to the same drive (" +
+               drive.facts.wwid + "): name one of them";
     for (const auto& other : drives)
       if (drive.facts.disk && *drive.facts.disk == other.where.number)
         return path + " is a partition of " + other.path + ": name one of the two";

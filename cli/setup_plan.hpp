@@ -5,8 +5,8 @@
 // Does not: open, read or write drives.
 #pragma once
 
-#include "cli/drive_content.hpp"
 #include "cli/device_facts.hpp"
+#include "cli/drive_content.hpp"
 
 #include <cstdint>
 #include <span>
@@ -19,7 +19,7 @@ namespace memkv::cli {
 struct setup_drive {
   std::string path; // as the user wrote it
   path_facts where;
-  device_facts facts;     // of a block device
+  device_facts facts;    // of a block device
   std::string no_facts;  // why there are none
   drive_content content; // after it was looked at
 };

@@ -10,7 +10,10 @@ import contextlib
 import hashlib
 import json
 import os
+import pty
 import random
+import re
+import select
 import signal
 import subprocess
 import sys
@@ -474,6 +477,33 @@ def damage_is_found_named_and_repaired(folder, loops, chance):
     loops.free(device)
 
 
+def what_takes_long_shows_how_far_it_is(loops):
+    """On a terminal only. A drive of terabytes has a tree region that takes a while to sweep."""
+    device = loops.make(4096, size=15 << 40)
+    succeeds("setup", "--drives", device)
+    main_end, other_end = pty.openpty()
+    words = [MEMKV, "drive", "verify", device]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=other_end)
+    os.close(other_end)
+    try:
+        shown, end = b"", time.monotonic() + 60
+        amount = rb"checking \d+\.\d of \d+\.\d [MG]iB  \d+ %"
+        pattern = amount + rb"  \d+\.\d MiB/s  (\d+ h )?(\d+ min ?)?(\d+ s )?left"
+        while not re.search(pattern, shown) and time.monotonic() < end:
+            if select.select([main_end], [], [], 1)[0]:
+                try:
+                    shown += os.read(main_end, 4096)
+                except OSError:
+                    break  # the other end was closed
+        expect(re.search(pattern, shown), "progress is shown with rate and time left", shown)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(main_end)
+    wait_until_given_back(device)
+    loops.free(device)
+
+
 def a_drive_of_file_mode_is_a_drive_too(folder):
     path = os.path.join(folder, "drive.dat")
     config = (
@@ -517,6 +547,7 @@ def inside():
             timed(a_drive_can_be_reset, folder, loops, chance)
             timed(damage_is_found_named_and_repaired, folder, loops, chance)
             timed(a_drive_of_file_mode_is_a_drive_too, folder)
+            timed(what_takes_long_shows_how_far_it_is, loops)
         finally:
             loops.free_all()
             subprocess.run(["umount", "/proc/meminfo"], check=False)

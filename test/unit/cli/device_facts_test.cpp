@@ -48,6 +48,7 @@ struct fake_root {
     device("nvme/nvme0n1", "259:0");
     put("/sys/devices/nvme/nvme0n1/device/model", "FAST DRIVE 9000                \n");
     put("/sys/devices/nvme/nvme0n1/device/serial", "S4CR17  \n");
+    put("/sys/devices/nvme/nvme0n1/wwid", "eui.00253859\n");
     put("/sys/devices/nvme/nvme0n1/size", "15628053168\n");
     put("/sys/devices/nvme/nvme0n1/ro", "0\n");
     put("/sys/devices/nvme/nvme0n1/queue/logical_block_size", "512\n");
@@ -84,6 +85,7 @@ CAF_TEST(a whole disk tells its hardware and how it wants its requests) {
   CAF_CHECK_EQUAL(facts.name, "nvme0n1");
   CAF_CHECK_EQUAL(facts.model, "FAST DRIVE 9000");
   CAF_CHECK_EQUAL(facts.serial, "S4CR17");
+  CAF_CHECK_EQUAL(facts.wwid, "eui.00253859");
   CAF_CHECK_EQUAL(facts.size_bytes, 15628053168U * 512);
   CAF_CHECK_EQUAL(facts.logical_block_bytes, 512U);
   CAF_CHECK_EQUAL(facts.physical_block_bytes, 4096U);

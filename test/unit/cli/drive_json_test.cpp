@@ -222,6 +222,11 @@ CAF_TEST(a damaged drive is named with what a repair would do and did) {
   CAF_CHECK(contains(report_text(done), "dropped 3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c (4.00 KiB): data_damaged"));
   const auto again = repaired(*device);
   CAF_CHECK(contains(report_text(again), "nothing was written"));
+  drive_report unfinished = done;
+  unfinished.repaired = false;
+  unfinished.check = {};
+  CAF_CHECK(!unfinished.clean());
+  CAF_CHECK(contains(report_advice(unfinished), "could not be checked to the end"));
   drive_report failing = done;
   failing.errors_left = 2;
   CAF_CHECK(contains(report_advice(failing), "still has 2 errors after the repair"));

@@ -87,6 +87,16 @@ CAF_TEST(a drive named twice is refused whatever it is called) {
                   "/dev/disk/by-id/first is the same drive as /dev/d0: name each drive once");
 }
 
+CAF_TEST(two paths to one drive are refused and two partitions of one disk are not) {
+  auto one = blank(0);
+  auto two = blank(1);
+  one.facts.wwid = two.facts.wwid = "eui.0025";
+  CAF_CHECK_EQUAL(devices({one, two}, true),
+                  "/dev/d1 and /dev/d0 are two ways to the same drive (eui.0025): name one of them");
+  one.facts.disk = two.facts.disk = device_number{259, 9};
+  CAF_CHECK_EQUAL(devices({one, two}), "");
+}
+
 CAF_TEST(a partition is refused beside its disk and taken alone) {
   auto part = blank(1);
   part.facts.is_partition = true;
