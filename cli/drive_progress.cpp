@@ -33,10 +33,13 @@ std::string progress_text(std::string_view verb, std::uint64_t done_bytes, std::
   const bool large = total >= 10 * 1024 * mib;
   const double unit = large ? 1024 * mib : mib;
   const double rate = seconds > 0 ? done / seconds : 0;
+  constexpr std::size_t columns = 20;
+  const auto filled = total > 0 ? static_cast<std::size_t>(columns * (done / total)) : columns;
+  const std::string bar = " [" + std::string(filled, '#') + std::string(columns - filled, '.') + "]";
   std::array<char, 128> numbers{};
   std::snprintf(numbers.data(), numbers.size(), " %.1f of %.1f %s  %.0f %%  %.1f MiB/s", done / unit,
                 total / unit, large ? "GiB" : "MiB", total > 0 ? 100 * done / total : 100, rate / mib);
-  std::string text = std::string(verb) + numbers.data();
+  std::string text = std::string(verb) + bar + numbers.data();
   if (rate > 0)
     text += "  " + time_left((total - done) / rate) + " left";
   return text;
@@ -46,8 +49,13 @@ drive_progress::drive_progress()
     : terminal_(::isatty(STDERR_FILENO) == 1), begin_ns_(engine::system_clock().steady_ns()) {}
 
 drive_progress::~drive_progress() {
+  clear();
+}
+
+void drive_progress::clear() {
   if (shown_)
     std::fprintf(stderr, "\r\033[K");
+  shown_ = false;
 }
 
 void drive_progress::show(std::string_view verb, std::uint64_t done_bytes, std::uint64_t total_bytes) {

@@ -13,7 +13,8 @@
 
 namespace memkv::cli {
 
-/// "reading 12.0 of 96.0 GiB  13 %  812.4 MiB/s  1 min 46 s left", without an end of line.
+/// "reading [###.................] 12.0 of 96.0 GiB  13 %  812.4 MiB/s  1 min 46 s left", without an end of
+/// line.
 [[nodiscard]] std::string progress_text(std::string_view verb, std::uint64_t done_bytes,
                                         std::uint64_t total_bytes, double seconds);
 
@@ -27,6 +28,8 @@ public:
 
   /// Shows where it is, at most ten times a second. A new verb starts a new measurement of rate.
   void show(std::string_view verb, std::uint64_t done_bytes, std::uint64_t total_bytes);
+  /// Removes the line until the next show(), so that something else can be printed.
+  void clear();
 
 private:
   bool terminal_;

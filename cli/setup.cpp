@@ -108,6 +108,11 @@ std::string format_all(setup& work) {
   if (::getrandom(set_id.data(), set_id.size(), 0) != static_cast<ssize_t>(set_id.size()))
     return "the system gave no random bytes for the identity of the set";
   const std::size_t count = work.drives.size();
+  drive_progress shown; // of all drives together
+  std::uint64_t total_bytes = 0;
+  std::uint64_t done_bytes = 0;
+  for (const auto& drive : work.drives)
+    total_bytes += drive.facts.size_bytes;
   for (std::size_t index = 0; index < count; ++index) {
     const auto& drive = work.drives[index];
     auto& opened = work.opened[index];
@@ -120,15 +125,13 @@ std::string format_all(setup& work) {
     if (drive.content.kind == content_kind::memkv)
       wanted.failures = drive.content.super.failures;
     wanted.failures.device_id = drive.facts.serial.empty() ? drive.path : drive.facts.serial;
-    engine::status formatted;
-    {
-      drive_progress shown;
-      const std::string where = "drive " + std::to_string(index + 1) + " of " + std::to_string(count) + ": ";
-      formatted = format_new(*opened.device, opened.discarder.get(), wanted,
-                             [&](std::string_view verb, std::uint64_t done, std::uint64_t total) {
-                               shown.show(where + std::string(verb), done, total);
-                             });
-    }
+    const auto formatted = format_new(*opened.device, opened.discarder.get(), wanted,
+                                      [&](std::string_view, std::uint64_t done, std::uint64_t) {
+                                        shown.show("formatting", done_bytes + done, total_bytes);
+                                      });
+    done_bytes += drive.facts.size_bytes;
+    shown.show("formatting", done_bytes, total_bytes);
+    shown.clear(); // log lines and sentences follow
     if (!formatted.ok())
       return drive.path + ": " + formatted.text +
              (index > 0 ? "; the drives before it are formatted, so run memkv setup again with --force" : "");

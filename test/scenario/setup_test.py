@@ -487,7 +487,7 @@ def what_takes_long_shows_how_far_it_is(loops):
     os.close(other_end)
     try:
         shown, end = b"", time.monotonic() + 60
-        amount = rb"checking \d+\.\d of \d+\.\d [MG]iB  \d+ %"
+        amount = rb"checking \[[#.]{20}\] \d+\.\d of \d+\.\d [MG]iB  \d+ %"
         pattern = amount + rb"  \d+\.\d MiB/s  (\d+ h )?(\d+ min ?)?(\d+ s )?left"
         while not re.search(pattern, shown) and time.monotonic() < end:
             if select.select([main_end], [], [], 1)[0]:

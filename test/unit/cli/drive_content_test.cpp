@@ -442,9 +442,11 @@ CAF_TEST(sizes and times are written for people) {
 
 CAF_TEST(progress has a share and a rate and the time left) {
   CAF_CHECK_EQUAL(progress_text("reading", 25 * mib, 100 * mib, 0.5),
-                  "reading 25.0 of 100.0 MiB  25 %  50.0 MiB/s  2 s left");
+                  "reading [#####...............] 25.0 of 100.0 MiB  25 %  50.0 MiB/s  2 s left");
   CAF_CHECK_EQUAL(progress_text("reading", 10 * 1024 * mib, 100 * 1024 * mib, 10),
-                  "reading 10.0 of 100.0 GiB  10 %  1024.0 MiB/s  1 min 30 s left");
-  CAF_CHECK_EQUAL(progress_text("reading", 0, 100 * mib, 0), "reading 0.0 of 100.0 MiB  0 %  0.0 MiB/s");
+                  "reading [##..................] 10.0 of 100.0 GiB  10 %  1024.0 MiB/s  1 min 30 s left");
+  CAF_CHECK(progress_text("r", 7, 7, 1).starts_with("r [####################] "));
+  CAF_CHECK_EQUAL(progress_text("reading", 0, 100 * mib, 0),
+                  "reading [....................] 0.0 of 100.0 MiB  0 %  0.0 MiB/s");
   CAF_CHECK(progress_text("r", 1 * mib, 7200 * mib, 1).ends_with("1 h 59 min left"));
 }
