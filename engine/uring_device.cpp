@@ -545,7 +545,12 @@ status open_uring_device(const uring_device_options& options, std::unique_ptr<bl
   int file = -1;
   bool is_device = false;
   std::uint64_t size_bytes = 0;
-  if (status claimed = claim(options, file, is_device, size_bytes); !claimed.ok())
+  status claimed = claim(options, file, is_device, size_bytes);
+  for (const auto end = now_ns() + std::uint64_t{options.claim_ms} * 1'000'000;
+       claimed.code == errc::in_use && now_ns() < end;
+       claimed = claim(options, file, is_device, size_bytes))
+    ::usleep(20'000);
+  if (!claimed.ok())
     return claimed;
   std::unique_ptr<own_ring> own;
   ring_host* host = options.host;

@@ -29,6 +29,8 @@ struct uring_device_options {
   bool read_only = false;    // writes and flushes end with invalid_argument
   bool allow_file = false;   // a regular file will do (buffered where its file system has no O_DIRECT)
   ring_host* host = nullptr; // null: a ring of its own
+  /// A drive that is in use is tried again for this long: the kernel takes a killed server's claim back late.
+  std::uint32_t claim_ms = 2'000;
   std::uint32_t depth_max = 64;
   std::uint32_t request_bytes_max = 1 << 20;
   std::span<std::byte> registered; // page-aligned; outlives the device

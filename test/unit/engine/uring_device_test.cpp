@@ -276,6 +276,7 @@ CAF_TEST(one device is opened once) {
   uring_device_options options;
   options.path = drive.path();
   options.allow_file = true;
+  options.claim_ms = 0;
   std::unique_ptr<block_device> first;
   std::unique_ptr<block_device> second;
   CAF_REQUIRE(open_uring_device(options, first).ok());
