@@ -7,13 +7,17 @@
 #include <caf/behavior.hpp>
 #include <caf/send.hpp>
 
+#include <chrono>
 #include <mutex>
+#include <thread>
 #include <utility>
 
 namespace memkv::actors {
 
 namespace {
 constexpr const char* target = "memkv::drive";
+/// How long a raw drive that somebody else holds is waited for.
+constexpr std::uint64_t claim_ns_max = 10'000'000'000;
 } // namespace
 
 drive::drive(caf::actor_config& configuration, drive_settings settings)
@@ -29,15 +33,28 @@ bool drive::on_start() {
   if (body_ == nullptr) {
     body_ = std::make_shared<drive_body>();
     body_->index = settings_.index;
-    const auto opened = engine::open_drive(settings_.description, settings_.options, *settings_.time,
-                                           body_->device, body_->store);
+    body_->pool_keeper = settings_.pool_keeper;
+    const auto open = [this] {
+      return engine::open_drive(settings_.description, settings_.options, *settings_.time,
+                                {.host = this, .registered = settings_.pool}, body_->device, body_->store);
+    };
+    auto opened = open();
+    // The kernel lets go of a raw drive a moment after the process that had it was killed.
+    const auto patience_ends = steady_now_ns() + claim_ns_max;
+    while (opened.code == engine::errc::in_use && settings_.description.raw &&
+           steady_now_ns() < patience_ends) {
+      std::this_thread::sleep_for(std::chrono::milliseconds{50});
+      opened = open();
+    }
     if (!opened.ok()) {
       caf::anon_send(settings_.server, drive_failed{settings_.index, opened.text});
       failure_reported_ = true;
       body_.reset();
+      settings_.pool_keeper.reset();
       return false;
     }
     body_->memory = !body_->device->writable_mapping().empty();
+    body_->needs_buffers = body_->device->mapping().empty();
     if (!opened.text.empty())
       log::warn(target, opened.text);
     const auto counters = body_->store->counters();
@@ -109,6 +126,8 @@ void drive::look_for_failure() {
 }
 
 bool drive::on_turn() {
+  if (body_ == nullptr)
+    return false;
   const std::lock_guard turn(body_->turn);
   auto& store = *body_->store;
   store.reclaim();
@@ -118,7 +137,7 @@ bool drive::on_turn() {
     moved = true;
   if (auto orphans = store.take_orphans(); !orphans.empty())
     caf::anon_send(settings_.server, parts_orphaned{std::move(orphans)});
-  return moved || !store.idle();
+  return moved || (!body_->needs_buffers && !store.idle());
 }
 
 void drive::on_tick(std::uint64_t) {
@@ -144,6 +163,9 @@ void drive::on_stop() {
   }
   if (closing_)
     body->reserved.clear();
+  // The ring ends with this actor; whoever still holds the body finds a closed device.
+  if (body->needs_buffers)
+    body->device->close();
 }
 
 } // namespace memkv::actors

@@ -17,6 +17,9 @@ struct drive_settings {
   engine::store_options options;
   std::shared_ptr<engine::clock> time;
   server_actor server;
+  /// Raw drives: where payload lies, registered with the drive's ring; kept alive by `pool_keeper`.
+  std::span<std::byte> pool;
+  std::shared_ptr<void> pool_keeper;
   /// Memory drives only: what an earlier incarnation left.
   std::shared_ptr<drive_body> survivor;
 };
@@ -33,7 +36,10 @@ private:
   bool on_turn() override;
   void on_tick(std::uint64_t now_ns) override;
   void on_stop() override;
-  void on_end() override { settings_.server = nullptr; }
+  void on_end() override {
+    settings_.server = nullptr;
+    settings_.pool_keeper.reset();
+  }
 
   void look_for_failure();
 

@@ -1,6 +1,7 @@
 #include "actors/drive_body.hpp"
 
 #include "actors/interfaces.hpp"
+#include "engine/page.hpp"
 
 #include <caf/actor_cast.hpp>
 #include <caf/send.hpp>
@@ -163,7 +164,8 @@ void drive_body::sweep() {
 }
 
 void drive_body::read(const extent_read_ptr& read) {
-  store->read(*read->pin, read->name_space, read->key, read->offset, read->length, {},
+  store->read(*read->pin, read->name_space, read->key, read->offset, read->length,
+              {read->into.data, engine::align_up(read->into.bytes, engine::page_bytes)},
               [read](errc result, engine::extent_view view) {
                 read->result = result;
                 read->view = std::move(view);

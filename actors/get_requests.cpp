@@ -113,7 +113,7 @@ public:
       wire::append_frame(out.frame, answer, wire::generation_reply{reader_->generation()});
       out.payload = piece.spans;
       out.payload_bytes = piece.bytes;
-      out.keep = reader_->keep_alive();
+      out.keep = std::move(piece.keep);
     } else {
       wire::append_frame(out.frame, answer, wire::empty_message{});
     }
@@ -134,6 +134,12 @@ public:
 
   void was_read(const extent_read_ptr& read) override {
     reader_->was_read(read);
+    if (reader_->ready())
+      connection_.pump_output();
+  }
+
+  void buffers_there() override {
+    reader_->buffers_there();
     if (reader_->ready())
       connection_.pump_output();
   }
@@ -264,11 +270,11 @@ public:
           slice.length = piece.bytes;
           out.payload_bytes += piece.bytes;
           out.payload.insert(out.payload.end(), piece.spans.begin(), piece.spans.end());
+          keep.push_back(std::move(piece.keep));
         }
         slices.push_back(slice);
         if (piece.last) {
           over_item = true;
-          keep.push_back(item.reader->keep_alive());
           break;
         }
         full = slices.size() >= slices_max || out.payload.size() >= pieces_max ||
@@ -280,8 +286,6 @@ public:
         at = reading_.erase(at);
         --left_;
       } else {
-        if (item.reader != nullptr && item.begun)
-          keep.push_back(item.reader->keep_alive());
         ++at;
       }
       if (full)
@@ -303,6 +307,14 @@ public:
   void was_read(const extent_read_ptr& read) override {
     if (auto& item = items_[read->item]; item.reader != nullptr)
       item.reader->was_read(read);
+    if (part_ready())
+      connection_.pump_output();
+  }
+
+  void buffers_there() override {
+    for (const auto index : reading_)
+      if (items_[index].reader != nullptr && items_[index].refused == status::ok)
+        items_[index].reader->buffers_there();
     if (part_ready())
       connection_.pump_output();
   }
@@ -395,6 +407,10 @@ public:
 
   void was_read(const extent_read_ptr& read) override {
     reader_->was_read(read);
+    go_on();
+  }
+  void buffers_there() override {
+    reader_->buffers_there();
     go_on();
   }
   void drive_down(std::uint32_t drive) override {

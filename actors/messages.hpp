@@ -66,6 +66,7 @@ struct extent_read {
   std::string name_space;
   std::vector<std::byte> key;
   std::uint32_t offset = 0, length = 0; // multiples of 64 KiB or to the extent's end
+  payload_slice into;                   // where to, on drives that need buffers
   // Set by DRIVE.
   engine::extent_view view;
   engine::errc result = engine::errc::ok;

@@ -313,6 +313,25 @@ payload_slice reactor::chunk() {
   return out;
 }
 
+payload_slice reactor::read_room(std::uint32_t bytes) {
+  if (bytes <= slice_bytes_max())
+    return small_slice(bytes);
+  auto whole = chunk();
+  whole.bytes = std::min(whole.bytes, bytes);
+  return whole;
+}
+
+std::uint32_t reactor::read_room_max() const noexcept {
+  constexpr std::uint32_t step = engine::chunk_bytes;
+  const auto slice = slice_bytes_max() / step * step;
+  return slice > 0 ? slice : static_cast<std::uint32_t>(shared_->pool->chunk_bytes() / step * step);
+}
+
+void reactor::wait_for_room(std::uint64_t request) {
+  if (std::find(waiting_for_room_.begin(), waiting_for_room_.end(), request) == waiting_for_room_.end())
+    waiting_for_room_.push_back(request);
+}
+
 reactor::turn reactor::take_turn(std::uint32_t drive, extent_put& put,
                                  const std::function<void(drive_body&)>& work) {
   const auto& seat = drives_.at(drive);
@@ -388,6 +407,17 @@ bool reactor::on_turn() {
       waiting_for_buffers_.pop_front();
       if (const auto found = connections_.find(id); found != connections_.end())
         found->second->pump_input();
+    }
+  }
+  if (!waiting_for_room_.empty()) {
+    const auto statistics = shared_->pool->statistics();
+    const auto tried = std::min<std::uint64_t>(
+        waiting_for_room_.size(), (statistics.chunks - statistics.chunks_in_use) * waiters_a_turn);
+    for (std::uint64_t left = tried; left > 0; --left) {
+      const auto serial = waiting_for_room_.front();
+      waiting_for_room_.pop_front();
+      if (const auto found = requests_.find(serial); found != requests_.end())
+        found->second->buffers_there();
     }
   }
   clear_graves();

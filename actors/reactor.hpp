@@ -125,6 +125,9 @@ public:
     return static_cast<std::uint32_t>(std::min<std::uint64_t>(shared_->pool->chunk_bytes() / 2, 1 << 30));
   }
   [[nodiscard]] payload_slice chunk() override;
+  [[nodiscard]] payload_slice read_room(std::uint32_t bytes) override;
+  [[nodiscard]] std::uint32_t read_room_max() const noexcept override;
+  void wait_for_room(std::uint64_t request) override;
   [[nodiscard]] std::uint32_t extent_bytes_max() const noexcept override {
     return shared_->options.store.extent_bytes_max;
   }
@@ -167,7 +170,8 @@ private:
   std::unordered_map<std::uint64_t, tcp_request*> requests_;
   std::uint64_t next_serial_ = 1;
   std::set<std::pair<std::uint64_t, std::uint64_t>> deadlines_; // time and serial of open requests
-  std::deque<std::uint64_t> waiting_for_buffers_;
+  std::deque<std::uint64_t> waiting_for_buffers_; // connections
+  std::deque<std::uint64_t> waiting_for_room_;    // requests
   std::vector<std::unique_ptr<tcp_request>> buried_requests_;
   std::vector<std::uint64_t> buried_connections_;
   // The chunk that small payloads share at the moment.

@@ -149,6 +149,13 @@ void ring_actor::reap() {
   }
 }
 
+void ring_actor::turn_ring(bool wait) {
+  const int rc =
+      wait ? io_uring_submit_and_wait(ring_.get(), 1) : io_uring_submit_and_get_events(ring_.get());
+  MEMKV_ASSERT(rc >= 0 || rc == -EINTR || rc == -EAGAIN || rc == -EBUSY, "the ring accepts submissions");
+  reap();
+}
+
 void ring_actor::wait(std::uint64_t timeout_ns) {
   if (spin_ns_ > 0) {
     const auto end = steady_now_ns() + spin_ns_;

@@ -13,6 +13,8 @@
 // caf::exit_reason::kill, end the actor in the same orderly way.
 #pragma once
 
+#include "engine/ring_host.hpp"
+
 #include <caf/blocking_actor.hpp>
 
 #include <liburing.h>
@@ -25,15 +27,9 @@
 
 namespace memkv::actors {
 
-/// Something the kernel works on. Must stay where it is until completed() was called.
-class ring_operation {
-public:
-  virtual ~ring_operation() = default;
-  /// `result` as in the completion queue entry: negative errno or a count. `flags`: IORING_CQE_F_*.
-  virtual void completed(std::int32_t result, std::uint32_t flags) = 0;
-};
+using engine::ring_operation;
 
-class ring_actor : public caf::blocking_actor {
+class ring_actor : public caf::blocking_actor, public engine::ring_host {
 public:
   explicit ring_actor(caf::actor_config& configuration);
   ~ring_actor() override;
@@ -66,10 +62,11 @@ protected:
   /// others for long.
   virtual void on_end() {}
 
-  /// A submission entry for `operation` (nullptr: its completion is ignored). Never null: submits when the
-  /// queue is full.
-  [[nodiscard]] io_uring_sqe* next_sqe(ring_operation* operation);
-  [[nodiscard]] io_uring* ring() noexcept { return ring_.get(); }
+  // ring_host: for a device of the engine that shares this ring, and for the actor itself. In next_sqe() the
+  // operation may be null: then its completion is ignored.
+  [[nodiscard]] io_uring_sqe* next_sqe(ring_operation* operation) final;
+  void turn_ring(bool wait) final;
+  [[nodiscard]] io_uring* ring() noexcept final { return ring_.get(); }
   [[nodiscard]] std::uint32_t operations_in_flight() const noexcept { return in_flight_; }
 
   /// Ends the actor after the current turn.

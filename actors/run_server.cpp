@@ -246,9 +246,9 @@ int serve_until_told(std::unique_ptr<running_server> server) {
   return 0;
 }
 
-int run_server(const server_options& options, const std::function<void(std::uint16_t)>& ready) {
+int run_server(const server_options& options, const std::function<void(std::uint16_t)>& ready,
+               std::string& problem) {
   block_signals();
-  std::string problem;
   auto server = start_server(options, problem);
   if (server == nullptr) {
     log::error(target, problem);

@@ -43,8 +43,8 @@ void block_signals();
 /// supervisor dies, or the stop was not in good order, it ends the process with 1 itself.
 [[nodiscard]] int serve_until_told(std::unique_ptr<running_server> server);
 
-/// The three together. `ready` is called once it serves.
+/// The three together. `ready` is called once it serves. `problem` says why it did not, in one sentence.
 [[nodiscard]] int run_server(const server_options& options,
-                             const std::function<void(std::uint16_t port)>& ready = {});
+                             const std::function<void(std::uint16_t port)>& ready, std::string& problem);
 
 } // namespace memkv::actors

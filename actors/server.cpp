@@ -63,6 +63,8 @@ struct supervisor {
     settings.options.persistent = !settings.description.memory;
     settings.time = state.options.time;
     settings.server = caf::actor_cast<server_actor>(self);
+    settings.pool = state.shared->pool->range();
+    settings.pool_keeper = state.shared;
     settings.survivor = std::move(seat.survivor);
     seat.survivor = nullptr;
     seat.reopen_at_ns = 0;

@@ -59,6 +59,8 @@ public:
   virtual void was_read(const extent_read_ptr&) {}
   virtual void erased(const block_erase_ptr&) {}
   virtual void drive_down(std::uint32_t drive) { static_cast<void>(drive); }
+  /// It asked for room to read into, found none, and there may be some again.
+  virtual void buffers_there() {}
   /// Its deadline has come.
   virtual void expire() {}
   /// The connection is closing: nobody will read an answer, no more payload will come.

@@ -153,8 +153,8 @@ status value_reader::open(std::string_view name_space, std::span<const std::byte
     // The key must be compared all the same: read nothing, but ask.
     window ask;
     ask.begin = ask.end = position_;
-    ask_drive(ask, 0, 0);
-    windows_.push_back(std::move(ask));
+    if (ask_drive(ask, 0, 0))
+      windows_.push_back(std::move(ask));
   }
   look_ahead();
   return status::ok;
@@ -171,24 +171,36 @@ void value_reader::look_ahead() {
     auto& from = (*extents_)[next.extent];
     next.begin = planned_;
     // Pieces end on multiples of their size, so that all but the first and the last are whole chunks.
-    next.end =
-        std::min({end_, from.begin + from.length, (planned_ / piece_bytes_max_ + 1) * piece_bytes_max_});
-    planned_ = next.end;
+    const std::uint64_t piece = from.body->needs_buffers && !from.viewed
+                                    ? std::min(piece_bytes_max_, client_.read_room_max())
+                                    : piece_bytes_max_;
+    next.end = std::min({end_, from.begin + from.length, (planned_ / piece + 1) * piece});
     if (from.viewed) {
       next.done = true;
     } else {
       const auto low = static_cast<std::uint32_t>(next.begin - from.begin) / chunk_bytes * chunk_bytes;
       const auto high = std::min<std::uint64_t>(
           (next.end - from.begin + chunk_bytes - 1) / chunk_bytes * chunk_bytes, from.length);
-      ask_drive(next, low, static_cast<std::uint32_t>(high - low));
+      if (!ask_drive(next, low, static_cast<std::uint32_t>(high - low)))
+        return;
     }
+    planned_ = next.end;
     windows_.push_back(std::move(next));
   }
 }
 
-void value_reader::ask_drive(window& range, std::uint32_t low, std::uint32_t length) {
+bool value_reader::ask_drive(window& range, std::uint32_t low, std::uint32_t length) {
   auto& from = (*extents_)[range.extent];
+  payload_slice into;
+  if (from.body->needs_buffers && length > 0) {
+    into = client_.read_room(length);
+    if (into.data == nullptr) {
+      client_.wait_for_room(request_);
+      return false;
+    }
+  }
   auto read = std::make_shared<extent_read>();
+  read->into = std::move(into);
   read->request = request_;
   read->item = item_;
   read->reply_to = client_.as_actor();
@@ -200,13 +212,14 @@ void value_reader::ask_drive(window& range, std::uint32_t low, std::uint32_t len
   read->length = length;
   range.read = read;
   client_.send_to_drive(from.drive, read_extent{std::move(read)});
+  return true;
 }
 
 bool value_reader::ready() const noexcept {
   if (finished_)
     return false;
   if (windows_.empty())
-    return empty_range_ || failed_ != status::ok;
+    return failed_ != status::ok || (empty_range_ && extents_->front().viewed);
   return windows_.front().done || failed_ != status::ok;
 }
 
@@ -251,6 +264,8 @@ value_reader::piece value_reader::next() {
   const std::uint64_t low = front.begin - from.begin, high = front.end - from.begin;
   out.spans = cut(view.pieces, low - view_begin, high - low);
   out.bytes = static_cast<std::uint32_t>(high - low);
+  // The read holds its buffer, and the extents with their pins.
+  out.keep = front.read != nullptr ? std::shared_ptr<void>{front.read} : std::shared_ptr<void>{extents_};
   for (auto chunk = low / chunk_bytes; chunk * chunk_bytes < high; ++chunk) {
     const std::uint64_t chunk_begin = chunk * chunk_bytes;
     const auto chunk_end = std::min<std::uint64_t>(chunk_begin + chunk_bytes, from.length);

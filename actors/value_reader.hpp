@@ -3,9 +3,9 @@
 // Operation. open() looks the key up and pins every extent of the value, so that all bytes come from one put.
 // Memory is read where it lies; other drives are asked for verified ranges, a few ahead. Pieces come in
 // order, each with its CRC32C, which for whole chunks is put together from the stored sums without touching
-// the bytes. Threading: REACTOR's thread. Ownership: the pieces point into the drives' memory and are valid
-// while the reader, or its keep_alive(), lives. Errors: as wire::status; corrupt means that the block was
-// dropped and is a miss from now on.
+// the bytes. Threading: REACTOR's thread. Ownership: the pieces point into the drives' memory or into
+// buffers of the pool, and each holds what it points into. Errors: as wire::status; corrupt means that the
+// block was dropped and is a miss from now on.
 #pragma once
 
 #include "actors/drive_table.hpp"
@@ -44,6 +44,13 @@ public:
   [[nodiscard]] virtual std::uint32_t slice_bytes_max() const noexcept = 0;
   /// A whole chunk of the pool, or empty.
   [[nodiscard]] virtual payload_slice chunk() = 0;
+  /// Room for `bytes` of payload to be read into: a slice, or where it is too long for one, a chunk of its
+  /// own. Empty: the pool is exhausted.
+  [[nodiscard]] virtual payload_slice read_room(std::uint32_t bytes) = 0;
+  /// The most that read_room() gives; a multiple of 64 KiB.
+  [[nodiscard]] virtual std::uint32_t read_room_max() const noexcept = 0;
+  /// The request is told, by buffers_there(), when it is worth trying again.
+  virtual void wait_for_room(std::uint64_t request) = 0;
   [[nodiscard]] virtual std::uint32_t extent_bytes_max() const noexcept = 0;
   [[nodiscard]] virtual std::uint64_t next_put_id() noexcept = 0;
 };
@@ -56,6 +63,7 @@ public:
     std::uint32_t bytes = 0;
     std::uint32_t crc32c = 0;
     std::vector<std::span<const std::byte>> spans;
+    std::shared_ptr<void> keep; // holds the memory that `spans` point into
     bool last = false;
   };
 
@@ -83,8 +91,8 @@ public:
   void was_read(const extent_read_ptr& read);
   /// The drive is gone: what was not read yet fails. Memory stays readable.
   void drive_down(std::uint32_t drive);
-  /// Holds the memory that pieces point into.
-  [[nodiscard]] std::shared_ptr<void> keep_alive() const noexcept { return extents_; }
+  /// Goes on after there was no room to read into.
+  void buffers_there() { look_ahead(); }
 
 private:
   struct extent {
@@ -107,7 +115,8 @@ private:
   [[nodiscard]] wire::status pin_all(std::string_view name_space, std::span<const std::byte> key);
   [[nodiscard]] bool replaced_meanwhile(const wire::key_id& id);
   void look_ahead();
-  void ask_drive(window& range, std::uint32_t low, std::uint32_t length);
+  /// False: there was no room to read into, and nothing was asked.
+  [[nodiscard]] bool ask_drive(window& range, std::uint32_t low, std::uint32_t length);
   [[nodiscard]] std::size_t extent_at(std::uint64_t offset) const noexcept;
   void fail(wire::status status) noexcept;
 

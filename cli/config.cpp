@@ -349,9 +349,8 @@ constexpr auto rows = std::to_array<key_row>({
        return wrong;
      }},
     {{"storage.mode", "direct, file or memory", "required",
-      "`file` keeps blocks in regular files, `memory` in memory. `direct` (raw block devices) is checked, "
-      "but this "
-      "build refuses to start with it.",
+      "`direct` keeps blocks on raw block devices, which `memkv setup` prepares; `file` in regular files; "
+      "`memory` in memory.",
       ""},
      [](const config_node& n, server_config& c) {
        constexpr std::array<std::pair<std::string_view, storage_mode>, 3> all{
@@ -374,12 +373,12 @@ constexpr auto rows = std::to_array<key_row>({
     {{"storage.drives", "list", "required", "The drives, 1 to 256, each a map of the two keys below.", ""},
      nullptr},
     {{"storage.drives[].media", "path", "required",
-      "A file in file mode (created in full size when absent), `memory` in memory mode, a block device in "
-      "direct mode.",
+      "A block device in direct mode, a file in file mode (created in full size when absent), `memory` in "
+      "memory mode.",
       ""},
      nullptr},
-    {{"storage.drives[].max_size", "size", "required",
-      "Size of the drive, 4 MiB to 16 TiB. In direct mode it may be left out: the whole device.", ""},
+    {{"storage.drives[].max_size", "size", "required in file and memory mode",
+      "Size of the file or the memory, 4 MiB to 16 TiB. Not in direct mode: a raw drive is used whole.", ""},
      nullptr},
     {{"storage.eviction.enabled", "bool", "true",
       "Makes room for new blocks by dropping old ones. Without it a put fails when the store is full.", ""},
@@ -398,10 +397,9 @@ constexpr auto rows = std::to_array<key_row>({
     {{"storage.verify_on_read", "bool", "true", "Verifies checksums of everything that is read from a drive.",
       ""},
      [](const config_node& n, server_config& c) { return read_bool(n, c.storage.verify_on_read); }},
-    {{"storage.sync", "never or always", "never",
-      "`always` makes an acknowledged put survive a power cut (file mode only). `never` survives the death "
-      "of the "
-      "process.",
+    {{"storage.sync", "never or always", "always in direct mode, else never",
+      "`always` makes an acknowledged put survive a power cut; `never` survives the death of the process. "
+      "Direct mode always syncs, memory mode never.",
       ""},
      [](const config_node& n, server_config& c) {
        constexpr std::array<std::pair<std::string_view, sync_mode>, 2> all{
@@ -613,8 +611,10 @@ config_problem server_config::validate() const {
   if (storage.eviction_low_percent >= storage.eviction_high_percent)
     return about("storage.eviction.low_watermark", "must be below storage.eviction.high_watermark (" +
                                                        std::to_string(storage.eviction_high_percent) + ")");
-  if (storage.sync == sync_mode::always && storage.mode != storage_mode::file)
-    return about("storage.sync", "can be always in file mode only: remove it, or set storage.mode to file");
+  if (storage.sync == sync_mode::always && storage.mode == storage_mode::memory)
+    return about("storage.sync", "cannot be always in memory mode: remove it, or set storage.mode to file");
+  if (storage.sync == sync_mode::never && storage.mode == storage_mode::direct)
+    return about("storage.sync", "is never, but raw drives always sync: remove it");
   if (storage.drives.empty())
     return about("storage.drives",
                  "is missing: name at least one drive, such as [{ media: /var/lib/memkv/drive0, "
@@ -632,6 +632,8 @@ config_problem server_config::validate() const {
     if (storage.mode != storage_mode::memory && !media.insert(drive.media).second)
       return about(path + "media",
                    "names \"" + drive.media + "\", as an earlier drive does: name each drive once");
+    if (storage.mode == storage_mode::direct && drive.max_size_bytes != 0)
+      return about(path + "max_size", "is for files and memory: remove it, a raw drive is used whole");
     if (storage.mode != storage_mode::direct && drive.max_size_bytes == 0)
       return about(path + "max_size", "is missing: give the drive a size, such as 100 GiB");
   }

@@ -25,7 +25,7 @@
 namespace memkv::cli {
 
 enum class storage_mode : std::uint8_t { unset, direct, file, memory };
-enum class sync_mode : std::uint8_t { never, always };
+enum class sync_mode : std::uint8_t { unset, never, always };
 enum class log_format : std::uint8_t { text, json };
 
 struct drive_config {
@@ -72,7 +72,7 @@ struct server_config {
     std::uint32_t eviction_low_percent = 90;
     std::uint32_t flap_threshold = 5;
     bool verify_on_read = true;
-    sync_mode sync = sync_mode::never;
+    sync_mode sync = sync_mode::unset; // unset: never in file mode, always in direct mode
   } storage;
 
   struct {

@@ -3,7 +3,9 @@
 #include "cli/command_line.hpp" // format_size
 #include "engine/limits.hpp"
 
+#include <fcntl.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
@@ -53,6 +55,15 @@ std::string check_kernel(std::string_view release) {
     return {};
   return "this is Linux " + std::string(release) + ", and memkv start needs " + need +
          " or newer: boot a newer kernel";
+}
+
+std::uint64_t device_bytes(const std::string& path) {
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (file < 0)
+    return 0;
+  const auto size = ::lseek(file, 0, SEEK_END);
+  ::close(file);
+  return size < 0 ? 0 : static_cast<std::uint64_t>(size);
 }
 
 bool read_memory_facts(const std::string& root, memory_facts& out) {
@@ -111,6 +122,19 @@ memory_verdict check_memory(const server_config& config, const memory_facts& fac
     if (!pool_in_hugepages && verdict.drive_bytes <= allowed && verdict.pool_bytes <= facts.available_bytes)
       verdict.refusal += ", or reserve hugepages for the pool with sysctl -w vm.nr_hugepages=" +
                          std::to_string((verdict.pool_bytes + page - 1) / page);
+    return verdict;
+  }
+  if (config.storage.mode == storage_mode::direct && ordinary + verdict.index_bytes > allowed) {
+    // Drives of many terabytes hold more of the smallest blocks than memory can index; nobody fills them so.
+    constexpr std::uint64_t per_million = engine::limits::memory_bytes_per_million_blocks;
+    const std::uint64_t room = allowed - ordinary;
+    verdict.blocks_max =
+        std::max<std::uint64_t>(1, room * 1'000'000 / per_million / config.storage.drives.size());
+    verdict.warning = "memory allows an index of " + std::to_string(verdict.blocks_max) +
+                      " blocks a drive (" + about(room) +
+                      " in all); older blocks are dropped beyond that: with many blocks below " +
+                      about(stored / (verdict.blocks_max * config.storage.drives.size())) +
+                      " lower memory.max_size, or add memory";
     return verdict;
   }
   if (ordinary + verdict.index_bytes > facts.available_bytes) {

@@ -39,9 +39,14 @@ struct memory_verdict {
   std::uint64_t pool_bytes = 0;
   std::uint64_t drive_bytes = 0; // memory mode
   std::uint64_t index_bytes = 0; // at most, when the drives are full of the smallest blocks
+  std::uint64_t blocks_max = 0;  // direct mode: of one drive, where memory is short for more; 0: no bound
 };
 
-/// Whether what the configuration asks for fits.
+/// Bytes of a block device, or 0: it cannot be opened.
+[[nodiscard]] std::uint64_t device_bytes(const std::string& path);
+
+/// Whether what the configuration asks for fits. In direct mode the drives' max_size is what the devices
+/// have.
 [[nodiscard]] memory_verdict check_memory(const server_config& config, const memory_facts& facts);
 
 } // namespace memkv::cli

@@ -7,8 +7,10 @@
 #include "cli/start_options.hpp"
 #include "cli/version.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <limits>
 #include <optional>
 
 namespace memkv::cli {
@@ -42,10 +44,7 @@ int run_start_command(const parsed& line) {
   const auto loaded = load_config(path, {variable("MEMKV_AUTH_KEY")});
   if (!loaded.ok())
     return refuse(describe(path, loaded.problem), false);
-  const auto& config = loaded.config;
-  if (config.storage.mode == storage_mode::direct)
-    return refuse(
-        path + ": storage.mode is direct, and this build has no raw drives: set it to file or memory", false);
+  auto config = loaded.config;
 
   const auto level = line.given("log-level") ? std::optional(line.text("log-level")) : std::nullopt;
   const auto file = line.text("log-file");
@@ -65,6 +64,9 @@ int run_start_command(const parsed& line) {
   if (line.given("license"))
     log::warn(target, "--license is not in effect: this build does not check licenses");
 
+  if (config.storage.mode == storage_mode::direct)
+    for (auto& drive : config.storage.drives)
+      drive.max_size_bytes = device_bytes(drive.media);
   memory_facts facts;
   if (!read_memory_facts("", facts))
     return refuse("the available memory cannot be read from /proc/meminfo: mount /proc", log_is_apart);
@@ -79,15 +81,22 @@ int run_start_command(const parsed& line) {
              {"index_bytes_max", verdict.index_bytes},
              {"available_bytes", facts.available_bytes}});
 
-  const auto options = server_options_of(config, line.number("log-write-timing").value_or(0));
-  const int code = actors::run_server(options, [&config](std::uint16_t port) {
-    const bool is_ipv6 = config.network.host.find(':') != std::string::npos;
-    std::printf("memkv: serving on %s%s%s:%u\n", is_ipv6 ? "[" : "", config.network.host.c_str(),
-                is_ipv6 ? "]" : "", static_cast<unsigned>(port));
-    std::fflush(stdout);
-  });
+  auto options = server_options_of(config, line.number("log-write-timing").value_or(0));
+  options.store.blocks_max = static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(verdict.blocks_max, std::numeric_limits<std::uint32_t>::max()));
+  const int code = actors::run_server(
+      options,
+      [&config](std::uint16_t port) {
+        const bool is_ipv6 = config.network.host.find(':') != std::string::npos;
+        std::printf("memkv: serving on %s%s%s:%u\n", is_ipv6 ? "[" : "", config.network.host.c_str(),
+                    is_ipv6 ? "]" : "", static_cast<unsigned>(port));
+        std::fflush(stdout);
+      },
+      problem);
   if (code != 0 && log_is_apart)
-    std::fprintf(stderr, "memkv: the server ended because of a problem: see the end of %s\n", file.c_str());
+    std::fprintf(stderr, "memkv: %s\n",
+                 problem.empty() ? ("the server ended because of a problem: see the end of " + file).c_str()
+                                 : problem.c_str());
   return code;
 }
 

@@ -6,7 +6,8 @@ namespace memkv::cli {
 
 actors::server_options server_options_of(const server_config& config, std::uint64_t write_timing_s) {
   const bool memory = config.storage.mode == storage_mode::memory;
-  MEMKV_ASSERT(memory || config.storage.mode == storage_mode::file, "the mode was checked before");
+  const bool raw = config.storage.mode == storage_mode::direct;
+  MEMKV_ASSERT(config.storage.mode != storage_mode::unset, "the mode was checked before");
   MEMKV_ASSERT(config.network.auth_key, "validate() refuses a configuration without a key");
 
   actors::server_options options;
@@ -23,11 +24,11 @@ actors::server_options server_options_of(const server_config& config, std::uint6
   options.pool_bytes = config.memory.max_bytes;
   options.pool_chunk_bytes = config.memory.block_bytes;
   for (const auto& drive : config.storage.drives)
-    options.drives.push_back({memory, memory ? std::string{} : drive.media, drive.max_size_bytes});
+    options.drives.push_back({memory, raw, memory ? std::string{} : drive.media, drive.max_size_bytes});
   options.store.unit_bytes = config.storage.shard_bytes;
   options.store.extent_bytes_max = config.storage.block_bytes;
-  options.store.sync =
-      config.storage.sync == sync_mode::always ? engine::sync_policy::always : engine::sync_policy::never;
+  options.store.sync = raw || config.storage.sync == sync_mode::always ? engine::sync_policy::always
+                                                                       : engine::sync_policy::never;
   options.store.persistent = !memory;
   options.store.verify_on_read = config.storage.verify_on_read;
   options.store.eviction = config.storage.eviction_enabled;

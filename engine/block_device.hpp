@@ -16,24 +16,33 @@ struct io_operation {
   enum class kind : std::uint8_t { read, write, flush, discard };
 
   kind what = kind::read;
-  bool durable = false;            // write: survives power loss once done (FUA)
-  std::uint64_t offset = 0;        // bytes from the start of the device, multiple of info().alignment
-  std::uint64_t length = 0;        // bytes; read, write: multiple of info().alignment, at most io_bytes_max
-  std::byte* data = nullptr;       // read: destination; write: source (not written to)
-  errc result = errc::ok;          // valid in `done`: ok means that all `length` bytes were done
+  bool durable = false;      // write: survives power loss once done (FUA)
+  std::uint64_t offset = 0;  // bytes from the start of the device, multiple of info().alignment
+  std::uint64_t length = 0;  // bytes; read, write: multiple of info().alignment, at most io_bytes_max
+  std::byte* data = nullptr; // read: destination; write: source (not written to)
+  errc result = errc::ok;    // valid in `done`: ok means that all `length` bytes were done
   void (*done)(io_operation&) = nullptr;
-  void* context = nullptr;         // for the caller
+  void* context = nullptr; // for the caller
 };
 
 constexpr std::uint64_t io_bytes_max = std::uint64_t{4} << 20;
 
 struct device_information {
   std::uint64_t size_bytes = 0;
-  std::uint32_t alignment = 4096;       // of offsets, lengths and, when direct, of buffers
-  std::uint32_t depth_max = 1;          // operations in flight that make sense
-  bool survives_process = false;        // contents outlive a kill -9 of this process
-  bool survives_power_loss = false;     // contents outlive a power cut once flushed
-  std::string name;                     // for people
+  std::uint32_t alignment = 4096;   // of offsets, lengths and, when direct, of buffers
+  std::uint32_t depth_max = 1;      // operations in flight that make sense
+  bool survives_process = false;    // contents outlive a kill -9 of this process
+  bool survives_power_loss = false; // contents outlive a power cut once flushed
+  std::string name;                 // for people
+};
+
+/// What a device has done since it was opened. Requests are what the kernel saw: an operation may be several.
+struct device_statistics {
+  std::uint64_t reads = 0, read_bytes = 0, writes = 0, written_bytes = 0, flushes = 0;
+  std::uint64_t resubmitted = 0; // requests that came back short or with EAGAIN
+  std::uint64_t errors = 0;      // requests that failed
+  std::uint32_t depth_most = 0;  // requests in the kernel at one time, at most
+  std::uint64_t slowest_ns = 0;  // the longest request
 };
 
 /// Threading: one thread, the one that opened it. The two mappings may be read (memory: written) from any
@@ -59,6 +68,11 @@ public:
   virtual std::size_t poll(bool wait) = 0;
 
   [[nodiscard]] virtual std::size_t in_flight() const noexcept = 0;
+
+  /// *Any thread.* Zeros where nothing is counted.
+  [[nodiscard]] virtual device_statistics statistics() const noexcept { return {}; }
+  /// How long the oldest request has been in the kernel, in nanoseconds; 0 when there is none.
+  [[nodiscard]] virtual std::uint64_t oldest_request_ns() const noexcept { return 0; }
 
   /// The whole device mapped for reading (file, memory), or empty. Reading a mapped *file* can raise SIGBUS
   /// when the file system fails: go through guarded_read.hpp.

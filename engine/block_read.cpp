@@ -13,7 +13,7 @@ namespace {
 
 /// The checksums of the chunks that [offset, offset + length) of an extent touches, over bytes that are
 /// contiguous in `bytes`.
-bool chunks_match(const extent_header& header, std::uint32_t offset, std::span<const std::byte> bytes) {
+bool chunks_match(const known_header& header, std::uint32_t offset, std::span<const std::byte> bytes) {
   std::size_t at = 0;
   for (std::size_t chunk = offset / chunk_bytes; at < bytes.size(); ++chunk) {
     const std::size_t length = std::min<std::size_t>(chunk_bytes, bytes.size() - at);
@@ -119,7 +119,7 @@ struct drive_store_core::device_read {
   std::uint32_t offset = 0, length = 0;
   std::span<std::byte> into;
   read_done callback;
-  std::unique_ptr<aligned_bytes> header;
+  known_header_ptr header; // null until it is there
   std::size_t left = 0;
   errc result = errc::ok;
 };
@@ -220,7 +220,6 @@ void drive_store_core::read(const block_pin& pin, std::string_view name_space, s
   reading->length = length;
   reading->into = into;
   reading->callback = std::move(callback);
-  reading->header = pages_.take();
   const auto pieces = extent_pieces(places_, space.runs, offset, align_up(length, page_bytes));
   reading->left = pieces.size() + 1;
   const auto one_done = [this, reading](errc result) {
@@ -229,42 +228,76 @@ void drive_store_core::read(const block_pin& pin, std::string_view name_space, s
     if (--reading->left == 0)
       finish_read(reading);
   };
-  io_.read(places_.data_page_offset(entry.header_page), reading->header->span(), one_done);
+  read_header(reading);
   std::byte* to = into.data();
   for (const device_piece& piece : pieces) {
     io_.read(piece.offset, {to, piece.length}, one_done);
     to += piece.length;
   }
+  if (reading->header != nullptr && --reading->left == 0)
+    finish_read(reading);
+}
+
+void drive_store_core::read_header(const std::shared_ptr<device_read>& reading) {
+  const block_entry& entry = *reading->entry;
+  reading->header = known_headers_.find(entry.header_page, entry.header_crc32c, entry.generation, entry.id);
+  if (reading->header != nullptr)
+    return;
+  auto& waiting = header_reads_[entry.header_page];
+  waiting.push_back(reading);
+  if (waiting.size() > 1)
+    return;
+  auto page = std::make_shared<std::unique_ptr<aligned_bytes>>(pages_.take());
+  io_.read(places_.data_page_offset(entry.header_page), (*page)->span(),
+           [this, page, at = entry.header_page](errc result) {
+             // All of them have the entry pinned, so the page is that of one entry.
+             auto waited = std::move(header_reads_.at(at));
+             header_reads_.erase(at);
+             const auto bytes = (*page)->span();
+             for (const auto& each : waited) {
+               errc checked = result == errc::ok ? errc::ok : errc::io_error;
+               extent_header header;
+               if (checked == errc::ok)
+                 checked = check_extent_header(
+                     std::span<const std::byte, page_bytes>(bytes.data(), std::size_t{page_bytes}),
+                     expectation(*each->entry), places_, header);
+               if (checked == errc::ok) {
+                 each->header = remember(header, each->entry->header_crc32c);
+                 known_headers_.put(each->header);
+               } else if (each->result == errc::ok) {
+                 each->result = checked;
+               }
+               if (--each->left == 0)
+                 finish_read(each);
+             }
+             pages_.give(std::move(*page));
+           });
 }
 
 void drive_store_core::finish_read(const std::shared_ptr<device_read>& reading) {
   extent_view view;
-  extent_header header;
   errc result = reading->result;
-  if (result != errc::ok) {
+  if (result == errc::io_error)
     bump(counters_.io_errors);
-  } else {
-    const auto bytes = reading->header->span();
-    result =
-        check_extent_header(std::span<const std::byte, page_bytes>(bytes.data(), std::size_t{page_bytes}),
-                            expectation(*reading->entry), places_, header);
-    if (result == errc::ok && !same_name(header, reading->name_space, reading->key))
-      result = errc::not_found;
-    if (result == errc::ok && !range_is_valid(reading->offset, reading->length, header.length))
-      result = errc::invalid_argument;
+  if (result == errc::ok) {
+    const known_header& header = *reading->header;
     const std::span<const std::byte> data = reading->into.first(reading->length);
-    if (result == errc::ok && options_.verify_on_read && !chunks_match(header, reading->offset, data))
+    if (header.name_space != reading->name_space || !std::ranges::equal(header.key, reading->key))
+      result = errc::not_found;
+    else if (!range_is_valid(reading->offset, reading->length, header.length))
+      result = errc::invalid_argument;
+    else if (options_.verify_on_read && !chunks_match(header, reading->offset, data))
       result = errc::corrupt;
-    if (result == errc::corrupt)
-      drop_corrupt(reading->handle);
     if (result == errc::ok) {
       if (!data.empty())
         view.pieces.push_back(data);
-      view.chunk_crc32c = header.chunk_crc32c;
+      view.sums = {reading->header, &header.chunk_crc32c};
+      view.chunk_crc32c = *view.sums;
     }
   }
+  if (result == errc::corrupt)
+    drop_corrupt(reading->handle);
   reading->callback(result, std::move(view));
-  pages_.give(std::move(reading->header));
 }
 
 } // namespace memkv::engine

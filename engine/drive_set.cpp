@@ -1,5 +1,6 @@
 #include "engine/drive_set.hpp"
 
+#include "engine/layout.hpp"
 #include "engine/superblock.hpp"
 
 #include <fcntl.h>
@@ -14,16 +15,23 @@ namespace memkv::engine {
 
 namespace {
 
-/// The newer valid superblock of a file. False: none is readable, or the drive is new.
+/// The newer valid superblock of a file or a raw drive. False: none is readable, or the drive is new.
 bool peek(const drive_description& drive, superblock& out) {
   const int file = ::open(drive.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a pipe would keep us
   if (file < 0)
     return false;
   struct stat about {};
   bool found = false;
-  if (::fstat(file, &about) == 0 && S_ISREG(about.st_mode) &&
-      about.st_size >= static_cast<off_t>(2) * page_bytes) {
-    const std::array<off_t, 2> places{0, (about.st_size / page_bytes - 1) * page_bytes};
+  const bool looked_at = ::fstat(file, &about) == 0;
+  off_t size = 0;
+  if (looked_at && S_ISREG(about.st_mode))
+    size = about.st_size;
+  else if (looked_at && drive.raw && S_ISBLK(about.st_mode))
+    size = ::lseek(file, 0, SEEK_END);
+  if (size >= static_cast<off_t>(2) * page_bytes) {
+    const std::uint64_t used =
+        std::min(static_cast<std::uint64_t>(size) / page_bytes * page_bytes, drive_bytes_max);
+    const std::array<off_t, 2> places{0, static_cast<off_t>(used - page_bytes)};
     for (std::uint8_t copy = 0; copy < 2; ++copy) {
       std::array<std::byte, page_bytes> page{};
       superblock read;
@@ -54,7 +62,8 @@ status find_set(const std::vector<drive_description>& drives, std::array<std::by
       return {errc::foreign_drive,
               drive.path + ": belongs to another drive set than " +
                   (first != nullptr ? first->path : std::string{"this server's"}) +
-                  "; name only drives of one set in storage.drives, or remove the file to start it empty"};
+                  "; name only drives of one set in storage.drives, or " +
+                  (drive.raw ? "set it up anew (memkv setup --force)" : "remove the file to start it empty")};
     if (found.set.drive_index != index || found.set.drive_count != drives.size())
       return {errc::foreign_drive, drive.path + ": is drive " + std::to_string(found.set.drive_index) +
                                        " of " + std::to_string(found.set.drive_count) +

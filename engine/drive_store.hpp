@@ -58,7 +58,9 @@ struct store_options {
   std::uint32_t unit_bytes = 64 << 10;      // power of two, 4 KiB ... extent_bytes_max
   std::uint32_t extent_bytes_max = 4 << 20; // power of two, 64 KiB ... 32 MiB
   sync_policy sync = sync_policy::never;
-  bool persistent = true; // false: no metadata is written at all (memory)
+  bool persistent = true;    // false: no metadata is written at all (memory)
+  bool format_if_new = true; // a device that was never one of ours is formatted; else it is refused
+  std::uint32_t blocks_max = 0; // the index holds at most this many; 0: as many as the drive has units
   bool verify_on_read = true;
   bool eviction = true;
   double high_watermark = 0.95, low_watermark = 0.90;

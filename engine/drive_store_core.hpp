@@ -17,6 +17,7 @@
 #include "engine/eviction.hpp"
 #include "engine/extent_header.hpp"
 #include "engine/journal_batch.hpp"
+#include "engine/known_headers.hpp"
 #include "engine/superblock.hpp"
 #include "engine/tree.hpp"
 
@@ -230,6 +231,8 @@ private:
                                     std::span<const std::byte> key, std::uint32_t offset,
                                     std::uint32_t length, bool verify, extent_view& out) const;
   struct device_read;
+  /// Sets the header if it is known, or reads it: then it counts as one of what is left.
+  void read_header(const std::shared_ptr<device_read>& reading);
   void finish_read(const std::shared_ptr<device_read>& reading);
 
   // Recovery.
@@ -306,6 +309,8 @@ private:
   std::vector<bool> bitmap_dirty_;
   std::uint32_t bitmap_cursor_ = 0;
   aligned_pool pages_{page_bytes};
+  known_headers known_headers_; // only where the device is not mapped
+  std::unordered_map<std::uint32_t, std::vector<std::shared_ptr<device_read>>> header_reads_; // by page
 
   std::vector<orphan> orphans_;
   std::vector<recovered_part> recovered_parts_;

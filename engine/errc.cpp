@@ -38,6 +38,8 @@ std::string_view name(errc code) noexcept {
     return "invalid_argument";
   case errc::cancelled:
     return "cancelled";
+  case errc::not_formatted:
+    return "not_formatted";
   }
   return "unknown";
 }

@@ -25,6 +25,7 @@ enum class errc : std::uint8_t {
   too_large = 14,
   invalid_argument = 15,
   cancelled = 16,
+  not_formatted = 17,     // nothing of ours is on it, and it is not to be formatted unasked
 };
 
 [[nodiscard]] std::string_view name(errc code) noexcept;

@@ -7,21 +7,32 @@
 
 #include "engine/block_device.hpp"
 #include "engine/drive_store.hpp"
+#include "engine/ring_host.hpp"
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 namespace memkv::engine {
 
 struct drive_description {
   bool memory = false;
-  std::string path;             // of the file; of a memory drive: empty
-  std::uint64_t size_bytes = 0; // of the file or the memory; rounded down to 4 KiB
+  bool raw = false;             // a whole block device, set up beforehand (memkv setup)
+  std::string path;             // of the file or the device; of a memory drive: empty
+  std::uint64_t size_bytes = 0; // of the file or the memory, rounded down to 4 KiB; a raw device says its own
 };
 
-/// A memory drive is not persistent whatever `options` says. On failure both outputs are empty.
+/// What a raw device uses of its server. Both outlive the device.
+struct raw_drive_means {
+  ring_host* host = nullptr;       // null: a ring of its own
+  std::span<std::byte> registered; // the pool of transfer buffers
+};
+
+/// A memory drive is not persistent, and a raw one always syncs, whatever `options` says. On failure both
+/// outputs are empty.
 status open_drive(const drive_description& description, const store_options& options, clock& time,
-                  std::unique_ptr<block_device>& device, std::unique_ptr<drive_store>& store);
+                  const raw_drive_means& means, std::unique_ptr<block_device>& device,
+                  std::unique_ptr<drive_store>& store);
 
 } // namespace memkv::engine

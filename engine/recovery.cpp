@@ -175,6 +175,10 @@ void drive_store_core::fill_new_superblock(superblock& super, const store_option
   super.root = {};
   super.root_level = 0;
   super.blocks = 0;
+  super.members = {};
+  for (std::uint32_t index = 0; index < std::min(super.set.drive_count, drives_max); ++index)
+    add_member(super.members, index);
+  super.untrimmed = true; // whatever was there before lies there still
 }
 
 status drive_store_core::format_with(drive_io& io, superblock& super) {
@@ -258,6 +262,8 @@ status drive_store::open(block_device& device, const store_options& options, clo
     if (status found = read_superblocks(io, size, pair); !found.ok())
       return found;
     bool fresh = never_formatted(pair);
+    if (fresh && !options.format_if_new)
+      return {errc::not_formatted, "the drive was never set up: run memkv setup on all drives of the set"};
     if (!fresh) {
       int chosen = -1;
       if (status choice = choose_superblock(pair, options, size, chosen); !choice.ok())

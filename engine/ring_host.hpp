@@ -1,7 +1,7 @@
 // An io_uring that somebody else waits in, as a device of the engine sees it.
 //
-// The DRIVE actor lends its own ring, so that one wait serves its mailbox and its device; offline tools give a
-// device a ring of its own (uring_device.cpp).
+// The DRIVE actor lends its own ring, so that one wait serves its mailbox and its device; offline tools give
+// a device a ring of its own (uring_device.cpp).
 //
 // Threading: one thread, the one that made the ring. Ownership: operations stay where they are until
 // completed() was called. Errors: in `result`, as the kernel gives it.

@@ -2,11 +2,14 @@
 
 #include "wire/bytes.hpp"
 
+#include <algorithm>
+
 namespace memkv::engine {
 
 namespace {
 
 constexpr std::size_t registry_offset = 256;
+constexpr std::size_t members_offset = 512;
 
 } // namespace
 
@@ -49,6 +52,9 @@ void encode(const superblock& block, std::span<std::byte, page_bytes> to) noexce
   writer.write(block.blocks);
   writer.write_zeros(writer.remaining());
   encode(block.failures, to.subspan<registry_offset, failure_registry_bytes>());
+  wire::byte_writer second(to.subspan(members_offset));
+  second.write_bytes(block.members);
+  second.write(static_cast<std::uint8_t>(block.untrimmed ? 1 : 0));
   seal(to);
 }
 
@@ -104,6 +110,19 @@ errc decode(std::span<const std::byte, page_bytes> from, std::uint8_t copy, supe
   if (const errc decoded = decode(registry, block.failures); decoded != errc::ok)
     return decoded == errc::newer_version ? decoded : errc::corrupt;
   (void)reader.read_bytes(failure_registry_bytes);
+  if (version >= 2) {
+    const auto members = reader.read_bytes(block.members.size());
+    std::ranges::copy(members, block.members.begin());
+    const auto untrimmed = reader.read<std::uint8_t>();
+    if (untrimmed > 1)
+      return errc::corrupt;
+    block.untrimmed = untrimmed == 1;
+  } else {
+    // Version 1 knew neither: every drive was a member, and nothing was ever trimmed.
+    for (std::uint32_t index = 0; index < std::min(block.set.drive_count, drives_max); ++index)
+      add_member(block.members, index);
+    block.untrimmed = true;
+  }
   reader.read_zeros(reader.remaining());
   if (!reader.finished())
     return errc::corrupt;

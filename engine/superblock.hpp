@@ -13,14 +13,28 @@
 #include "engine/layout.hpp"
 #include "engine/page.hpp"
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
 namespace memkv::engine {
 
 constexpr std::string_view superblock_magic = "memkv-sb";
-constexpr std::uint8_t superblock_version = 1;
+constexpr std::uint8_t superblock_version = 2;
 constexpr std::uint32_t no_tree_page = 0xFFFFFFFF;
+
+constexpr std::uint32_t drives_max = 256; // of one set
+
+/// Which drives of a set took part when an epoch began: a bit each, by place in the set.
+using drive_members = std::array<std::byte, drives_max / 8>;
+
+inline void add_member(drive_members& members, std::uint32_t index) noexcept {
+  members[index / 8] |= std::byte{1} << (index % 8);
+}
+[[nodiscard]] inline bool is_member(const drive_members& members, std::uint32_t index) noexcept {
+  return index < drives_max && (members[index / 8] >> (index % 8) & std::byte{1}) != std::byte{0};
+}
 
 /// Names a tree page and proves that it is the one that was meant.
 struct tree_reference {
@@ -38,7 +52,9 @@ struct superblock {
   identity format_id{};                  // random at each format
   identity drive_id{};                   // random at the first format, kept by later ones of our own
   set_identity set;
-  std::uint64_t set_epoch = 0;
+  std::uint64_t set_epoch = 0; // rises whenever the set of drives that take part changes, and at each start
+  drive_members members{};     // that took part when this epoch began
+  bool untrimmed = false;      // free space may hold what was not discarded yet
   std::uint64_t sequence = 0;
   identity boot_id{}; // of the kernel under which the drive was last opened
   std::uint64_t formatted_at_ns = 0;

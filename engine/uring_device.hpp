@@ -1,10 +1,10 @@
 // A raw block device (or, for the offline tools, an image in a regular file) through io_uring with O_DIRECT.
 //
-// Operation. Every operation is split into requests of at most `request_bytes_max`, so that a large one cannot
-// come back half-done by being several bios; a short or EAGAIN completion is submitted again from where it
-// stopped, a bounded number of times. At most `depth_max` requests are in the kernel; the rest waits here.
-// Memory given in `registered` is pinned once and used as fixed buffers; anything else goes as it is. The
-// device is a fixed file of the ring.
+// Operation. Every operation is split into requests of at most `request_bytes_max`, so that a large one
+// cannot come back half-done by being several bios; a short or EAGAIN completion is submitted again from
+// where it stopped, a bounded number of times. At most `depth_max` requests are in the kernel; the rest waits
+// here. Memory given in `registered` is pinned once and used as fixed buffers; anything else goes as it is.
+// The device is a fixed file of the ring.
 //
 // The device is claimed exclusively: O_EXCL (which the kernel refuses for what is mounted or claimed by
 // another), and an advisory lock, which also keeps two of our own programs apart on a regular file.
@@ -26,9 +26,9 @@ namespace memkv::engine {
 
 struct uring_device_options {
   std::string path;
-  bool read_only = false;      // writes and flushes end with invalid_argument
-  bool allow_file = false;     // a regular file will do (buffered where its file system has no O_DIRECT)
-  ring_host* host = nullptr;   // null: a ring of its own
+  bool read_only = false;    // writes and flushes end with invalid_argument
+  bool allow_file = false;   // a regular file will do (buffered where its file system has no O_DIRECT)
+  ring_host* host = nullptr; // null: a ring of its own
   std::uint32_t depth_max = 64;
   std::uint32_t request_bytes_max = 1 << 20;
   std::span<std::byte> registered; // page-aligned; outlives the device

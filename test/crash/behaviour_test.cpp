@@ -505,7 +505,7 @@ CAF_TEST(memory is filled in place and read where it lies) {
   engine::drive_description description;
   description.memory = true;
   description.size_bytes = options.size_bytes;
-  CAF_REQUIRE(engine::open_drive(description, settings, time, device, store).ok());
+  CAF_REQUIRE(engine::open_drive(description, settings, time, {}, device, store).ok());
   // All of it is for blocks.
   CAF_CHECK_EQUAL(store->counters().usable_bytes, options.size_bytes);
   const content what = content_of(1, 200'000);

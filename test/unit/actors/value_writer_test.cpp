@@ -75,6 +75,9 @@ public:
   payload_slice small_slice(std::uint32_t) override { return {}; }
   std::uint32_t slice_bytes_max() const noexcept override { return mib; }
   payload_slice chunk() override { return {}; }
+  payload_slice read_room(std::uint32_t) override { return {}; }
+  std::uint32_t read_room_max() const noexcept override { return mib; }
+  void wait_for_room(std::uint64_t) override {}
   std::uint32_t extent_bytes_max() const noexcept override { return 4 * mib; }
   std::uint64_t next_put_id() noexcept override { return ++put_ids_; }
 

@@ -97,7 +97,7 @@ CAF_TEST(the minimal file is accepted and everything else has its default) {
   CAF_CHECK_EQUAL(c.storage.eviction_high_percent, 95u);
   CAF_CHECK_EQUAL(c.storage.eviction_low_percent, 90u);
   CAF_CHECK(c.storage.verify_on_read);
-  CAF_CHECK(c.storage.sync == sync_mode::never);
+  CAF_CHECK(c.storage.sync == sync_mode::unset);
   CAF_CHECK(!c.logging.level);
   CAF_CHECK(c.logging.format == log_format::text);
 }
@@ -223,7 +223,11 @@ CAF_TEST(memory and direct mode have their own rules for drives) {
   check_refused(
       {head + "memory\n  drives:\n    - media: memory\n", 5, "storage.drives[0].max_size", "is missing"});
   check_refused({head + "memory\n  sync: always\n  drives: [{media: memory, max_size: 8 GiB}]\n", 4,
-                 "storage.sync", "file mode only"});
+                 "storage.sync", "cannot be always in memory mode"});
+  check_refused({head + "direct\n  sync: never\n  drives: [{media: /dev/nvme0n1}]\n", 4, "storage.sync",
+                 "raw drives always sync"});
+  check_refused({head + "direct\n  drives: [{media: /dev/nvme0n1, max_size: 8 GiB}]\n", 4,
+                 "storage.drives[0].max_size", "a raw drive is used whole"});
 }
 
 CAF_TEST(wrong types and units and ranges are refused with line and key) {

@@ -80,9 +80,12 @@ class start(refusals):
         self.refused(self.start(text), "network.auth_key is missing", "openssl rand -hex 32")
         self.refused(self.start(text, MEMKV_AUTH_KEY="00" * 32), "MEMKV_AUTH_KEY must hold a key")
 
-    def test_direct_mode_is_refused(self):
-        text = "storage: { mode: direct, drives: [{ media: /dev/nonexistent }] }\n"
-        self.refused(self.start(text, MEMKV_AUTH_KEY=KEY), "storage.mode is direct")
+    def test_a_raw_drive_that_is_not_there_or_no_device_is_refused_with_the_reason(self):
+        memory = "memory: { max_size: 16 MiB }\nnetwork: { address: '127.0.0.1:0' }\n"
+        text = memory + "storage: { mode: direct, drives: [{ media: %s }] }\n"
+        self.refused(self.start(text % "/dev/nonexistent", MEMKV_AUTH_KEY=KEY),
+                     "/dev/nonexistent does not exist")
+        self.refused(self.start(text % "/dev/null", MEMKV_AUTH_KEY=KEY), "/dev/null is not a block device")
 
     def test_mistakes_name_line_and_key(self):
         text = "storage:\n  mode: memory\n  shard_sise: 4 KiB\n"

@@ -51,6 +51,9 @@ superblock example_superblock() {
   block.set.drive_index = 1;
   block.set.drive_count = 3;
   block.set_epoch = 5;
+  for (std::uint32_t index = 0; index < 3; ++index)
+    add_member(block.members, index);
+  block.untrimmed = true;
   block.sequence = 9;
   block.boot_id = id_from(0x40);
   block.places = example_layout();
@@ -310,6 +313,10 @@ CAF_TEST(a superblock is what was written) {
   CAF_CHECK_EQUAL(out.set.drive_index, 1u);
   CAF_CHECK_EQUAL(out.set.drive_count, 3u);
   CAF_CHECK_EQUAL(out.set_epoch, 5u);
+  CAF_CHECK(out.members == block.members);
+  CAF_CHECK(is_member(out.members, 2));
+  CAF_CHECK(!is_member(out.members, 3));
+  CAF_CHECK(out.untrimmed);
   CAF_CHECK_EQUAL(out.sequence, 9u);
   CAF_CHECK(out.boot_id == block.boot_id);
   CAF_CHECK(out.places == block.places);
@@ -323,18 +330,34 @@ CAF_TEST(a superblock is what was written) {
   CAF_CHECK(check_against(out, std::uint64_t{65} << 20) == errc::wrong_size);
 }
 
+CAF_TEST(a superblock of version 1 is read and all drives of its set are members) {
+  page bytes{};
+  encode(example_superblock(), bytes);
+  bytes[version_offset] = std::byte{1};
+  std::fill(bytes.begin() + 512, bytes.end(), std::byte{0});
+  seal(bytes);
+  superblock out;
+  CAF_REQUIRE(decode(bytes, 0, out) == errc::ok);
+  CAF_CHECK(out.members == example_superblock().members);
+  CAF_CHECK(out.untrimmed);
+  bytes[600] = std::byte{1};
+  seal(bytes);
+  CAF_CHECK(decode(bytes, 0, out) == errc::corrupt);
+}
+
 CAF_TEST(a superblock that is not right is refused) {
   page bytes{};
   encode(example_superblock(), bytes);
   superblock out;
   CAF_CHECK(decode(bytes, 1, out) == errc::corrupt);
   CAF_CHECK(decode(page{}, 0, out) == errc::bad_format);
-  CAF_CHECK(decode(resealed(bytes, version_offset, std::byte{2}), 0, out) == errc::newer_version);
+  CAF_CHECK(decode(resealed(bytes, version_offset, std::byte{3}), 0, out) == errc::newer_version);
   CAF_CHECK(decode(resealed(bytes, version_offset, std::byte{0}), 0, out) == errc::bad_format);
   CAF_CHECK(decode(resealed(bytes, 10, std::byte{2}), 0, out) == errc::corrupt);   // clean
   CAF_CHECK(decode(resealed(bytes, 11, std::byte{2}), 0, out) == errc::corrupt);   // sync
   CAF_CHECK(decode(resealed(bytes, 240, std::byte{1}), 0, out) == errc::corrupt);  // reserved
   CAF_CHECK(decode(resealed(bytes, 4095, std::byte{1}), 0, out) == errc::corrupt); // reserved
+  CAF_CHECK(decode(resealed(bytes, 544, std::byte{2}), 0, out) == errc::corrupt);  // untrimmed
   CAF_CHECK(decode(resealed(bytes, 256, std::byte{2}), 0, out) == errc::newer_version);
   CAF_CHECK(decode(resealed(bytes, 257, std::byte{2}), 0, out) == errc::corrupt);
   CAF_CHECK(decode(resealed(bytes, 258, std::byte{129}), 0, out) == errc::corrupt);
