@@ -1,13 +1,17 @@
-"""Devices of the kernel's device mapper, through its ioctls: the guest has no udev that dmsetup would wait for.
+"""Devices of the kernel's device mapper, through its ioctls: dmsetup would wait for udev, which is not there.
 
 Threading: any. Errors: OSError of the ioctl.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
+import time
+
+CLOSE_S = 20.0
 
 _CREATE, _REMOVE, _SUSPEND, _LOAD, _MESSAGE = 3, 4, 6, 9, 14
 _FLAG_SUSPEND = 1 << 1
@@ -52,8 +56,17 @@ def exchange(name: str, length: int, target: str, parameters: str) -> None:
 
 
 def remove(name: str) -> None:
-    """Removes a device that nobody has open."""
-    _control(_REMOVE, name)
+    """Removes a device that nobody has open, or has for long: the kernel closes what an io_uring holds some
+    time after the death of its process."""
+    deadline = time.monotonic() + CLOSE_S
+    while True:
+        try:
+            _control(_REMOVE, name)
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 def suspend(name: str) -> None:

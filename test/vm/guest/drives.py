@@ -17,8 +17,7 @@ def expect(condition, what):
         sys.exit(f"drives: {what} failed")
 
 
-def main():
-    count, sector = int(sys.argv[1]), int(sys.argv[2])
+def check(count, sector):
     drives = nvme.drives()
     expect(len(drives) == count, f"finding {count} drives, there are {drives}")
     for number, path in enumerate(drives):
@@ -36,6 +35,11 @@ def main():
         expect(full - half >= 4 * MIB, f"{path}: giving space back on the host, {full} to {half} bytes")
         expect(nvme.read_direct(path, 68 * MIB, MIB) == data[4 * MIB : 5 * MIB], f"{path}: keeping the rest")
         print(f"{path}: {sector} bytes a sector; on the host {empty}, written {full}, discarded {half} bytes")
+        nvme.discard(path, 0, nvme.size_of(path))
+
+
+def main():
+    check(int(sys.argv[1]), int(sys.argv[2]))
     print("drives: passed")
 
 

@@ -2,16 +2,17 @@
 
 power_cut.py MEMKV file|direct DRIVES    needs 2 * DRIVES NVMe drives and the modules dm_mod, dm_log_writes
 
-A load runs with `storage.sync: always` on drives whose writes, flushes and discards are recorded; every answer
-is marked in the record when it has arrived. Then the record is replayed up to many places onto emptied drives,
-the server started on each, and every key compared: what was acknowledged before the cut is there, what was
-under way is there whole or not at all, and nothing else is.
+A load runs with `storage.sync: always` on drives whose writes, flushes and discards are recorded; every
+answer is marked in the record when it has arrived. Then the record is replayed up to many places onto emptied
+drives, the server started on each, and every key compared: what was acknowledged before the cut is there,
+what was under way is there whole or not at all, and nothing else is.
 
-With one drive, a cut may be at any entry of the record, and what had not been flushed there may be lost in any
-combination. With several, cuts are at places where all drives were held still for a moment, so that their
+With one drive, a cut may be at any entry of the record, and what had not been flushed there may be lost in
+any combination. With several, cuts are at places where all drives were held still for a moment, so that their
 states belong together.
 
-MEMKV_TEST_SEED repeats a run's chances (not its timing), MEMKV_TEST_CUTS is the number of cuts.
+MEMKV_TEST_SEED repeats a run's chances (not its timing), MEMKV_TEST_SECONDS is the length of the load (6),
+MEMKV_TEST_CUTS the number of cuts (8).
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ import write_log
 MIB = 1 << 20
 DRIVE_BYTES = 256 * MIB
 FILE_BYTES = 192 * MIB
-LOAD_S = 8.0
-WRITERS = 4
-KEYS_A_WRITER = 10
+LOAD_S = float(os.environ.get("MEMKV_TEST_SECONDS") or 6)
+CUTS = int(os.environ.get("MEMKV_TEST_CUTS") or 8)
+WRITERS = 6
+KEYS_A_WRITER = 6
 VALUE_SIZES = (1, 900, 5_000, 40_000, 70_000, 150_000, 150_000, 300_000)
 LARGE_VALUE = 9 * MIB // 2  # of two extents, so striped where there is more than one drive
 FREEZE_S = 0.05
@@ -61,9 +63,9 @@ class Load:
         """The bytes of a key's operation: no two are alike unless they are short."""
         return random.Random(f"{self.seed} {key} {number}").randbytes(size)
 
-    def write(self, server: servers.Server, writer: int, over: threading.Event) -> None:
-        """Works on this writer's own keys, one request at a time."""
-        chance = random.Random(f"{self.seed} writer {writer}")
+    def write(self, server: servers.Server, writer: int, part: int, over: threading.Event) -> None:
+        """Works on this writer's own keys, one request at a time, until it is over."""
+        chance = random.Random(f"{self.seed} writer {writer} {part}")
         try:
             with server.client() as client:
                 while not over.is_set():
@@ -106,11 +108,13 @@ class Drives:
         for point in self._points:
             point.mkdir(exist_ok=True)
 
-    def make(self) -> None:
-        """An empty file system each, where the mode has one."""
+    def make(self, program: str) -> None:
+        """What has to be done once, before the first start."""
         if self.mode == "file":
             for path in self.paths:
                 self._must("mkfs.ext4", "-q", "-F", path)
+        else:
+            self._must(program, "setup", "--drives", *self.paths)
 
     def open(self) -> None:
         """What a start of the machine does before that of the server."""
@@ -152,41 +156,63 @@ def pretend_to_boot(directory: pathlib.Path) -> None:
         subprocess.run(["mount", "--bind", str(path), BOOT_ID], check=True)
 
 
+class Freezer(threading.Thread):
+    """Holds all drives still for a moment, again and again, and marks that place in each record: what is
+    behind a mark on one drive cannot be the cause of what is before it on another."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__()
+        self._names = names
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        number = 0
+        while not self.over.wait(FREEZE_S):
+            for name in self._names:
+                device_mapper.suspend(name)
+            for name in self._names:
+                device_mapper.message(name, f"mark cut:{number}")
+            for name in self._names:
+                device_mapper.resume(name)
+            number += 1
+
+
 def record(program: str, mode: str, paths: list[str], logs: list[str], directory: pathlib.Path, load: Load):
-    """Runs the load on recorded drives; afterwards `logs` hold the record."""
+    """Runs the load on recorded drives, with a kill and a recovery in its middle and an orderly stop at its
+    end; afterwards `logs` hold the record."""
     names = [f"recorded{number}" for number in range(len(paths))]
     recorded = [
         device_mapper.create(name, DRIVE_BYTES, "log-writes", f"{path} {log}")
         for name, path, log in zip(names, paths, logs, strict=True)
     ]
     drives = Drives(mode, recorded, directory)
-    drives.make()
+    drives.make(program)
     drives.open()
     server = servers.Server(program, drives.configuration(), directory)
     server.start()
     for name in names:
         device_mapper.message(name, "mark begin")
-    over = threading.Event()
-    writers = [threading.Thread(target=load.write, args=(server, number, over)) for number in range(WRITERS)]
-    for writer in writers:
-        writer.start()
-    deadline = time.monotonic() + LOAD_S
-    cuts = 0
-    while time.monotonic() < deadline and not load.errors:
-        time.sleep(FREEZE_S)
-        if len(names) > 1:
-            for name in names:
-                device_mapper.suspend(name)
-            for name in names:
-                device_mapper.message(name, f"mark cut:{cuts}")
-            for name in names:
-                device_mapper.resume(name)
-            cuts += 1
-    over.set()
-    for writer in writers:
-        writer.join()
-    expect(not load.errors, f"the load failed: {load.errors}\n{server.log()}")
-    server.kill()
+    freezer = Freezer(names if len(names) > 1 else [])
+    freezer.start()
+    for part in range(2):
+        over = threading.Event()
+        writers = [
+            threading.Thread(target=load.write, args=(server, number, part, over))
+            for number in range(WRITERS)
+        ]
+        for writer in writers:
+            writer.start()
+        over.wait(LOAD_S / 2)
+        over.set()
+        for writer in writers:
+            writer.join()
+        expect(not load.errors, f"the load failed: {load.errors}\n{server.log()}")
+        if part == 0:
+            server.kill()
+            server.start()
+    server.stop()
+    freezer.over.set()
+    freezer.join()
     drives.close()
     for name in names:
         device_mapper.remove(name)
@@ -219,7 +245,8 @@ def compare(server: servers.Server, load: Load, answered: dict[int, int]) -> int
 
 
 def places_of_cuts(logs: list[write_log.Log], count: int, chance: random.Random) -> list[list[int]]:
-    """For each cut the index in each log. Half of those on a single drive are right behind a flush."""
+    """For each cut the index in each log. On a single drive a third of them are right behind a flush, and the
+    others where there is something to lose."""
     begins = [log.places("begin")[0] for log in logs]
     if len(logs) > 1:
         marks = [log.places("cut:") for log in logs]
@@ -227,19 +254,21 @@ def places_of_cuts(logs: list[write_log.Log], count: int, chance: random.Random)
         chosen = sorted(chance.sample(range(len(marks[0])), min(count, len(marks[0]))))
         return [[each[number] for each in marks] for number in chosen]
     entries = logs[0].entries
-    flags = write_log.FLUSH | write_log.FUA
-    flushes = [at + 1 for at in range(begins[0], len(entries)) if entries[at].flags & flags]
-    others = range(begins[0], len(entries) + 1)
-    chosen = set(chance.sample(flushes, min(count // 2, len(flushes))))
-    while len(chosen) < min(count, len(others)):
-        chosen.add(chance.choice(others))
+    durable = write_log.FLUSH | write_log.FUA
+    flushes = [at + 1 for at in range(begins[0], len(entries)) if entries[at].flags & durable]
+    in_doubt, replay = [], write_log.Replay(logs[0])
+    for at in range(begins[0], len(entries) + 1):
+        replay.advance(at)
+        in_doubt += [at] * replay.cached()
+    chosen = chance.sample(flushes, min((count + 2) // 3, len(flushes)))
+    if in_doubt:
+        chosen += chance.choices(in_doubt, k=count - len(chosen))
     return [[at] for at in sorted(chosen)]
 
 
 def main():
     program, mode, drive_count = sys.argv[1], sys.argv[2], int(sys.argv[3])
     seed = int(os.environ.get("MEMKV_TEST_SEED") or time.time_ns() & 0xFFFFFFFF)
-    cuts = int(os.environ.get("MEMKV_TEST_CUTS") or 12)
     print(f"seed {seed} (set MEMKV_TEST_SEED to repeat it)")
     chance = random.Random(f"{seed} cuts")
     all_drives = nvme.drives()
@@ -251,12 +280,18 @@ def main():
     logs = [write_log.Log(path) for path in log_paths]
     operations = sum(len(done) for done in load.operations.values())
     flushes = sum(bool(entry.flags & write_log.FLUSH) for log in logs for entry in log.entries)
-    print(f"recorded {operations} operations, {sum(len(log.entries) for log in logs)} entries, {flushes} flushes")
+    entries = sum(len(log.entries) for log in logs)
+    print(f"recorded {operations} operations, {entries} entries, {flushes} flushes")
     expect(operations > 20, "the load did too little")
 
     replays = [write_log.Replay(log) for log in logs]
+    # What was recorded is a part of the drive only, so is what it is replayed to.
+    paths = [
+        device_mapper.create(f"replayed{number}", DRIVE_BYTES, "linear", f"{path} 0")
+        for number, path in enumerate(paths)
+    ]
     drives = Drives(mode, paths, directory)
-    for places in places_of_cuts(logs, cuts, chance):
+    for places in places_of_cuts(logs, CUTS, chance):
         lost = written = 0
         for log, replay, path, place in zip(logs, replays, paths, places, strict=True):
             replay.advance(place)

@@ -1,7 +1,7 @@
 """A memkv server of the guest, on its own configuration, and what one asks it.
 
-Threading: start, stop and kill from one thread. Ownership: ends only the process it started. Errors: exits the
-script with the sentence and the server's log.
+Threading: start, stop and kill from one thread. Ownership: ends only the process it started. Errors: exits
+the script with the sentence and the server's log.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOG_LINES = 40
 
 
 class Server:
-    """One `memkv start`, started again as often as wanted. The guest's network is its own: the port is free."""
+    """One `memkv start`, started again as often as wanted. The guest's network is its own, the port free."""
 
     def __init__(self, program: str, configuration: str, directory: pathlib.Path) -> None:
         self.program = program
@@ -72,7 +72,7 @@ class Server:
         return self._process is not None and self._process.poll() is None
 
     def client(self, timeout_s: float = 60.0) -> page.Client:
-        """A connection of one's own. The keyed digest is C's work, the other one Python's, and slow in here."""
+        """A connection of one's own, with the keyed digest: Python leaves it to C, the other is slow."""
         return page.Client(
             "127.0.0.1", PORT, bytes.fromhex(KEY_TEXT), digest_kind=page.DIGEST_KEYED, timeout_s=timeout_s
         )

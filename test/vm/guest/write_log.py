@@ -30,7 +30,7 @@ COPY_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry; `sector` and `count` in sectors of the log, `offset` of the data in bytes of the log device."""
+    """One entry; `sector` and `count` in sectors of the log, `offset` of the data in bytes."""
 
     flags: int
     sector: int
@@ -55,8 +55,8 @@ class Log:
                 block = os.pread(descriptor, self.sector_bytes, offset)
                 sector, sectors, flags, length = _ENTRY.unpack_from(block)
                 offset += self.sector_bytes
-                text = block[_ENTRY.size : _ENTRY.size + length].rstrip(b"\0").decode() if flags & MARK else ""
-                self.entries.append(Entry(flags, sector, sectors, offset, text))
+                mark = block[_ENTRY.size : _ENTRY.size + length].rstrip(b"\0") if flags & MARK else b""
+                self.entries.append(Entry(flags, sector, sectors, offset, mark.decode()))
                 if not flags & DISCARD:
                     offset += sectors * self.sector_bytes
         finally:
