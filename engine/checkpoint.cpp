@@ -330,18 +330,21 @@ status drive_store_core::checkpoint_now() {
   return {};
 }
 
-errc drive_store_core::write_superblocks_now() {
+errc drive_store_core::write_superblock_now(std::uint8_t copy) {
   aligned_bytes bytes(page_bytes);
+  super_.copy = copy;
+  encode(super_, std::span<std::byte, page_bytes>(bytes.data(), std::size_t{page_bytes}));
+  if (const errc result = io_.write_now(copy == 0 ? 0 : places_.mirror_offset(), bytes.span());
+      result != errc::ok)
+    return result;
+  return io_.flush_now();
+}
+
+errc drive_store_core::write_superblocks_now() {
   ++super_.sequence;
-  for (const std::uint8_t copy : {0, 1}) {
-    super_.copy = copy;
-    encode(super_, std::span<std::byte, page_bytes>(bytes.data(), std::size_t{page_bytes}));
-    if (const errc result = io_.write_now(copy == 0 ? 0 : places_.mirror_offset(), bytes.span());
-        result != errc::ok)
+  for (const std::uint8_t copy : {0, 1})
+    if (const errc result = write_superblock_now(copy); result != errc::ok)
       return result;
-    if (const errc result = io_.flush_now(); result != errc::ok)
-      return result;
-  }
   return errc::ok;
 }
 

@@ -34,24 +34,6 @@ key_id part_id(const key_id& head, std::uint64_t put_id, std::uint32_t part) noe
   return id;
 }
 
-std::vector<device_piece> extent_pieces(const layout& places, std::span<const run> runs, std::uint64_t offset,
-                                        std::uint64_t length) {
-  std::vector<device_piece> pieces;
-  std::uint64_t begin = 0;
-  for (const run& piece : runs) {
-    const std::uint64_t bytes = std::uint64_t{piece.units} * places.unit_bytes;
-    if (length > 0 && offset < begin + bytes) {
-      const std::uint64_t within = offset - begin;
-      const std::uint64_t taken = std::min(length, bytes - within);
-      pieces.push_back({places.unit_offset(piece.first_unit) + within, taken});
-      offset += taken;
-      length -= taken;
-    }
-    begin += bytes;
-  }
-  return pieces;
-}
-
 drive_store_core::drive_store_core(block_device& device, const store_options& options, clock& time,
                                    const superblock& super)
     : device_(device), options_(options), time_(time), super_(super), places_(super.places), io_(device),

@@ -15,6 +15,7 @@
 #include "engine/drive_io.hpp"
 #include "engine/drive_store.hpp"
 #include "engine/eviction.hpp"
+#include "engine/extent_check.hpp"
 #include "engine/extent_header.hpp"
 #include "engine/journal_batch.hpp"
 #include "engine/known_headers.hpp"
@@ -54,15 +55,6 @@ struct extent_space {
   bool header_apart = false; // in a unit of header pages
 };
 
-struct device_piece {
-  std::uint64_t offset = 0; // on the device
-  std::uint64_t length = 0;
-};
-
-/// The bytes [offset, offset + length) of an extent, as pieces of the device.
-[[nodiscard]] std::vector<device_piece> extent_pieces(const layout& places, std::span<const run> runs,
-                                                      std::uint64_t offset, std::uint64_t length);
-
 class drive_store_core final : public drive_store {
 public:
   drive_store_core(block_device& device, const store_options& options, clock& time, const superblock& super);
@@ -70,6 +62,8 @@ public:
 
   /// Reads tree and journal, makes the index and the space from them, and writes what recovery changed.
   status recover();
+  /// Writes one copy of the superblock as it is, durably.
+  [[nodiscard]] errc write_superblock_now(std::uint8_t copy);
   /// Marks the superblock as in use, durably, before the first change.
   status begin_use();
   static void fill_new_superblock(superblock& super, const store_options& options, std::uint64_t now_ns);
@@ -246,8 +240,6 @@ private:
   void release_recovered(entry_handle handle);
   void forget_unproven(std::uint64_t first, std::uint64_t last, const journal_batch& next);
   void drop_entry(entry_handle handle, std::uint64_t batch);
-  /// ok, corrupt (it is not), or io_error (nobody knows).
-  [[nodiscard]] errc data_is_there(const entry_record& record);
   [[nodiscard]] bool insert_recovered(const entry_record& record);
   void rebuild_space();
   void check_bitmap();

@@ -1,7 +1,9 @@
 // Formatting, opening, and recovery of a drive's store.
 #include "engine/bitmap_page.hpp"
 #include "engine/drive_store_core.hpp"
+#include "engine/journal_scan.hpp"
 #include "engine/open_drive.hpp"
+#include "engine/superblock_pair.hpp"
 #include "wire/assert.hpp"
 #include "wire/crc32c.hpp"
 
@@ -9,15 +11,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 
 namespace memkv::engine {
 
 namespace {
 
-/// Generations skipped after a crash: more than puts can have been under way, so that a number that was given
-/// to a put that was lost is never given again.
-constexpr std::uint64_t generation_gap = 1 << 17;
 /// Tree pages read at once.
 constexpr std::size_t load_pages_max = 64;
 
@@ -36,35 +34,6 @@ std::string version_sentence(const char* what, unsigned ours) {
 
 status io_failed(const char* doing) {
   return {errc::io_error, std::string("the device failed while ") + doing + ": look at the kernel's log"};
-}
-
-/// What the two places for superblocks hold.
-struct superblock_pair {
-  std::array<superblock, 2> copies;
-  std::array<errc, 2> states{errc::bad_format, errc::bad_format};
-  std::array<bool, 2> zero{};
-  std::array<bool, 2> ours{}; // begins with our magic
-
-  [[nodiscard]] bool valid(int copy) const { return states[copy] == errc::ok; }
-};
-
-status read_superblocks(drive_io& io, std::uint64_t device_bytes, superblock_pair& out) {
-  aligned_bytes bytes(page_bytes);
-  const std::uint64_t mirror = std::min(device_bytes / page_bytes * page_bytes, drive_bytes_max) - page_bytes;
-  for (const std::uint8_t copy : {0, 1}) {
-    if (io.read_now(copy == 0 ? 0 : mirror, bytes.span()) != errc::ok)
-      return io_failed("its superblock was read");
-    out.zero[copy] = wire::all_zero(bytes.span());
-    out.ours[copy] = has_magic(bytes.span(), superblock_magic);
-    out.states[copy] = decode(as_page(bytes.span()), copy, out.copies[copy]);
-  }
-  return {};
-}
-
-/// Never written by us, or a first format that did not end: page 0 is empty or begins as ours, and the
-/// mirror, which a format writes last, is empty.
-bool never_formatted(const superblock_pair& pair) {
-  return pair.zero[1] && (pair.zero[0] || (pair.ours[0] && pair.states[0] == errc::corrupt));
 }
 
 bool same_place(const set_identity& asked, const set_identity& found) {
@@ -223,8 +192,9 @@ status drive_store::format(block_device& device, const store_options& options) {
   if (status sized = compute_layout(size, options.unit_bytes, options.extent_bytes_max, super.places);
       !sized.ok())
     return sized;
-  if (status found = read_superblocks(io, size, old); !found.ok())
-    return found;
+  read_superblocks(io, size, old);
+  if (old.unreadable())
+    return io_failed("its superblock was read");
   for (const int copy : {0, 1}) {
     if (!old.valid(copy))
       continue;
@@ -255,12 +225,14 @@ status drive_store::open(block_device& device, const store_options& options, clo
   if (status sized = compute_layout(size, options.unit_bytes, options.extent_bytes_max, wanted); !sized.ok())
     return sized;
   bool bad_copy = false;
+  int late_copy = -1; // damaged, or one step behind
   bool power_loss = false;
   {
     drive_io io(device);
     superblock_pair pair;
-    if (status found = read_superblocks(io, size, pair); !found.ok())
-      return found;
+    read_superblocks(io, size, pair);
+    if (pair.unreadable())
+      return io_failed("its superblock was read");
     bool fresh = never_formatted(pair);
     if (fresh && !options.format_if_new)
       return {errc::not_formatted, "the drive was never set up: run memkv setup on all drives of the set"};
@@ -270,11 +242,14 @@ status drive_store::open(block_device& device, const store_options& options, clo
         return choice;
       super = pair.copies[chosen];
       bad_copy = !pair.valid(1 - chosen) || pair.copies[1 - chosen].format_id != super.format_id;
+      if (bad_copy || pair.copies[1 - chosen].sequence != super.sequence)
+        late_copy = 1 - chosen;
       // Without flushes nothing on the drive can be proven once the power was lost.
       power_loss = !super.clean && super.sync == sync_policy::never && super.boot_id != options.boot_id;
       fresh = power_loss;
     }
     if (fresh) {
+      late_copy = -1;
       super.places = wanted;
       store_options own = options;
       if (power_loss)
@@ -296,6 +271,10 @@ status drive_store::open(block_device& device, const store_options& options, clo
     core->count_power_loss();
     core->note("the power was lost while the drive was in use without storage.sync: it starts empty");
   }
+  // First of all: what recovery writes may lie where the tree of the late copy was, and a cut may take the
+  // other copy while that is written.
+  if (late_copy >= 0 && core->write_superblock_now(static_cast<std::uint8_t>(late_copy)) != errc::ok)
+    return io_failed("its superblock was written");
   if (status recovered = core->recover(); !recovered.ok())
     return recovered;
   if (status begun = core->begin_use(); !begun.ok())
@@ -452,36 +431,20 @@ status drive_store_core::replay() {
   aligned_bytes region(places_.journal_bytes);
   if (io_.read_now(places_.journal_offset, region.span()) != errc::ok)
     return io_failed("its journal was read");
-  std::map<std::uint64_t, journal_batch> batches;
-  bool torn = false;
+  journal_scan scan;
+  if (scan_journal(region.span(), super_, scan) == errc::newer_version)
+    return {errc::newer_version, version_sentence("the journal", journal_version)};
   const std::uint64_t tail = super_.journal_tail_sequence;
-  for (std::uint64_t at = 0; at < places_.journal_bytes;) {
-    journal_batch batch;
-    const std::span<const std::byte> bytes = region.span().subspan(at);
-    const errc decoded = decode(bytes, super_.format_id, places_.journal_offset + at, places_, batch);
-    if (decoded == errc::newer_version)
-      return {errc::newer_version, version_sentence("the journal", journal_version)};
-    if (decoded != errc::ok) {
-      torn = torn || (decoded == errc::corrupt && load_identity(bytes.data() + 16) == super_.format_id &&
-                      wire::load_le<std::uint64_t>(bytes.data() + 32) >= tail);
-      at += page_bytes;
-      continue;
-    }
-    at += batch.header.length;
-    if (batch.header.sequence >= tail)
-      batches.insert_or_assign(batch.header.sequence, std::move(batch));
-  }
-  std::uint64_t settled = tail - 1;
-  for (const auto& [sequence, batch] : batches)
-    settled = std::max(settled, batch.header.settled_sequence);
+  // Nothing was being written when the drive was closed in order.
+  bool torn = scan.damaged_at.has_value() && !super_.clean;
   std::uint64_t expected = tail;
-  for (const auto& [sequence, batch] : batches) {
+  for (const auto& [sequence, batch] : scan.batches) {
     if (sequence != expected) {
       bump(counters_.journal_holes);
       forget_unproven(expected, sequence - 1, batch);
       torn = false;
     }
-    const bool must_verify = sequence > settled && !batch.header.data_settled;
+    const bool must_verify = sequence > scan.settled && !batch.header.data_settled;
     for (const entry_record& record : batch.records)
       if (replay_record(record, sequence, must_verify) != errc::ok)
         return io_failed("the data of the journal's last batch was read");
@@ -495,40 +458,6 @@ status drive_store_core::replay() {
   if (const auto holes = counters_.journal_holes.load(std::memory_order_relaxed); holes > 0)
     note(number(holes) + " gaps in the journal: blocks whose state could not be proven are misses now");
   return {};
-}
-
-errc drive_store_core::data_is_there(const entry_record& record) {
-  extent_expectation expected;
-  expected.format_id = super_.format_id;
-  expected.drive_id = super_.drive_id;
-  expected.id = record.id;
-  expected.generation = record.generation;
-  expected.put_id = record.put_id;
-  expected.header_page = record.header_page;
-  expected.header_crc32c = record.header_crc32c;
-  expected.first_unit = record.first_unit;
-  expected.units = record.units;
-  aligned_bytes page(page_bytes);
-  extent_header header;
-  if (io_.read_now(places_.data_page_offset(record.header_page), page.span()) != errc::ok)
-    return errc::io_error;
-  if (check_extent_header(as_page(page.span()), expected, places_, header) != errc::ok)
-    return errc::corrupt;
-  const std::vector<run> runs = record.all_runs();
-  aligned_bytes chunk(chunk_bytes);
-  for (std::uint32_t i = 0; i < chunk_count(header.length); ++i) {
-    const std::uint32_t length = std::min(chunk_bytes, header.length - i * chunk_bytes);
-    std::byte* to = chunk.data();
-    for (const device_piece& piece :
-         extent_pieces(places_, runs, std::uint64_t{i} * chunk_bytes, align_up(length, page_bytes))) {
-      if (io_.read_now(piece.offset, {to, piece.length}) != errc::ok)
-        return errc::io_error;
-      to += piece.length;
-    }
-    if (wire::crc32c(chunk.span().first(length)) != header.chunk_at(i))
-      return errc::corrupt;
-  }
-  return errc::ok;
 }
 
 void drive_store_core::drop_entry(entry_handle handle, std::uint64_t batch) {
@@ -558,7 +487,8 @@ errc drive_store_core::replay_record(const entry_record& record, std::uint64_t b
   }
   if (before != no_entry && index_->at(before).generation >= record.generation)
     return errc::ok;
-  if (const errc there = must_verify ? data_is_there(record) : errc::ok; there == errc::io_error) {
+  if (const errc there = must_verify ? verify_extent(io_, super_, record) : errc::ok;
+      there == errc::io_error) {
     return there;
   } else if (there != errc::ok) {
     // The batch became durable and its data did not: it was never answered, and replaced nothing.

@@ -3,6 +3,7 @@
 
 #include "engine/superblock.hpp"
 #include "test/crash/history.hpp"
+#include "wire/bytes.hpp"
 
 #include <caf/test/unit_test.hpp>
 
@@ -72,6 +73,32 @@ CAF_TEST(either superblock alone is enough and is made two again) {
       sim::image other = mended;
       other.scramble(at == 0 ? closed.mirror : 0, 4096, chance);
       CAF_CHECK_EQUAL(closed.look_at(other), "");
+    }
+  }
+}
+
+CAF_TEST(a late or damaged superblock is made good before anything else is written) {
+  store_run first(run_options{});
+  CAF_REQUIRE(first.open().ok());
+  live(first);
+  first.die(false);
+  for (const std::uint64_t late : {std::uint64_t{0}, first.options.size_bytes - 4096}) {
+    for (const bool damaged : {false, true}) {
+      sim::image drive = first.device->now();
+      if (damaged)
+        drive.flip_bit(late + 1000, 1);
+      else
+        change_superblock(drive, late, [](std::span<std::byte> bytes) {
+          wire::store_le(bytes.data() + 80, wire::load_le<std::uint64_t>(bytes.data() + 80) - 1);
+        });
+      store_run second(first.options, drive, first.expected);
+      CAF_REQUIRE(second.open().ok());
+      const auto& log = second.device->log();
+      CAF_REQUIRE(log.size() > 2);
+      CAF_CHECK_EQUAL(log[0].offset, late);
+      CAF_CHECK(log[1].what == engine::io_operation::kind::flush);
+      second.get_all();
+      CAF_CHECK_EQUAL(problem_of(second), "");
     }
   }
 }
