@@ -129,8 +129,10 @@ def restarts(store: Store) -> None:
 
 def a_running_servers_drive_is_refused(store: Store) -> None:
     for words in (["verify"], ["fsck", "--repair"], ["reset"]):
-        store.memkv("drive", *words, store.drives[0], code=1)
-    store.memkv("setup", "--force", "--drives", *store.drives, code=1)
+        done = store.memkv("drive", *words, store.drives[0], code=1)
+        expect("in use" in done.stderr, f"drive {words[0]} failed for another reason", done.stderr)
+    done = store.memkv("setup", "--force", "--drives", *store.drives, code=1)
+    expect("in use" in done.stderr, "setup --force failed for another reason", done.stderr)
     store.compare()
     print("the drives of a running server are refused")
 

@@ -128,6 +128,12 @@ class Drives:
             for point in self._points:
                 self._must("umount", str(point))
 
+    def verify(self, program: str) -> None:
+        """What a power cut leaves is no damage, and the offline check knows that."""
+        if self.mode == "direct":
+            for path in self.paths:
+                self._must(program, "drive", "verify", path)
+
     def media(self) -> list[str]:
         """What the configuration names."""
         return [str(point / "drive") for point in self._points] if self.mode == "file" else self.paths
@@ -144,7 +150,7 @@ class Drives:
     @staticmethod
     def _must(*words: str) -> None:
         done = subprocess.run(words, capture_output=True, text=True, check=False)
-        expect(done.returncode == 0, f"{' '.join(words)} failed: {done.stderr}")
+        expect(done.returncode == 0, f"{' '.join(words)} failed: {done.stdout}{done.stderr}")
 
 
 def pretend_to_boot(directory: pathlib.Path) -> None:
@@ -300,6 +306,7 @@ def main():
         answered = acknowledged_before(logs[0], places[0])
         pretend_to_boot(directory)
         drives.open()
+        drives.verify(program)
         server = servers.Server(program, drives.configuration(), directory)
         begin = time.monotonic()
         server.start()
@@ -311,6 +318,7 @@ def main():
         again = compare(server, load, answered)
         expect(again == found, f"{found} blocks after the cut, {again} after the next start")
         server.stop()
+        drives.verify(program)
         drives.close()
         print(
             f"cut at {places}: {sum(answered.values())} answers, {lost} writes in doubt, {written} bytes, "
