@@ -236,7 +236,7 @@ std::string judge(const made_drive& made, const image_map& map, const checked_im
   const auto findings = [](const checked_image& image) {
     return image.report.findings.size() + image.report.left_out();
   };
-  const bool tells = after.tells() || findings(after) > findings(before);
+  const bool tells = after.tells() || after.report.found != before.report.found;
   // A bitmap page with the same bits, or a mirror that had been on its way when the power went, is no fault.
   const bool as_good =
       fault.what == "lost write" && hit.size() == 1 && findings(after) == 0 &&
