@@ -76,8 +76,10 @@ made_drive make(std::uint64_t seed) {
     announce();
     (void)run.close();
     run.store.reset();
-    if (!run.device->is_cut())
-      CAF_REQUIRE(run.open().ok());
+    if (!run.device->is_cut()) {
+      const bool opened = run.open().ok();
+      CAF_REQUIRE(opened || run.device->is_cut());
+    }
   }
   if (run.store && lives()) {
     run.options.seed += 1'000'000;
@@ -196,7 +198,7 @@ damage spoil(const made_drive& made, const image_map& map, sim::random& chance) 
 
 struct tally {
   std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> by_kind; // faults that mattered, found
-  std::uint64_t clean_drives = 0, torn_superblocks = 0;
+  std::uint64_t clean_drives = 0;
   std::uint64_t faults = 0, unused = 0, mattered = 0, found = 0;
   std::uint64_t journal_end = 0, journal_end_told = 0;
   std::uint64_t refused = 0, repaired = 0, dropped = 0, cut_states = 0, cut_repairs = 0;
@@ -299,8 +301,7 @@ std::string judge(const made_drive& made, const image_map& map, const checked_im
 }
 
 void print(const tally& sum) {
-  CAF_MESSAGE(sum.clean_drives << " drives in order or after a crash, " << sum.torn_superblocks
-                               << " more with a superblock torn by a power cut");
+  CAF_MESSAGE(sum.clean_drives << " drives in order or after a crash, none suspected");
   CAF_MESSAGE(sum.faults << " faults: " << sum.unused << " hit nothing in use, " << sum.journal_end
                          << " hit the end of the journal (" << sum.journal_end_told << " told), "
                          << sum.mattered << " mattered, " << sum.found << " of these found");
@@ -356,16 +357,7 @@ CAF_TEST(every fault that matters is found and repaired and no drive in order is
     const std::string with_seed = " [MEMKV_TEST_SEED=" + std::to_string(seed) + "]";
     const checked_image before = check(made.drive);
     CAF_REQUIRE_EQUAL(before.problem, "");
-    if (!before.is_clean()) {
-      // A power cut may tear one superblock: that is damage, and the only one it may leave.
-      CAF_REQUIRE(made.how == ending::power_cut);
-      const bool torn = before.result.ok() && before.report.total(engine::check_severity::error) == 1 &&
-                        before.count(engine::finding_kind::superblock_damaged) == 1;
-      if (!torn)
-        CAF_REQUIRE_EQUAL(before.text() + with_seed, "");
-      ++sum.torn_superblocks;
-      continue;
-    }
+    CAF_REQUIRE_EQUAL(before.is_clean() ? "" : "a false alarm" + before.text() + with_seed, "");
     ++sum.clean_drives;
     const image_map map = map_of(made.drive);
     sim::random chance(seed + 31);
