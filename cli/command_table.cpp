@@ -157,14 +157,113 @@ constexpr std::array<command, 5> client_commands{
       .flags = stat_flags,
       .arguments = stat_arguments}}};
 
-constexpr std::array<command, 2> top_commands{
-    {{.name = "start",
+constexpr std::array<flag, 5> setup_flags{
+    {{.name = "drives",
+      .kind = value_kind::path_list,
+      .value_name = "PATH",
+      .required = true,
+      .help = "One or more NVMe block devices to format. All drives are owned exclusively by memkv after "
+              "setup."},
+     {.name = "shard-size",
+      .kind = value_kind::integer,
+      .value_name = "KB",
+      .default_text = "64",
+      .default_is_value = true,
+      .help = "Minimum shard size in kilobytes, a power of two from 4 to 32768: the unit in which space is "
+              "given out (storage.shard_size). Values from 1024 on set storage.block_size to as many bytes; "
+              "smaller ones keep its default."},
+     {.name = "rdma",
+      .kind = value_kind::text,
+      .value_name = "STRING",
+      .default_text = "mlx5_0",
+      .default_is_value = true,
+      .help = "RDMA device name written into rdma.device of the generated YAML."},
+     {.name = "force",
+      .help = "Reformat drives even if they hold memkv data, a file system or partitions. Destroys all "
+              "existing data on the listed devices. What is mounted or otherwise in use is refused all the "
+              "same."},
+     {.name = "idempotent",
+      .help = "Exit 0 without rewriting if every drive is already initialised and all of them are one set in "
+              "this order. Mixed state (some fresh, some initialised) still fails: combine with --force to "
+              "reformat anyway. For orchestrators that run setup on every restart."}}};
+
+constexpr flag quick_check_flag{
+    .name = "quick", .letter = 'q', .help = "Skips the blocks' data: checks metadata only."};
+constexpr flag json_report_flag{
+    .name = "json", .help = "Prints the report as JSON (docs/drive-json.md) instead of a summary."};
+constexpr std::array<flag, 1> reset_flags{
+    {{.name = "secure",
+      .help = "Overwrites the data region with zeros after it was discarded: slower, but nothing is left "
+              "whatever the drive makes of a discard."}}};
+constexpr std::array<flag, 2> verify_flags{{quick_check_flag, json_report_flag}};
+constexpr std::array<flag, 3> fsck_flags{
+    {{.name = "repair",
+      .help = "Repairs in place. Without it nothing is written, and the report says what a repair would do."},
+     quick_check_flag,
+     json_report_flag}};
+constexpr std::array<flag, 1> health_flags{{json_report_flag}};
+constexpr std::array<argument, 1> drive_arguments{
+    {{.name = "PATH", .help = "The drive: a block device, or the file of a drive of file mode."}}};
+
+constexpr std::array<command, 4> drive_commands{
+    {{.name = "reset",
+      .summary = "Empty a drive and clear its failures",
+      .text =
+          "Reads the superblock of the drive, or its mirror, for the set and the place it belongs to, wipes "
+          "superblocks, journal, tree and bitmap, discards the rest, and writes a new, empty format for the "
+          "same place. The failure registry is cleared: a blacklisted drive is active at the next start. A "
+          "drive that was never memkv's is refused.",
+      .flags = reset_flags,
+      .arguments = drive_arguments},
+     {.name = "verify",
+      .summary = "Check everything on a drive, and write nothing",
+      .text =
+          "Checks, in this order: both superblocks; every page of the tree region; the journal, replayed in "
+          "memory when the drive was not closed in order; the bitmap against the blocks, both ways; and "
+          "every byte of every stored block. Exits with 0 if the drive is clean, and with 1 while any "
+          "error is uncorrected.",
+      .flags = verify_flags,
+      .arguments = drive_arguments},
+     {.name = "fsck",
+      .summary = "Check a drive, and repair it if asked to",
+      .text =
+          "Runs the checks of verify. With --repair the tree is made anew from the entries that survive, the "
+          "bitmap from the tree, the journal is emptied, and the drive counts as closed in order. Blocks "
+          "whose bytes or whose state cannot be proven are dropped: they become misses, since their bytes "
+          "exist nowhere else. A repair that was cut short can be run again. Exits with 0 if no error is "
+          "left, else with 1.",
+      .flags = fsck_flags,
+      .arguments = drive_arguments},
+     {.name = "health",
+      .summary = "Show the state of a drive",
+      .text =
+          "Prints model, capacity, fill, whether the drive was closed in order, its journal, and its failure "
+          "registry. Reads metadata only, and writes nothing.",
+      .flags = health_flags,
+      .arguments = drive_arguments}}};
+
+constexpr std::array<command, 4> top_commands{
+    {{.name = "setup",
+      .summary = "Initialize drives and generate config",
+      .text =
+          "Formats the listed block devices as one set of drives and prints the configuration of a server on "
+          "them (YAML) to standard output; the log goes to standard error, so that standard output can be "
+          "piped into a file. The pool of buffers (memory.max_size) is half of the available memory, at "
+          "least 1 GiB. No drive is written to before all of them were looked at: without --force a "
+          "drive that holds anything is refused by name. Exits with 1, and prints no YAML, if a drive is "
+          "missing, holds data, is in use, or cannot be formatted.",
+      .flags = setup_flags},
+     {.name = "start",
       .summary = "Start the server",
       .text = "Runs the server in the foreground until SIGINT or SIGTERM, which flush the metadata of the "
               "storage. "
               "The authentication key comes from MEMKV_AUTH_KEY or from network.auth_key. Needs Linux 6.8 or "
               "newer.",
       .flags = start_flags},
+     {.name = "drive",
+      .summary = "Offline drive maintenance",
+      .text = "Works on a drive directly. The server must be stopped: a drive that is in use is refused.",
+      .commands = drive_commands},
      {.name = "client",
       .summary = "Put and get blocks by hand",
       .text = "Talks to one or more running servers. The authentication key comes from MEMKV_AUTH_KEY or "

@@ -2,6 +2,8 @@
 #include "cli/client_command.hpp"
 #include "cli/command_line.hpp"
 #include "cli/config_page.hpp"
+#include "cli/drive_command.hpp"
+#include "cli/setup.hpp"
 #include "cli/start.hpp"
 #include "cli/version.hpp"
 #include "wire/assert.hpp"
@@ -47,6 +49,10 @@ int dispatch(const std::vector<std::string>& words) {
                                : print_page(line.text("help-markdown"));
   if (line.path.front() == "start")
     return run_start_command(line);
+  if (line.path.front() == "setup")
+    return run_setup_command(line);
+  if (line.path.front() == "drive")
+    return run_drive_command(line);
   MEMKV_ASSERT(line.path.front() == "client", "the table has no command that main does not know");
   return run_client_command(line);
 }

@@ -20,6 +20,9 @@ def memkv(*words, **variables):
                           stdin=subprocess.DEVNULL, timeout=30)
 
 
+OFFLINE = ["reset", "verify", "fsck", "health"]
+
+
 class refusals(unittest.TestCase):
     def refused(self, done, *parts):
         self.assertEqual(done.returncode, 1)
@@ -40,14 +43,15 @@ class program(refusals):
 
     def test_help_at_every_level_goes_to_standard_output(self):
         of_client = [["client", word] for word in ["put", "get", "exists", "delete", "stat"]]
-        for words in [[], ["start"], ["client"]] + of_client:
+        of_drive = [["drive", word] for word in OFFLINE]
+        for words in [[], ["setup"], ["start"], ["client"], ["drive"]] + of_client + of_drive:
             done = memkv(*words, "--help")
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             self.assertIn("Usage: " + " ".join(["memkv", *words]), done.stdout)
 
     def test_mistakes_are_one_sentence_and_exit_code_one(self):
         self.refused(memkv(), "needs a command")
-        self.refused(memkv("setup"), 'this build of memkv has no command "setup"')
+        self.refused(memkv("admin"), 'this build of memkv has no command "admin"')
         self.refused(memkv("start", "--cofnig", "x"), "has no flag --cofnig")
         self.refused(memkv("--help-markdown=x"), "use cli or configuration")
 
@@ -57,6 +61,44 @@ class program(refusals):
         with open("/dev/full", "wb") as full:
             done = subprocess.run([PROGRAM, "--help"], stdout=full, stderr=subprocess.PIPE, check=False)
         self.assertEqual(done.returncode, 1)
+
+
+class drives(refusals):
+    """What can be refused without a block device; setup_test has the rest."""
+
+    def setUp(self):
+        keeper = tempfile.TemporaryDirectory()
+        self.addCleanup(keeper.cleanup)
+        self.image = os.path.join(keeper.name, "image")
+        with open(self.image, "wb") as file:
+            file.truncate(64 << 20)
+
+    def bytes(self):
+        with open(self.image, "rb") as file:
+            return file.read()
+
+    def test_setup_names_what_it_cannot_take(self):
+        self.refused(memkv("setup"), "needs --drives PATH")
+        self.refused(memkv("setup", "--drives", "/dev/nonexistent"), "/dev/nonexistent does not exist")
+        for path in [self.image, "/dev/null", "/"]:
+            self.refused(memkv("setup", "--force", "--drives", path), f"{path} is not a block device")
+        for size in ["0", "100", "65536"]:
+            self.refused(memkv("setup", "--drives", "/dev/x", "--shard-size", size), "power of two", size)
+        self.assertFalse(any(self.bytes()))
+
+    def test_offline_commands_refuse_what_was_never_a_drive(self):
+        for command in OFFLINE:
+            self.refused(memkv("drive", command), "needs PATH")
+            self.refused(memkv("drive", command, "/dev/nonexistent"), "/dev/nonexistent does not exist")
+            self.refused(memkv("drive", command, "/"), "/ is neither a block device nor a regular file")
+            self.refused(memkv("drive", command, self.image), self.image, "never memkv's")
+        self.assertFalse(any(self.bytes()))
+        with open(self.image, "r+b") as file:
+            file.write(b"XFSB")
+        before = self.bytes()
+        for command in OFFLINE:
+            self.refused(memkv("drive", command, self.image), self.image, "never memkv's")
+        self.assertEqual(self.bytes(), before)
 
 
 class start(refusals):

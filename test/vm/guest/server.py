@@ -1,0 +1,89 @@
+"""A memkv server of the guest, on its own configuration, and what one asks it.
+
+Threading: start, stop and kill from one thread. Ownership: ends only the process it started. Errors: exits
+the script with the sentence and the server's log.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import select
+import signal
+import subprocess
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "python"))
+
+import memkv_page_client as page  # noqa: E402
+
+KEY_TEXT = "0f1e2d3c4b5a69788796a5b4c3d2e1f00123456789abcdef0fedcba987654321"
+PORT = 9900
+START_S = 120.0
+STOP_S = 120.0
+LOG_LINES = 40
+
+
+class Server:
+    """One `memkv start`, started again as often as wanted. The guest's network is its own, the port free."""
+
+    def __init__(self, program: str, configuration: str, directory: pathlib.Path) -> None:
+        self.program = program
+        self._configuration = directory / "config.yaml"
+        self._log = directory / "server.log"
+        self._configuration.write_text(configuration, encoding="utf-8")
+        self._process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        """Starts it and waits until it serves."""
+        environment = {**os.environ, "MEMKV_AUTH_KEY": KEY_TEXT}
+        with open(self._log, "ab") as log:
+            self._process = subprocess.Popen(
+                [self.program, "start", "--config", str(self._configuration), "--log-file", "none"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+            )
+        readable, _, _ = select.select([self._process.stdout], [], [], START_S)
+        line = self._process.stdout.readline().decode() if readable else ""
+        if not line.startswith("memkv: serving on "):
+            self.fail(f"the server did not start: {line!r}")
+
+    def stop(self) -> None:
+        """Ends it as an operator does."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            code = self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.fail(f"the server did not stop within {STOP_S:g} s")
+        if code != 0:
+            self.fail(f"the server stopped with exit code {code}")
+        self._process.stdout.close()
+
+    def kill(self) -> None:
+        """Ends it without a word."""
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def running(self) -> bool:
+        """Whether it lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def client(self, timeout_s: float = 60.0) -> page.Client:
+        """A connection of one's own, with the keyed digest: Python leaves it to C, the other is slow."""
+        return page.Client(
+            "127.0.0.1", PORT, bytes.fromhex(KEY_TEXT), digest_kind=page.DIGEST_KEYED, timeout_s=timeout_s
+        )
+
+    def log(self) -> str:
+        """The last lines of its log."""
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-LOG_LINES:])
+
+    def fail(self, what: str) -> None:
+        """Ends the script."""
+        if self.running():
+            self.kill()
+        sys.exit(f"{what}\n{self.log()}")
