@@ -197,3 +197,79 @@ CAF_TEST(an entry that says what cannot be is dropped) {
   CAF_CHECK_EQUAL(mended.done.blocks_kept, 1u);
   CAF_CHECK_EQUAL(check(mended.after).text(), "");
 }
+
+CAF_TEST(a tree region without room for a second tree is left to the server) {
+  store_run run{run_options{}};
+  CAF_REQUIRE(run.open().ok());
+  run.put("good", content_of(1, 100));
+  run.put("bad", content_of(2, 100));
+  CAF_REQUIRE(run.close().ok());
+  run.die(false);
+  sim::image drive = run.device->now();
+  std::vector<engine::entry_record> records;
+  edit_root(drive, [&](std::vector<engine::entry_record>& found) { records = found; });
+  const auto super = superblock_of(drive);
+  // A root at page 0 and a leaf in every other page; nearly all leaves are empty.
+  const std::uint32_t leaves = super.places.tree_pages - 1;
+  const auto first_of = [&](std::uint32_t leaf) {
+    engine::key_id id;
+    id.bytes[0] = static_cast<std::byte>(leaf * 65'536 / leaves / 256);
+    id.bytes[1] = static_cast<std::byte>(leaf * 65'536 / leaves % 256);
+    return id;
+  };
+  const auto last_of = [&](std::uint32_t leaf) {
+    engine::key_id id;
+    id.bytes.fill(std::byte{0xFF});
+    const std::uint32_t next = leaf + 1 == leaves ? 65'536 : (leaf + 1) * 65'536 / leaves;
+    id.bytes[0] = static_cast<std::byte>((next - 1) / 256);
+    id.bytes[1] = static_cast<std::byte>((next - 1) % 256);
+    return id;
+  };
+  std::vector<std::byte> bytes(engine::tree_page_bytes);
+  engine::tree_page_header header;
+  header.format_id = super.format_id;
+  header.journal_sequence = super.journal_tail_sequence - 1;
+  header.sequence = super.tree_sequence;
+  std::vector<engine::tree_child> children;
+  const auto write_page = [&](engine::tree_page_writer& writer) {
+    ++header.sequence;
+    const auto checksum = writer.finish(header);
+    drive.write(super.places.tree_offset + std::uint64_t{header.page} * engine::tree_page_bytes, bytes);
+    children.push_back({header.first, {header.page, checksum, header.sequence}});
+  };
+  for (std::uint32_t leaf = 0; leaf < leaves; ++leaf) {
+    header.page = leaf + 1;
+    header.first = first_of(leaf);
+    header.last = last_of(leaf);
+    engine::tree_page_writer writer(bytes);
+    for (const auto& record : records)
+      if (header.first <= record.id && record.id <= header.last)
+        CAF_REQUIRE(writer.add(record));
+    write_page(writer);
+  }
+  engine::tree_page_writer writer(bytes);
+  for (const auto& child : std::vector(children))
+    CAF_REQUIRE(writer.add(child));
+  header.level = 1;
+  header.page = 0;
+  header.first = first_of(0);
+  write_page(writer);
+  for (const int copy : {0, 1})
+    edit_superblock(drive, copy, [&](engine::superblock& block) {
+      block.root = children.back().reference;
+      block.root_level = 1;
+      block.tree_sequence = header.sequence;
+    });
+  CAF_CHECK_EQUAL(check(drive).text(), "");
+  const auto& bad = records[0].id == id_of("bad") ? records[0] : records[1];
+  drive.flip_bit(super.places.data_page_offset(bad.header_page) + 60, 1);
+  const auto mended = repair(drive);
+  CAF_CHECK(mended.result.code == errc::no_space);
+  CAF_CHECK(mended.after == drive);
+  run.expected.lost([](const std::string& key) { return key == "bad"; });
+  store_run again(run.options, drive, run.expected);
+  CAF_REQUIRE(again.open().ok());
+  again.get_all();
+  CAF_CHECK_EQUAL(problem_of(again), "");
+  CAF_CHECK_EQUAL(again.corrupt_reads, 1u);
+}
