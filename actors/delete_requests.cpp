@@ -106,6 +106,7 @@ private:
 
   void erase(std::uint32_t item, const wire::key_id& id) {
     auto& drives = owner_.drives();
+    owner_.note_change(id);
     const auto home = drives.home(id);
     auto& seat = drives.at(home);
     if (seat.drive == nullptr) {

@@ -1,5 +1,7 @@
 #include "actors/drive.hpp"
 
+#include "actors/change_filter.hpp"
+#include "actors/drive_table.hpp"
 #include "actors/log.hpp"
 #include "wire/assert.hpp"
 
@@ -14,18 +16,26 @@
 
 namespace memkv::actors {
 
+using engine::errc;
+
 namespace {
 constexpr const char* target = "memkv::drive";
 /// How long a raw drive that somebody else holds is waited for.
 constexpr std::uint64_t claim_ns_max = 10'000'000'000;
+/// A drive that has so many of these in one window is taken offline.
+constexpr std::uint64_t health_window_ns = 10'000'000'000;
+constexpr std::uint64_t slow_requests_max = 16;
+constexpr std::uint64_t read_errors_max = 8;
+/// A sweep looks at a 4096th of the ids at a time.
+constexpr std::uint32_t sweep_slices = 4096;
+constexpr std::uint64_t sweep_erasing_max = 4096;
 } // namespace
 
 drive::drive(caf::actor_config& configuration, drive_settings settings)
     : ring_actor(configuration), settings_(std::move(settings)) {}
 
 void drive::on_no_ring(const std::string& problem) {
-  caf::anon_send(settings_.server, drive_failed{settings_.index, problem});
-  failure_reported_ = true;
+  report_failure(problem);
 }
 
 bool drive::on_start() {
@@ -46,9 +56,19 @@ bool drive::on_start() {
       std::this_thread::sleep_for(std::chrono::milliseconds{50});
       opened = open();
     }
+    if (opened.ok() && body_->store->set_epoch() < settings_.epoch_least) {
+      if (const auto blocks = body_->store->counters().blocks; blocks > 0)
+        log::warn(target,
+                  "the drive was away while its set went on without it, and what it holds may have been "
+                  "changed elsewhere: it starts empty",
+                  {{"drive", std::to_string(settings_.index)}, {"blocks", std::to_string(blocks)}});
+      body_->store.reset();
+      body_->device.reset();
+      settings_.options.start_empty = true;
+      opened = open();
+    }
     if (!opened.ok()) {
-      caf::anon_send(settings_.server, drive_failed{settings_.index, opened.text});
-      failure_reported_ = true;
+      report_failure(opened.text, opened.code);
       body_.reset();
       settings_.pool_keeper.reset();
       return false;
@@ -57,6 +77,9 @@ bool drive::on_start() {
     body_->needs_buffers = body_->device->mapping().empty();
     if (!opened.text.empty())
       log::warn(target, opened.text);
+    discarder_ = body_->device->make_discarder();
+    if (discarder_ != nullptr)
+      body_->store->begin_trimming();
     const auto counters = body_->store->counters();
     log::info(target, "drive opened",
               {{"drive", std::to_string(settings_.index)},
@@ -70,7 +93,8 @@ bool drive::on_start() {
   caf::anon_send(settings_.server,
                  drive_changed{settings_.index, caf::actor_cast<caf::actor>(this), body_,
                                std::make_shared<std::vector<engine::drive_store::recovered_part>>(
-                                   body_->store->take_recovered_parts())});
+                                   body_->store->take_recovered_parts()),
+                               body_->store->failures().failure_count});
   return true;
 }
 
@@ -107,22 +131,150 @@ caf::behavior drive::make_handlers() {
     const std::lock_guard turn(body_->turn);
     body_->store->evict(message.bytes);
   };
+  auto on_discarded = [this](const ranges_discarded& message) {
+    const std::lock_guard turn(body_->turn);
+    trimming_ = false;
+    body_->store->trimmed(message.done);
+  };
+  auto on_batcher = [this](const trim_batcher_changed& message) {
+    const std::lock_guard turn(body_->turn);
+    settings_.trim_batcher = message.batcher;
+    // What the one before had is not answered; its last call to the device has ended before it did.
+    if (std::exchange(trimming_, false))
+      body_->store->trimmed(false);
+  };
+  auto on_sweep = [this](const sweep_blocks& message) { begin_sweep(message); };
+  auto on_epoch = [this](const enter_epoch& message) {
+    const std::lock_guard turn(body_->turn);
+    // An error shows as the failure of the drive.
+    body_->store->enter_epoch(
+        message.epoch, message.members,
+        [server = settings_.server, index = settings_.index, serial = message.serial](errc) {
+          caf::anon_send(server, drive_did{index, serial});
+        });
+  };
   auto on_close = [this](const close_drive&) {
     closing_ = true;
     stop(caf::exit_reason::normal);
   };
-  [[maybe_unused]] drive_actor::behavior_type conforms{on_store, on_allocate, on_write, on_commit, on_abandon,
-                                                       on_read,  on_erase,    on_evict, on_close};
-  return {on_store, on_allocate, on_write, on_commit, on_abandon, on_read, on_erase, on_evict, on_close};
+  [[maybe_unused]] drive_actor::behavior_type conforms{
+      on_store, on_allocate,  on_write, on_commit, on_abandon, on_read, on_erase,
+      on_evict, on_discarded, on_sweep, on_epoch,  on_batcher, on_close};
+  return {on_store, on_allocate,  on_write, on_commit, on_abandon, on_read, on_erase,
+          on_evict, on_discarded, on_sweep, on_epoch,  on_batcher, on_close};
+}
+
+void drive::report_failure(std::string reason, errc code) {
+  failure_reported_ = true;
+  caf::anon_send(settings_.server, drive_failed{settings_.index, std::move(reason), code});
 }
 
 void drive::look_for_failure() {
-  if (failure_reported_ || !body_->store->counters().offline)
+  if (hung_) {
+    // What the kernel still works on must not lose its memory, so this incarnation stays until it has it
+    // back.
+    if (body_->device->in_flight() == 0)
+      stop(caf::exit_reason::user_shutdown);
     return;
-  failure_reported_ = true;
-  caf::anon_send(settings_.server, drive_failed{settings_.index, "a write or flush failed on " +
-                                                                     body_->device->information().name});
-  stop(caf::exit_reason::user_shutdown);
+  }
+  if (failure_reported_)
+    return;
+  const auto& name = body_->device->information().name;
+  const auto counters = body_->store->counters();
+  if (counters.offline) {
+    report_failure("a write or flush failed on " + name);
+    stop(caf::exit_reason::user_shutdown);
+    return;
+  }
+  if (const auto oldest = body_->device->oldest_request_ns(); oldest > settings_.io_timeout_ns) {
+    report_failure(name + " has not answered a request for " + std::to_string(oldest / 1'000'000'000) + " s");
+    hung_ = true;
+    return;
+  }
+  const auto now = round_ns();
+  if (now - slow_since_ns_ < health_window_ns)
+    return;
+  const auto slow = body_->device->statistics().slow;
+  if (slow - slow_before_ >= slow_requests_max)
+    report_failure(name + " was slow: " + std::to_string(slow - slow_before_) +
+                   " requests took longer than a second");
+  else if (counters.io_errors - read_errors_before_ >= read_errors_max)
+    report_failure(name + " failed " + std::to_string(counters.io_errors - read_errors_before_) + " reads");
+  slow_since_ns_ = now;
+  slow_before_ = slow;
+  read_errors_before_ = counters.io_errors;
+  if (failure_reported_)
+    stop(caf::exit_reason::user_shutdown);
+}
+
+void drive::trim_if_due() {
+  if (trimming_ || discarder_ == nullptr || settings_.trim_batcher == nullptr)
+    return;
+  if (!discarder_->supported()) {
+    discarder_.reset();
+    log::info(target, "the drive takes no TRIM", {{"drive", std::to_string(settings_.index)}});
+    return;
+  }
+  auto ranges = body_->store->take_trim();
+  if (ranges.empty())
+    return;
+  trimming_ = true;
+  send(caf::actor_cast<trim_batcher_actor>(settings_.trim_batcher),
+       discard_ranges{settings_.index, discarder_, std::move(ranges), caf::actor_cast<caf::actor>(this)});
+}
+
+void drive::begin_sweep(const sweep_blocks& message) {
+  sweep_.emplace();
+  sweep_->order = message;
+}
+
+bool drive::sweep_on() {
+  if (!sweep_)
+    return false;
+  if (sweep_->next_slice == sweep_slices) {
+    end_of_sweep();
+    return false;
+  }
+  // A bounded number of removals under way: the rest of the walk waits for them.
+  if (sweep_->erasing >= sweep_erasing_max)
+    return false;
+  wire::key_id first;
+  wire::key_id last;
+  last.bytes.fill(std::byte{0xFF});
+  first.bytes[0] = last.bytes[0] = static_cast<std::byte>(sweep_->next_slice / 16);
+  first.bytes[1] = static_cast<std::byte>(sweep_->next_slice % 16 * 16);
+  last.bytes[1] = static_cast<std::byte>(sweep_->next_slice % 16 * 16 + 15);
+  ++sweep_->next_slice;
+  const auto drives = body_->store->identity().drive_count;
+  const auto& order = sweep_->order;
+  auto& index = body_->store->index();
+  std::vector<std::pair<wire::key_id, std::uint64_t>> going;
+  index.visit(first, last, [&](engine::entry_handle handle) {
+    const auto& entry = index.at(handle);
+    if (home_drive(entry.id, drives, order.before) != settings_.index ||
+        home_drive(entry.id, drives, order.after) != settings_.index ||
+        (order.changed != nullptr && order.changed->may_hold(entry.id)))
+      going.emplace_back(entry.id, entry.generation);
+  });
+  for (const auto& [id, generation] : going) {
+    ++sweep_->erasing;
+    ++sweep_->erased;
+    body_->store->erase(id, generation, [this, serial = order.serial](errc) {
+      if (sweep_ && sweep_->order.serial == serial)
+        --sweep_->erasing;
+    });
+  }
+  return true;
+}
+
+void drive::end_of_sweep() {
+  if (sweep_->erasing > 0 || body_->store->counters().offline)
+    return;
+  if (sweep_->erased > 0)
+    log::info(target, "blocks that now belong to another drive, or were changed elsewhere, are gone",
+              {{"drive", std::to_string(settings_.index)}, {"blocks", std::to_string(sweep_->erased)}});
+  caf::anon_send(settings_.server, drive_did{settings_.index, sweep_->order.serial});
+  sweep_.reset();
 }
 
 bool drive::on_turn() {
@@ -137,13 +289,17 @@ bool drive::on_turn() {
     moved = true;
   if (auto orphans = store.take_orphans(); !orphans.empty())
     caf::anon_send(settings_.server, parts_orphaned{std::move(orphans)});
+  moved = sweep_on() || moved;
   return moved || (!body_->needs_buffers && !store.idle());
 }
 
 void drive::on_tick(std::uint64_t) {
-  look_for_failure();
   const std::lock_guard turn(body_->turn);
+  look_for_failure();
+  if (hung_ || failure_reported_)
+    return;
   body_->sweep();
+  trim_if_due();
 }
 
 void drive::on_stop() {
@@ -151,6 +307,8 @@ void drive::on_stop() {
     return;
   const auto body = std::exchange(body_, nullptr);
   const std::lock_guard turn(body->turn);
+  sweep_.reset();
+  discarder_.reset();
   if (closing_) {
     if (const auto closed = body->store->close(); closed.ok())
       log::info(target, "drive closed", {{"drive", std::to_string(settings_.index)}});

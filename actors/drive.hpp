@@ -7,6 +7,8 @@
 #include "engine/open_drive.hpp"
 
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 
 namespace memkv::actors {
@@ -20,6 +22,10 @@ struct drive_settings {
   /// Raw drives: where payload lies, registered with the drive's ring; kept alive by `pool_keeper`.
   std::span<std::byte> pool;
   std::shared_ptr<void> pool_keeper;
+  caf::actor trim_batcher; // null: there is none at the moment
+  std::uint64_t io_timeout_ns = 10'000'000'000;
+  /// What a drive of an older epoch holds is stale: it starts empty.
+  std::uint64_t epoch_least = 0;
   /// Memory drives only: what an earlier incarnation left.
   std::shared_ptr<drive_body> survivor;
 };
@@ -38,14 +44,36 @@ private:
   void on_stop() override;
   void on_end() override {
     settings_.server = nullptr;
+    settings_.trim_batcher = nullptr;
     settings_.pool_keeper.reset();
   }
 
   void look_for_failure();
+  void report_failure(std::string reason, engine::errc code = engine::errc::io_error);
+  void trim_if_due();
+  [[nodiscard]] bool sweep_on();
+  void begin_sweep(const sweep_blocks& message);
+  void end_of_sweep();
 
   drive_settings settings_;
   std::shared_ptr<drive_body> body_;
+  std::shared_ptr<engine::discarder> discarder_; // null: nothing is discarded
+  bool trimming_ = false;
+
+  /// A walk through the index, a slice each turn, that erases what is not to stay.
+  struct sweep {
+    sweep_blocks order;
+    std::uint32_t next_slice = 0;
+    std::uint64_t erasing = 0;
+    std::uint64_t erased = 0;
+  };
+  std::optional<sweep> sweep_;
+
+  std::uint64_t slow_since_ns_ = 0; // when the count of slow requests was last taken
+  std::uint64_t slow_before_ = 0;
+  std::uint64_t read_errors_before_ = 0;
   bool closing_ = false;
+  bool hung_ = false; // reported as failed; stays until the kernel has given its requests back
   bool failure_reported_ = false;
 };
 

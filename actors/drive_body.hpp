@@ -25,8 +25,8 @@ namespace memkv::actors {
 struct drive_body {
   std::mutex turn;
   std::uint32_t index = 0;
-  bool memory = false;        // payload is placed and read directly
-  bool needs_buffers = false; // payload is read into buffers: the device is not mapped
+  bool memory = false;               // payload is placed and read directly
+  bool needs_buffers = false;        // payload is read into buffers: the device is not mapped
   std::shared_ptr<void> pool_keeper; // keeps what the device has registered; outlives it
   // The store refers to the device: destroyed first.
   std::unique_ptr<engine::block_device> device;

@@ -1,12 +1,13 @@
 // Which drive a block lives on, and how to reach it.
 //
-// Each REACTOR and the SERVER has its own table, kept up to date by drive_changed messages. A block's home is
-// found by rendezvous hashing over the places of the set, so it does not depend on which drives happen to be
-// online: a block is never on two drives.
+// Each REACTOR has its own table, kept up to date by drive_changed and members_changed messages. A block's
+// home is found by rendezvous hashing over the places of the set that take part (its members). Members change
+// only in steps that keep a block from being found on two drives: actors/membership.hpp.
 #pragma once
 
 #include "actors/drive_body.hpp"
 #include "actors/interfaces.hpp"
+#include "engine/drive_members.hpp"
 #include "wire/key_id.hpp"
 
 #include <cstdint>
@@ -15,8 +16,10 @@
 
 namespace memkv::actors {
 
-/// Place of the block (or part) `id` in a set of `drives` drives (at least 1).
-[[nodiscard]] inline std::uint32_t home_drive(const wire::key_id& id, std::size_t drives) noexcept {
+/// Place of the block (or part) `id` in a set of `drives` drives (at least 1), of which `members` take part.
+/// Without any member: as if all did.
+[[nodiscard]] inline std::uint32_t home_drive(const wire::key_id& id, std::size_t drives,
+                                              const engine::drive_members& members) noexcept {
   const auto mix = [](std::uint64_t x) {
     x ^= x >> 30;
     x *= 0xBF58476D1CE4E5B9U;
@@ -26,15 +29,23 @@ namespace memkv::actors {
   };
   std::uint32_t best = 0;
   std::uint64_t best_score = 0;
+  bool found = false;
   for (std::uint32_t index = 0; index < drives; ++index) {
+    if (!engine::is_member(members, index))
+      continue;
     // The second half of the id: the first one places the block among servers.
     const auto score = mix(id.tail() ^ mix(index + 0x9E3779B97F4A7C15U));
-    if (index == 0 || score > best_score) {
+    if (!found || score > best_score) {
+      found = true;
       best = index;
       best_score = score;
     }
   }
-  return best;
+  return found ? best : home_drive(id, drives, engine::all_members(engine::drives_max));
+}
+
+[[nodiscard]] inline std::uint32_t home_drive(const wire::key_id& id, std::size_t drives) noexcept {
+  return home_drive(id, drives, engine::all_members(engine::drives_max));
 }
 
 class drive_table {
@@ -44,16 +55,19 @@ public:
     std::shared_ptr<drive_body> body;
   };
 
-  explicit drive_table(std::size_t drives) : seats_(drives) {}
+  explicit drive_table(std::size_t drives)
+      : seats_(drives), members_(engine::all_members(static_cast<std::uint32_t>(drives))) {}
 
   [[nodiscard]] std::size_t size() const noexcept { return seats_.size(); }
   [[nodiscard]] seat& at(std::uint32_t index) noexcept { return seats_[index]; }
   [[nodiscard]] std::uint32_t home(const wire::key_id& id) const noexcept {
-    return seats_.size() == 1 ? 0 : home_drive(id, seats_.size());
+    return seats_.size() == 1 ? 0 : home_drive(id, seats_.size(), members_);
   }
+  void set_members(const engine::drive_members& members) noexcept { members_ = members; }
 
 private:
   std::vector<seat> seats_;
+  engine::drive_members members_;
 };
 
 } // namespace memkv::actors

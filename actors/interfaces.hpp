@@ -7,6 +7,7 @@
 //   LISTENER -> REACTOR -> CONNECTION                             the life of a connection
 //   REACTOR <-> DRIVE                                             blocks
 //   EVICTOR -> DRIVE                                              space
+//   DRIVE <-> TRIM BATCHER                                        what the device may forget
 //
 // Every actor answers exit messages; SERVER monitors all of them and starts a dead one anew.
 #pragma once
@@ -41,6 +42,10 @@ using drive_actor = caf::typed_actor<
     caf::reacts_to<erase_block>,
     // From EVICTOR: make room.
     caf::reacts_to<evict_blocks>,
+    // From TRIM BATCHER: the batch is done.
+    caf::reacts_to<ranges_discarded>,
+    // From SERVER: which drives take part, and who discards. Answer to the first two: drive_did.
+    caf::reacts_to<sweep_blocks>, caf::reacts_to<enter_epoch>, caf::reacts_to<trim_batcher_changed>,
     // From SERVER: stop in good order.
     caf::reacts_to<close_drive>>;
 
@@ -50,8 +55,8 @@ using drive_actor = caf::typed_actor<
 using reactor_actor = caf::typed_actor<
     // From LISTENER: takes the descriptor over.
     caf::reacts_to<new_connection>,
-    // From SERVER: a drive came, went, or was replaced.
-    caf::reacts_to<drive_changed>,
+    // From SERVER: a drive came, went, or was replaced; other drives take part.
+    caf::reacts_to<drive_changed>, caf::reacts_to<members_changed>,
     // From DRIVE.
     caf::reacts_to<extent_allocated>, caf::reacts_to<extent_stored>, caf::reacts_to<extent_was_read>,
     caf::reacts_to<block_erased>,
@@ -81,14 +86,23 @@ using evictor_actor = caf::typed_actor<
     // Its own timer.
     caf::reacts_to<look_again>>;
 
+/// The TRIM BATCHER actor: discards what drives have gathered, since BLKDISCARD blocks.
+///
+/// Threading: dedicated. Answers every batch, unless it dies: then SERVER names the next one to the drives.
+using trim_batcher_actor = caf::typed_actor<
+    // From DRIVE. Answer: ranges_discarded.
+    caf::reacts_to<discard_ranges>>;
+
 /// The SERVER actor: root supervisor; configuration, order of start and stop, the table of drives.
 ///
 /// Threading: scheduled. Its death ends the process with 1; a restart finds every acknowledged block.
 using server_actor = caf::typed_actor<
     // From DRIVE: open and recovered (body set).
     caf::reacts_to<drive_changed>,
-    // From DRIVE: the device failed.
-    caf::reacts_to<drive_failed>,
+    // From DRIVE: the device failed; what it was asked to do is done.
+    caf::reacts_to<drive_failed>, caf::reacts_to<drive_did>,
+    // From REACTOR.
+    caf::reacts_to<members_taken>,
     // From DRIVE, or from the REACTOR that had its turn.
     caf::reacts_to<parts_orphaned>,
     // From REACTOR and LISTENER, once.

@@ -5,6 +5,8 @@
 // comes back.
 #pragma once
 
+#include "engine/block_device.hpp"
+#include "engine/drive_members.hpp"
 #include "engine/drive_store.hpp"
 #include "engine/errc.hpp"
 #include "wire/key_id.hpp"
@@ -21,6 +23,7 @@
 namespace memkv::actors {
 
 class admission_slot;
+class change_filter;
 struct drive_body;
 
 /// Bytes of a bounce buffer (or of anything else that `keep` keeps alive).
@@ -110,6 +113,53 @@ struct evict_blocks {
   std::uint64_t bytes = 0;
 };
 
+// TRIM.
+/// DRIVE to TRIM BATCHER.
+struct discard_ranges {
+  std::uint32_t index = 0; // of the drive
+  std::shared_ptr<engine::discarder> by;
+  std::vector<engine::device_range> ranges;
+  caf::actor reply_to;
+};
+/// TRIM BATCHER to DRIVE.
+struct ranges_discarded {
+  bool done = false;
+};
+/// SERVER to DRIVE: there is one, or another one; what the one before had is not answered any more.
+struct trim_batcher_changed {
+  caf::actor batcher;
+};
+
+// Which drives take part: SERVER to DRIVE and REACTOR (membership.hpp). Answers carry the same serial.
+/// DRIVE erases every block whose home is not this drive under either of the two, and every one that the
+/// filter, if there is one, may hold. Answer: drive_did.
+struct sweep_blocks {
+  std::uint64_t serial = 0;
+  engine::drive_members before{}, after{};
+  std::shared_ptr<const change_filter> changed;
+};
+/// DRIVE writes it into its superblock. Answer: drive_did.
+struct enter_epoch {
+  std::uint64_t serial = 0;
+  std::uint64_t epoch = 0;
+  engine::drive_members members{};
+};
+struct drive_did {
+  std::uint32_t index = 0;
+  std::uint64_t serial = 0;
+};
+/// REACTOR looks for blocks among these from now on. Answer: members_taken.
+struct members_changed {
+  std::uint64_t serial = 0;
+  engine::drive_members members{};
+  std::shared_ptr<change_filter>
+      changed; // null: all drives take part; else every change is noted there first
+};
+struct members_taken {
+  caf::actor_id reactor = 0;
+  std::uint64_t serial = 0;
+};
+
 // From DRIVE to REACTOR.
 struct extent_allocated {
   extent_put_ptr put;
@@ -132,11 +182,13 @@ struct drive_changed {
   /// DRIVE to SERVER after a recovery: parts of striped blocks whose heads SERVER looks for on the other
   /// drives.
   std::shared_ptr<std::vector<engine::drive_store::recovered_part>> recovered;
+  std::uint32_t failures = 0; // in the drive's registry
 };
 /// DRIVE to SERVER: the device failed, or could not be opened; the actor ends.
 struct drive_failed {
   std::uint32_t index = 0;
   std::string reason;
+  engine::errc code = engine::errc::io_error; // blacklisted: it is not to be opened again
 };
 /// DRIVE to SERVER: heads of striped blocks that are gone; SERVER has their parts erased on the other drives.
 struct parts_orphaned {
@@ -179,6 +231,14 @@ MEMKV_MESSAGE(abandon_extent)
 MEMKV_MESSAGE(read_extent)
 MEMKV_MESSAGE(erase_block)
 MEMKV_MESSAGE(evict_blocks)
+MEMKV_MESSAGE(discard_ranges)
+MEMKV_MESSAGE(ranges_discarded)
+MEMKV_MESSAGE(trim_batcher_changed)
+MEMKV_MESSAGE(sweep_blocks)
+MEMKV_MESSAGE(enter_epoch)
+MEMKV_MESSAGE(drive_did)
+MEMKV_MESSAGE(members_changed)
+MEMKV_MESSAGE(members_taken)
 MEMKV_MESSAGE(extent_allocated)
 MEMKV_MESSAGE(extent_stored)
 MEMKV_MESSAGE(extent_was_read)

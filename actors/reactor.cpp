@@ -141,6 +141,11 @@ caf::behavior reactor::make_handlers() {
   };
   auto on_connection = [this](const new_connection& message) { admit(message); };
   auto on_drive = [this](const drive_changed& message) { drive_changes(message); };
+  auto on_members = [this](const members_changed& message) {
+    drives_.set_members(message.members);
+    changed_ = message.changed;
+    caf::anon_send(server_, members_taken{id(), message.serial});
+  };
   auto on_allocated = [find](const extent_allocated& message) {
     if (auto* which = find(message.put->request); which != nullptr)
       which->allocated(message.put);
@@ -168,9 +173,10 @@ caf::behavior reactor::make_handlers() {
     if (connection != connections_.end())
       connection->second->close(close_reason::actor_killed);
   };
-  [[maybe_unused]] reactor_actor::behavior_type conforms{on_connection, on_drive,  on_allocated, on_stored,
-                                                         on_read,       on_erased, on_finish};
-  return {on_connection, on_drive, on_allocated, on_stored, on_read, on_erased, on_finish, on_down};
+  [[maybe_unused]] reactor_actor::behavior_type conforms{on_connection, on_drive, on_members, on_allocated,
+                                                         on_stored,     on_read,  on_erased,  on_finish};
+  return {on_connection, on_drive,  on_members, on_allocated, on_stored,
+          on_read,       on_erased, on_finish,  on_down};
 }
 
 void reactor::admit(const new_connection& message) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "actors/admission.hpp"
+#include "actors/change_filter.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/ring_actor.hpp"
 #include "actors/server_counters.hpp"
@@ -132,6 +133,10 @@ public:
     return shared_->options.store.extent_bytes_max;
   }
   [[nodiscard]] std::uint64_t next_put_id() noexcept override;
+  void note_change(const wire::key_id& id) noexcept override {
+    if (changed_ != nullptr)
+      changed_->note(id);
+  }
 
 private:
   settings ring_settings() const override { return {.entries = 1024, .tick_ns = 20'000'000}; }
@@ -164,14 +169,15 @@ private:
   server_actor server_;
   caf::actor self_;
   drive_table drives_;
+  std::shared_ptr<change_filter> changed_; // while drives are away: what is written or deleted meanwhile
   std::unordered_map<std::uint64_t, std::unique_ptr<tcp_connection>> connections_;
   std::unordered_map<caf::actor_id, std::uint64_t> by_actor_;
   std::uint64_t next_connection_ = 1;
   std::unordered_map<std::uint64_t, tcp_request*> requests_;
   std::uint64_t next_serial_ = 1;
   std::set<std::pair<std::uint64_t, std::uint64_t>> deadlines_; // time and serial of open requests
-  std::deque<std::uint64_t> waiting_for_buffers_; // connections
-  std::deque<std::uint64_t> waiting_for_room_;    // requests
+  std::deque<std::uint64_t> waiting_for_buffers_;               // connections
+  std::deque<std::uint64_t> waiting_for_room_;                  // requests
   std::vector<std::unique_ptr<tcp_request>> buried_requests_;
   std::vector<std::uint64_t> buried_connections_;
   // The chunk that small payloads share at the moment.

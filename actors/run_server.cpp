@@ -178,10 +178,12 @@ std::unique_ptr<running_server> start_server(const server_options& given, std::s
   if (options.socket_buffer_bytes == 0)
     options.socket_buffer_bytes = 256 << 10;
   options.store.identity.drive_count = static_cast<std::uint32_t>(options.drives.size());
-  if (const auto found = engine::find_set(options.drives, options.store.identity.set_id); !found.ok()) {
+  options.set.set_id = options.store.identity.set_id;
+  if (const auto found = engine::find_set(options.drives, options.set); !found.ok()) {
     problem = found.text;
     return nullptr;
   }
+  options.store.identity.set_id = options.set.set_id;
   static std::atomic<std::uint64_t> generation{0};
   if (options.store.generation == nullptr)
     options.store.generation = &generation;

@@ -2,8 +2,10 @@
 #pragma once
 
 #include "actors/admission.hpp"
+#include "actors/change_filter.hpp"
 #include "actors/drive_body.hpp"
 #include "actors/interfaces.hpp"
+#include "actors/membership.hpp"
 #include "actors/reactor.hpp"
 #include "actors/server_options.hpp"
 
@@ -15,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -39,11 +42,18 @@ struct server_state {
     caf::actor actor;                     // null while offline
     std::weak_ptr<drive_body> body;       // of the last incarnation
     std::shared_ptr<drive_body> survivor; // memory: kept for the next incarnation
-    std::uint32_t failures = 0;           // of the device: they count towards the flap threshold
+    std::uint32_t failures = 0;           // in the drive's registry, and those that are not in it yet
+    engine::drive_failures unnoted;       // not in the registry yet: noted when the drive opens again
+    std::uint32_t attempts = 0;           // to open it again, in a row
+    std::uint64_t epoch = 0;              // it entered last
+    std::uint64_t epoch_least = 0;        // of an older one the drive starts empty
+    std::uint64_t away_since_ns = 0;      // 0: online
     std::uint64_t opened_ns = 0;
     std::uint64_t reopen_at_ns = 0; // 0: not waiting
     bool alive = false;             // an incarnation has been spawned and not ended
-    bool online = false;
+    bool online = false;            // open and recovered
+    bool admitted = false;          // and the reactors know it
+    bool blacklisted = false;
     std::string reason;
   };
   /// Of a reactor, or of the listener.
@@ -67,6 +77,14 @@ struct server_state {
   std::vector<ring_seat> reactors;
   ring_seat listener;
   caf::actor evictor;
+  caf::actor trim_batcher; // null: no drive is discarded from
+  membership members;
+  std::shared_ptr<change_filter> changed; // null while all drives take part
+  /// Of the step of a change of members that is being carried out.
+  std::uint64_t step_serial = 0;
+  bool step_sent = false;
+  std::set<std::uint32_t> step_drives; // that have not finished it
+  std::set<caf::actor_id> step_reactors;
   /// Parts of striped blocks found by recoveries, until their heads were looked for.
   std::vector<engine::drive_store::recovered_part> recovered;
 };

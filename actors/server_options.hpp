@@ -41,6 +41,9 @@ struct server_options {
   std::uint64_t pool_chunk_bytes = 2 << 20;
   std::vector<engine::drive_description> drives;
   engine::store_options store;               // identity and generation are filled in by SERVER
+  engine::set_facts set;                     // filled in from what lies on the drives
+  std::uint64_t io_timeout_ms = 10'000;      // a drive that answers a request no sooner has failed
+  std::uint64_t leave_after_ms = 5'000;      // offline for so long, a drive's keys go to the others
   std::uint32_t flap_threshold = 5;          // failures after which a drive stays offline
   std::uint64_t shutdown_ms = 30'000;        // open requests get half of it, the drives the rest
   std::uint64_t write_timing_interval_s = 0; // 0 = off

@@ -53,6 +53,8 @@ public:
   virtual void wait_for_room(std::uint64_t request) = 0;
   [[nodiscard]] virtual std::uint32_t extent_bytes_max() const noexcept = 0;
   [[nodiscard]] virtual std::uint64_t next_put_id() noexcept = 0;
+  /// The block is about to be written or deleted: a drive that is away must not bring it back.
+  virtual void note_change(const wire::key_id& id) noexcept = 0;
 };
 
 class value_reader {

@@ -68,6 +68,7 @@ status value_writer::begin(std::string_view name_space, std::span<const std::byt
       return result_;
     }
   }
+  client_.note_change(id);
   extents_.resize(count);
   for (std::uint32_t part = 0; part < count; ++part) {
     auto& added = extents_[part];

@@ -36,7 +36,7 @@ std::string open_for_tool(const std::string& path, drive_access access, const st
   if (const auto opened = engine::open_uring_device(options, drive.device); !opened.ok())
     return opened.text;
   if (access == drive_access::write && !drive.is_file)
-    if (const auto opened = engine::discarder::open(path, drive.discarder); !opened.ok())
+    if (const auto opened = engine::open_discarder(path, drive.discarder); !opened.ok())
       return opened.text;
   out = std::move(drive);
   return {};

@@ -103,6 +103,15 @@ std::string choose_config(setup& work, const parsed& line, bool keep) {
   return check_setup_yaml(config);
 }
 
+// A format keeps the failure registry: what unlocks a failing drive is a reset of just that drive.
+void warn_of_blacklisted(const setup& work) {
+  for (const auto& drive : work.drives)
+    if (drive.content.kind == content_kind::memkv && drive.content.super.failures.blacklisted)
+      log::warn(target, drive.path + " stays blacklisted after " +
+                            std::to_string(drive.content.super.failures.failure_count) +
+                            " failures: run memkv drive reset " + drive.path + ", or replace it");
+}
+
 std::string format_all(setup& work) {
   engine::identity set_id{};
   if (::getrandom(set_id.data(), set_id.size(), 0) != static_cast<ssize_t>(set_id.size()))
@@ -137,10 +146,6 @@ std::string format_all(setup& work) {
              (index > 0 ? "; the drives before it are formatted, so run memkv setup again with --force" : "");
     if (!formatted.text.empty())
       log::warn(target, drive.path + ": " + formatted.text);
-    if (wanted.failures.blacklisted)
-      log::warn(target, drive.path + " stays blacklisted after " +
-                            std::to_string(wanted.failures.failure_count) +
-                            " failures: run memkv drive reset " + drive.path + ", or replace it");
     log::info(
         target, "formatted",
         {{"path", drive.path}, {"set_id", hex_text(set_id)}, {"device_id", index}, {"num_devices", count}});
@@ -187,6 +192,7 @@ int run_setup_command(const parsed& line) {
   const bool keep = decision.action == setup_action::keep;
   if (auto problem = choose_config(work, line, keep); !problem.empty())
     return refuse(problem);
+  warn_of_blacklisted(work);
   if (keep)
     log::info(target, "every drive is initialised: nothing is written");
   else if (auto problem = format_all(work); !problem.empty())

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -36,13 +37,26 @@ struct device_information {
   std::string name;                 // for people
 };
 
+constexpr std::uint64_t slow_request_ns = 1'000'000'000;
+
 /// What a device has done since it was opened. Requests are what the kernel saw: an operation may be several.
 struct device_statistics {
   std::uint64_t reads = 0, read_bytes = 0, writes = 0, written_bytes = 0, flushes = 0;
   std::uint64_t resubmitted = 0; // requests that came back short or with EAGAIN
   std::uint64_t errors = 0;      // requests that failed
   std::uint32_t depth_most = 0;  // requests in the kernel at one time, at most
+  std::uint64_t slow = 0;        // requests that took longer than slow_request_ns
   std::uint64_t slowest_ns = 0;  // the longest request
+};
+
+/// Tells a device to forget whole ranges (BLKDISCARD; a hole is punched into a regular file).
+/// Threading: any one thread; blocks. Errors: values.
+class discarder {
+public:
+  virtual ~discarder() = default;
+  [[nodiscard]] virtual errc discard(std::uint64_t offset, std::uint64_t length) = 0;
+  /// False: the device has no discard; discard() then does nothing and says ok.
+  [[nodiscard]] virtual bool supported() const noexcept = 0;
 };
 
 /// Threading: one thread, the one that opened it. The two mappings may be read (memory: written) from any
@@ -80,6 +94,10 @@ public:
 
   /// The whole device as writable memory (memory only), or empty: payload may be placed directly.
   [[nodiscard]] virtual std::span<std::byte> writable_mapping() noexcept { return {}; }
+
+  /// What discards ranges of this device on another thread, or null: there is nothing to be discarded. It
+  /// keeps the claim on the device while it lives.
+  [[nodiscard]] virtual std::shared_ptr<discarder> make_discarder() { return nullptr; }
 
   /// Waits for everything in flight and gives the device back. Idempotent.
   virtual void close() noexcept = 0;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace memkv::engine {
 
@@ -122,6 +123,7 @@ struct drive_store_core::device_read {
   known_header_ptr header; // null until it is there
   std::size_t left = 0;
   errc result = errc::ok;
+  bool tried_again = false;
 };
 
 void drive_store_core::read(const block_pin& pin, std::string_view name_space, std::span<const std::byte> key,
@@ -220,7 +222,14 @@ void drive_store_core::read(const block_pin& pin, std::string_view name_space, s
   reading->length = length;
   reading->into = into;
   reading->callback = std::move(callback);
-  const auto pieces = extent_pieces(places_, space.runs, offset, align_up(length, page_bytes));
+  begin_read(reading);
+}
+
+void drive_store_core::begin_read(const std::shared_ptr<device_read>& reading) {
+  const extent_space space = space_of(reading->handle);
+  const auto pieces =
+      extent_pieces(places_, space.runs, reading->offset, align_up(reading->length, page_bytes));
+  reading->result = errc::ok;
   reading->left = pieces.size() + 1;
   const auto one_done = [this, reading](errc result) {
     if (result != errc::ok)
@@ -229,12 +238,13 @@ void drive_store_core::read(const block_pin& pin, std::string_view name_space, s
       finish_read(reading);
   };
   read_header(reading);
-  std::byte* to = into.data();
+  const bool header_is_known = reading->header != nullptr;
+  std::byte* to = reading->into.data();
   for (const device_piece& piece : pieces) {
     io_.read(piece.offset, {to, piece.length}, one_done);
     to += piece.length;
   }
-  if (reading->header != nullptr && --reading->left == 0)
+  if (header_is_known && --reading->left == 0)
     finish_read(reading);
 }
 
@@ -277,8 +287,13 @@ void drive_store_core::read_header(const std::shared_ptr<device_read>& reading) 
 void drive_store_core::finish_read(const std::shared_ptr<device_read>& reading) {
   extent_view view;
   errc result = reading->result;
-  if (result == errc::io_error)
+  if (result == errc::io_error) {
     bump(counters_.io_errors);
+    if (!std::exchange(reading->tried_again, true) && !counters_.offline.load(std::memory_order_relaxed)) {
+      begin_read(reading);
+      return;
+    }
+  }
   if (result == errc::ok) {
     const known_header& header = *reading->header;
     const std::span<const std::byte> data = reading->into.first(reading->length);
@@ -297,6 +312,8 @@ void drive_store_core::finish_read(const std::shared_ptr<device_read>& reading) 
   }
   if (result == errc::corrupt)
     drop_corrupt(reading->handle);
+  else if (result == errc::io_error)
+    drop_unreadable(reading->handle);
   reading->callback(result, std::move(view));
 }
 

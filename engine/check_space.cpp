@@ -166,37 +166,24 @@ void drive_checker::compare_bits(std::uint32_t page, std::span<const std::byte> 
   }
 }
 
-void drive_checker::encode_bitmap_page(std::uint32_t page, std::uint64_t sequence,
-                                       std::span<std::byte, page_bytes> to) const {
+void drive_checker::make_bitmap_page(std::uint32_t page, std::uint64_t sequence_most,
+                                     std::span<std::byte, page_bytes> to, bool& right) {
+  aligned_bytes stored(page_bytes);
+  const std::uint64_t offset = places().bitmap_offset + std::uint64_t{page} * page_bytes;
+  const bool readable = io_.read_now(offset, stored.span()) == errc::ok;
   bitmap_page_header header;
   header.format_id = super().format_id;
   header.page = page;
   header.units = units_of_page(page);
-  header.sequence = sequence;
+  header.sequence = sequence_most;
+  if (readable)
+    header.sequence = std::min(sequence_most, wire::load_le<std::uint64_t>(stored.data() + 40));
   std::array<std::byte, bitmap_bits_per_page / 8> bits{};
   const std::size_t first = std::size_t{page} * bitmap_bits_per_page / 64;
   for (std::size_t word = 0; word < bits.size() / 8 && first + word < units_->word_count(); ++word)
     wire::store_le(bits.data() + word * 8, units_->word(first + word));
   encode(header, bits, to);
-}
-
-errc drive_checker::bitmap_page_is_right(std::uint32_t page, bool& right) {
-  right = false;
-  aligned_bytes stored(page_bytes);
-  aligned_bytes wanted(page_bytes);
-  if (const errc read =
-          io_.read_now(places().bitmap_offset + std::uint64_t{page} * page_bytes, stored.span());
-      read != errc::ok)
-    return read;
-  bitmap_page_header header;
-  std::span<const std::byte> bits;
-  if (decode(std::span<const std::byte, page_bytes>(stored.data(), std::size_t{page_bytes}),
-             super().format_id, page, units_of_page(page), header, bits) != errc::ok)
-    return errc::ok;
-  encode_bitmap_page(page, header.sequence,
-                     std::span<std::byte, page_bytes>(wanted.data(), std::size_t{page_bytes}));
-  right = std::ranges::equal(stored.span(), wanted.span());
-  return errc::ok;
+  right = readable && std::ranges::equal(stored.span(), to);
 }
 
 void drive_checker::release_dropped() {

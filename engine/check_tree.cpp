@@ -4,10 +4,23 @@
 #include "wire/bytes.hpp"
 
 #include <algorithm>
+#include <array>
+#include <bit>
+#include <tuple>
 
 namespace memkv::engine {
 
 namespace {
+
+key_id after(key_id id) {
+  for (std::size_t i = id.bytes.size(); i-- > 0;) {
+    const auto value = std::to_integer<unsigned>(id.bytes[i]);
+    id.bytes[i] = std::byte(value + 1);
+    if (value != 0xFF)
+      break;
+  }
+  return id;
+}
 
 constexpr std::size_t leaves_in_flight = 64;
 
@@ -56,6 +69,7 @@ status drive_checker::look_at_tree() {
   advance(check_stage::tree, 0);
   summaries_.resize(at.tree_pages);
   tree_claimed_.assign(at.tree_pages, false);
+  tree_evidence_.assign(at.tree_pages, false);
   sweep(check_stage::tree, at.tree_offset, region_bytes, tree_page_bytes,
         [&](std::uint64_t offset, std::span<const std::byte> bytes, errc result) {
           for (std::size_t i = 0; i < bytes.size(); i += tree_page_bytes)
@@ -111,31 +125,126 @@ status drive_checker::walk(std::uint8_t level, const tree_reference& reference, 
   const bool meant = summary.state == errc::ok && summary.checksum == reference.checksum &&
                      summary.sequence == reference.sequence && summary.level == level &&
                      summary.first == first && summary.last == last;
-  if (!meant) {
+  if (!meant && summary.state == errc::io_error) {
     // What the device cannot read may be whole: nobody may write a new tree on the strength of that.
-    if (summary.state == errc::io_error)
-      metadata_unreadable_ = true;
-    else
-      find(finding_kind::tree_page_damaged, check_region::tree, offset, tree_page_bytes,
-           named +
-               (summary.state == errc::ok ? " is a whole page, but not the one that is meant"
-                                          : " is damaged") +
-               (level == 0 ? ": the blocks it named are lost"
-                           : ": the blocks that all pages below it named are lost"));
+    metadata_unreadable_ = true;
     lose(first, last);
     return {};
+  }
+  if (!meant) {
+    const std::vector<tree_child> proven =
+        level == 0 ? std::vector<tree_child>{} : reconstruct(level, reference, first, last);
+    find(finding_kind::tree_page_damaged, check_region::tree, offset, tree_page_bytes,
+         named +
+             (summary.state == errc::ok ? " is a whole page, but not the one that is meant" : " is damaged") +
+             (!proven.empty() ? ": what it said could be proven from the pages below it, nothing is lost"
+              : level == 0    ? ": the blocks it named are lost"
+                              : ": the blocks that all pages below it named are lost"));
+    if (proven.empty()) {
+      lose(first, last);
+      return {};
+    }
+    tree_is_right_ = false;
+    ++report_.counts.tree_pages_damaged;
+    return walk_children(level, proven, last);
   }
   ++report_.counts.tree_pages_used;
   if (level == 0) {
     leaves_.push_back({first, last, summary.journal_sequence, reference.page});
     return {};
   }
-  // A copy: the map may not be touched, but the reference would end with it.
-  const std::vector<tree_child> children = children_.at(reference.page);
+  return walk_children(level, children_.at(reference.page), last);
+}
+
+status drive_checker::walk_children(std::uint8_t level, const std::vector<tree_child>& children,
+                                    const key_id& last) {
   for (std::size_t i = 0; i < children.size(); ++i) {
     const key_id end = i + 1 < children.size() ? before(children[i + 1].first) : last;
     if (status walked = walk(level - 1, children[i].reference, children[i].first, end); !walked.ok())
       return walked;
+  }
+  return {};
+}
+
+std::vector<tree_child> drive_checker::reconstruct(std::uint8_t level, const tree_reference& reference,
+                                                   const key_id& first, const key_id& last) {
+  // All that the page said is what its children say of themselves; its parent knows its checksum. What is not
+  // known is its journal sequence: no lower than a child's, and few batches later than the last of them,
+  // since all were written in one checkpoint.
+  constexpr std::uint64_t later_most = 1 << 14;
+  const auto order = [&](std::uint32_t a, std::uint32_t b) {
+    const page_summary& x = summaries_[a];
+    const page_summary& y = summaries_[b];
+    return std::tie(x.level, x.first, y.sequence) < std::tie(y.level, y.first, x.sequence);
+  };
+  if (by_range_.empty()) {
+    for (std::uint32_t page = 0; page < summaries_.size(); ++page)
+      if (summaries_[page].state == errc::ok)
+        by_range_.push_back(page);
+    std::ranges::sort(by_range_, order);
+  }
+  std::vector<tree_child> children;
+  std::uint64_t applied = 0;
+  for (key_id next = first;;) {
+    // The youngest page that begins here and was written before its parent.
+    page_summary wanted;
+    wanted.level = level - 1;
+    wanted.first = next;
+    wanted.sequence = reference.sequence;
+    const page_summary* found = nullptr;
+    for (auto at = std::ranges::lower_bound(
+             by_range_, 0, {},
+             [&](std::uint32_t page) {
+               const page_summary& one = summaries_[page];
+               return std::tie(one.level, one.first) < std::tie(wanted.level, wanted.first) ? -1 : 0;
+             });
+         at != by_range_.end(); ++at) {
+      const page_summary& one = summaries_[*at];
+      if (one.level != wanted.level || one.first != wanted.first)
+        break;
+      // What is younger was written by nobody who could publish it, perhaps by a repair that was cut off.
+      if (one.sequence >= wanted.sequence)
+        continue;
+      tree_evidence_[*at] = true;
+      if (found == nullptr && !tree_claimed_[*at]) {
+        found = &one;
+        children.push_back({next, {*at, one.checksum, one.sequence}});
+      }
+    }
+    if (found == nullptr || last < found->last || children.size() > tree_payload_bytes / tree_child_bytes)
+      return {};
+    applied = std::max(applied, found->journal_sequence);
+    if (found->last == last)
+      break;
+    next = after(found->last);
+  }
+  std::vector<std::byte> bytes(tree_page_bytes);
+  const auto checksum_with = [&](std::uint64_t journal_sequence) {
+    tree_page_writer writer(bytes);
+    for (const tree_child& child : children)
+      if (!writer.add(child))
+        return std::uint32_t{0};
+    tree_page_header header;
+    header.format_id = super().format_id;
+    header.level = level;
+    header.page = reference.page;
+    header.sequence = reference.sequence;
+    header.journal_sequence = journal_sequence;
+    header.first = first;
+    header.last = last;
+    return writer.finish(header);
+  };
+  // A checksum is linear: what a bit of the unknown number does to it is the same whatever the others are.
+  const std::uint32_t base = checksum_with(0);
+  std::array<std::uint32_t, 64> effects{};
+  for (std::size_t bit = 0; bit < effects.size(); ++bit)
+    effects[bit] = checksum_with(std::uint64_t{1} << bit) ^ base;
+  for (std::uint64_t tried = applied; tried <= applied + later_most; ++tried) {
+    std::uint32_t sum = base;
+    for (std::uint64_t bits = tried; bits != 0; bits &= bits - 1)
+      sum ^= effects[static_cast<std::size_t>(std::countr_zero(bits))];
+    if (sum == reference.checksum)
+      return children;
   }
   return {};
 }
@@ -220,6 +329,7 @@ void drive_checker::load_leaves() {
   report_.counts.tree_entries = entries_.size();
   summaries_.clear();
   summaries_.shrink_to_fit();
+  by_range_.clear();
 }
 
 } // namespace memkv::engine

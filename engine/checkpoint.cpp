@@ -141,8 +141,23 @@ void drive_store_core::batch_done() {
 
 // Checkpoints
 
+void drive_store_core::enter_epoch(std::uint64_t epoch, const drive_members& members, done callback) {
+  if (closed_ || counters_.offline.load(std::memory_order_relaxed)) {
+    callback(errc::offline);
+    return;
+  }
+  super_.set_epoch = epoch;
+  super_.members = members;
+  if (!options_.persistent) {
+    callback(errc::ok);
+    return;
+  }
+  epoch_waits_.push_back(std::move(callback));
+}
+
 void drive_store_core::begin_checkpoint() {
   checkpoint_wanted_ = false;
+  epoch_writing_ = std::exchange(epoch_waits_, {});
   phase_ = checkpoint_phase::pages;
   phase_waits_ = false;
   pages_complete_ = false;
@@ -210,9 +225,9 @@ bool drive_store_core::pump_checkpoint() {
   if (!options_.persistent)
     return false;
   if (phase_ == checkpoint_phase::none) {
-    if (!checkpoint_wanted_ && journal_used() < places_.journal_bytes / 4)
+    if (!checkpoint_wanted_ && epoch_waits_.empty() && journal_used() < places_.journal_bytes / 4)
       return false;
-    if (!tree_->dirty() && live_batches_.empty()) {
+    if (epoch_waits_.empty() && !tree_->dirty() && live_batches_.empty()) {
       checkpoint_wanted_ = false;
       return false;
     }
@@ -306,6 +321,9 @@ bool drive_store_core::pump_checkpoint() {
 
 void drive_store_core::finish_checkpoint() {
   // Both copies name the new root: what only the old one needed is free.
+  // An epoch that was entered meanwhile is for the next one.
+  publishing_.set_epoch = super_.set_epoch;
+  publishing_.members = super_.members;
   super_ = publishing_;
   tree_->finish_checkpoint();
   while (!live_batches_.empty() && live_batches_.front().sequence < super_.journal_tail_sequence)
@@ -313,6 +331,8 @@ void drive_store_core::finish_checkpoint() {
   counters_.journal_used_bytes.store(journal_used(), std::memory_order_relaxed);
   bump(counters_.checkpoints);
   phase_ = checkpoint_phase::none;
+  for (auto& entered : std::exchange(epoch_writing_, {}))
+    entered(errc::ok);
 }
 
 status drive_store_core::checkpoint_now() {

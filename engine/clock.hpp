@@ -20,13 +20,13 @@ class system_clock final : public clock {
 public:
   [[nodiscard]] std::uint64_t wall_ns() const noexcept override {
     return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                        std::chrono::system_clock::now().time_since_epoch())
-                                        .count());
+                                          std::chrono::system_clock::now().time_since_epoch())
+                                          .count());
   }
   [[nodiscard]] std::uint64_t steady_ns() const noexcept override {
     return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                        std::chrono::steady_clock::now().time_since_epoch())
-                                        .count());
+                                          std::chrono::steady_clock::now().time_since_epoch())
+                                          .count());
   }
 };
 

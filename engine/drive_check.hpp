@@ -11,11 +11,10 @@
 // What is covered. A changed byte is found if it matters:
 //   superblock, mirror            every byte, always
 //   tree (pages in use)           every byte, always
-//   journal (batches not yet in   every byte, if the drive was not closed in order. The last batch is the
-//     the tree)                   exception: damage there cannot always be told from a batch whose write
-//     never
-//                                 ended. Where it can be seen that there was one, it is a note
-//                                 (journal_torn_tail)
+//   journal (batches that the     every byte, if the drive was not closed in order. The last batch is the
+//     tree lacks)                 exception: damage there, and to the data of its puts, cannot be told from
+//                                 a write that never ended. Where it can be seen that there was one, it is
+//                                 a note (journal_torn_tail, put_unfinished)
 //   bitmap                        every byte, if the drive was closed in order. Else it is out of date,
 //   decides
 //                                 nothing, and is not judged
@@ -31,6 +30,9 @@
 //
 // With storage.sync: never and the power lost in between (see check_options::boot_id) nothing but the
 // superblocks is judged: the server starts such a drive empty.
+//
+// A damaged inner page of the tree costs nothing as long as the pages below it are whole: what they say of
+// themselves and the checksum that its parent has of it prove what it said. A damaged leaf costs its blocks.
 //
 // Repair. Everything that check_drive proves is kept: the tree is made anew from the surviving entries in
 // pages that the old tree does not use, the bitmap from the tree, the journal is empty, both superblocks say

@@ -129,6 +129,7 @@ status drive_checker::look() {
     tree_is_right_ = super().root.page == no_tree_page;
     highest_generation_ = super().generation;
     tree_claimed_.assign(places().tree_pages, false);
+    tree_evidence_.assign(places().tree_pages, false);
     units_.emplace(places().units);
     headers_.emplace(*units_, places().unit_bytes);
   }

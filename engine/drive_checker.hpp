@@ -71,16 +71,18 @@ public:
   /// The published tree is whole and says exactly what entries() says.
   [[nodiscard]] bool tree_is_right() const noexcept { return tree_is_right_ && dropped_count_ == 0; }
   [[nodiscard]] bool tree_page_used(std::uint32_t page) const noexcept { return tree_claimed_[page]; }
+  /// Better not written to: a repair that is run again must find the same there.
+  [[nodiscard]] bool tree_page_is_evidence(std::uint32_t page) const noexcept { return tree_evidence_[page]; }
   /// The copy of the superblock that does not count is not what the other one is.
   [[nodiscard]] bool copies_differ() const noexcept { return copies_differ_; }
   [[nodiscard]] bool metadata_unreadable() const noexcept { return metadata_unreadable_; }
   [[nodiscard]] std::uint64_t next_batch() const noexcept { return next_batch_; }
   [[nodiscard]] std::uint64_t highest_generation() const noexcept { return highest_generation_; }
-  /// Encodes page `page` of the bitmap as it must be for the entries that were not dropped.
-  void encode_bitmap_page(std::uint32_t page, std::uint64_t sequence,
-                          std::span<std::byte, page_bytes> to) const;
-  /// What the bitmap page on the drive says is what it must be.
-  [[nodiscard]] errc bitmap_page_is_right(std::uint32_t page, bool& right);
+  /// Makes page `page` of the bitmap as it must be for the entries that were not dropped. `right`: so it is
+  /// on the drive. The sequence on it is kept where it can be, at most `sequence_most`: else a page that a
+  /// cut tore could be right in another way when the repair is run again.
+  void make_bitmap_page(std::uint32_t page, std::uint64_t sequence_most, std::span<std::byte, page_bytes> to,
+                        bool& right);
   /// Gives the space of what the data stage dropped back, before the bitmap is made.
   void release_dropped();
 
@@ -122,6 +124,10 @@ private:
   void summarise(std::uint32_t page, std::span<const std::byte> bytes, errc read);
   status walk(std::uint8_t level, const tree_reference& reference, const key_id& first, const key_id& last);
   void lose(const key_id& first, const key_id& last);
+  /// The children of a damaged inner page, if the pages below prove what it said.
+  [[nodiscard]] std::vector<tree_child> reconstruct(std::uint8_t level, const tree_reference& reference,
+                                                    const key_id& first, const key_id& last);
+  status walk_children(std::uint8_t level, const std::vector<tree_child>& children, const key_id& last);
   void load_leaves();
   void load_leaf(leaf& of, std::span<const std::byte> bytes, errc read);
   [[nodiscard]] static checked_entry entry_of(const entry_record& record);
@@ -171,8 +177,10 @@ private:
 
   std::vector<page_summary> summaries_;
   std::unordered_map<std::uint32_t, std::vector<tree_child>> children_;
-  std::vector<bool> tree_claimed_; // by the current tree, whole or not
-  std::vector<leaf> leaves_;       // ascending, without gaps
+  std::vector<bool> tree_claimed_;      // by the current tree, whole or not
+  std::vector<bool> tree_evidence_;     // looked at for what a damaged page said
+  std::vector<std::uint32_t> by_range_; // whole pages by level, first id, and age, youngest first
+  std::vector<leaf> leaves_;            // ascending, without gaps
 
   journal_scan scan_;
   std::uint64_t next_batch_ = 1;

@@ -141,9 +141,10 @@ status repairer::build_tree(superblock& next) {
     if (level == 1)
       break;
   }
-  for (std::uint32_t page = 0; page < checker_.places().tree_pages && slots_.size() < pages; ++page)
-    if (!checker_.tree_page_used(page))
-      slots_.push_back(page);
+  for (const bool evidence : {false, true})
+    for (std::uint32_t page = 0; page < checker_.places().tree_pages && slots_.size() < pages; ++page)
+      if (!checker_.tree_page_used(page) && checker_.tree_page_is_evidence(page) == evidence)
+        slots_.push_back(page);
   if (slots_.size() < pages)
     return {errc::no_space,
             "the tree region has no room for a second tree beside the one that is there: start "
@@ -200,10 +201,10 @@ bool repairer::write_bitmap(std::uint64_t sequence) {
   for (std::uint32_t number = 0; number < at.bitmap_pages; ++number) {
     bool right = false;
     // One that cannot be read may be readable again after it was written.
-    if (checker_.bitmap_page_is_right(number, right) == errc::ok && right)
+    checker_.make_bitmap_page(number, sequence,
+                              std::span<std::byte, page_bytes>(page.data(), std::size_t{page_bytes}), right);
+    if (right)
       continue;
-    checker_.encode_bitmap_page(number, sequence,
-                                std::span<std::byte, page_bytes>(page.data(), std::size_t{page_bytes}));
     done_.changed = true;
     if (checker_.io().write_now(at.bitmap_offset + std::uint64_t{number} * page_bytes, page.span()) !=
         errc::ok)

@@ -49,10 +49,12 @@ bool peek(const drive_description& drive, superblock& out) {
 
 } // namespace
 
-status find_set(const std::vector<drive_description>& drives, std::array<std::byte, 16>& set_id) {
+status find_set(const std::vector<drive_description>& drives, set_facts& out) {
   const std::array<std::byte, 16> none{};
   const drive_description* first = nullptr;
-  std::array<std::byte, 16> known = set_id;
+  std::array<std::byte, 16> known = out.set_id;
+  out.epoch = 0;
+  out.members = all_members(static_cast<std::uint32_t>(drives.size()));
   for (std::size_t index = 0; index < drives.size(); ++index) {
     const auto& drive = drives[index];
     superblock found;
@@ -71,11 +73,15 @@ status find_set(const std::vector<drive_description>& drives, std::array<std::by
                                        " of " + std::to_string(drives.size()) +
                                        "; keep the order and number of the drives"};
     known = found.set.set_id;
+    if (first == nullptr || found.set_epoch > out.epoch) {
+      out.epoch = found.set_epoch;
+      out.members = found.members;
+    }
     first = &drive;
   }
   if (known == none && ::getrandom(known.data(), known.size(), 0) != static_cast<ssize_t>(known.size()))
     return {errc::io_error, "the system gave no random bytes for the set's identity"};
-  set_id = known;
+  out.set_id = known;
   return {};
 }
 

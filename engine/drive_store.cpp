@@ -94,7 +94,7 @@ std::uint32_t drive_store_core::device_page_of(const extent_space& space, std::u
 }
 
 void drive_store_core::space_changed(std::span<const run> runs) {
-  counters_.used_bytes.store(std::uint64_t{units_.used_units()} * places_.unit_bytes,
+  counters_.used_bytes.store((units_.used_units() - trimming_units_) * places_.unit_bytes,
                              std::memory_order_relaxed);
   if (bitmap_dirty_.empty())
     return;
@@ -123,20 +123,31 @@ errc drive_store_core::take_space(std::uint32_t length, extent_space& out) {
     return errc::no_space;
   } else {
     const run holder{space.header_page / places_.pages_per_unit(), 1};
+    if (trim_)
+      trim_->taken(holder);
     space_changed({&holder, 1});
   }
+  if (trim_)
+    for (const run& piece : space.runs)
+      trim_->taken(piece);
   space_changed(space.runs);
   out = std::move(space);
   return errc::ok;
 }
 
 void drive_store_core::give_space(const extent_space& space) {
-  for (const run& piece : space.runs)
+  const std::uint64_t now = trim_ ? time_.steady_ns() : 0;
+  for (const run& piece : space.runs) {
     units_.free(piece);
+    if (trim_)
+      trim_->freed(piece, now);
+  }
   if (space.header_apart) {
     bool unit_freed = false;
     headers_.free(space.header_page, unit_freed);
     const run holder{space.header_page / places_.pages_per_unit(), 1};
+    if (trim_ && unit_freed)
+      trim_->freed(holder, now);
     space_changed({&holder, 1});
   }
   space_changed(space.runs);
@@ -220,7 +231,7 @@ void drive_store_core::allocate(const put_description& what, allocated callback)
 }
 
 void drive_store_core::free_units_until(std::uint64_t units) {
-  while (units_.free_units() + freeing_units_ < units && evict_one()) {
+  while (units_.free_units() + freeing_units_ + trimming_units_ < units && evict_one()) {
   }
 }
 
@@ -248,14 +259,14 @@ void drive_store_core::pump_waiting() {
       const std::uint64_t free_before = units_.free_units();
       free_units_until(wanted);
       // Enough is free, but in too many pieces, or the index is full: more has to go.
-      if (freeing_units_ == 0 && units_.free_units() == free_before)
+      if (freeing_units_ + trimming_units_ == 0 && units_.free_units() == free_before)
         for (std::uint64_t more = 0; more < needed; ++more)
           if (!evict_one())
             break;
       if (units_.free_units() != free_before)
         continue; // without a journal it is free at once
     }
-    if (freeing_units_ > 0 || !intents_.empty() || !batch_.empty())
+    if (freeing_units_ + trimming_units_ > 0 || !intents_.empty() || !batch_.empty())
       break;
     if (options_.eviction && !reservations_.empty() &&
         time_.steady_ns() - front.since_ns < limits::allocation_wait_ns_max)
@@ -298,6 +309,42 @@ void drive_store_core::evict(std::uint64_t bytes) {
     return;
   free_units_until(units_.free_units() + freeing_units_ +
                    align_up(bytes, places_.unit_bytes) / places_.unit_bytes);
+}
+
+void drive_store_core::begin_trimming() {
+  trim_.emplace(places_.units);
+  if (!trimmed_before_)
+    trim_->freed_all(units_, time_.steady_ns());
+}
+
+std::vector<device_range> drive_store_core::take_trim() {
+  std::vector<device_range> ranges;
+  const std::uint64_t now = time_.steady_ns();
+  if (!trim_ || !trimming_.empty() || closed_ || counters_.offline.load(std::memory_order_relaxed) ||
+      !trim_->due(now))
+    return ranges;
+  trimming_ = trim_->take(units_, now);
+  for (const run& range : trimming_) {
+    trimming_units_ += range.units;
+    ranges.push_back(
+        {places_.unit_offset(range.first_unit), std::uint64_t{range.units} * places_.unit_bytes});
+  }
+  return ranges;
+}
+
+void drive_store_core::trimmed(bool done) {
+  const std::uint64_t now = time_.steady_ns();
+  for (const run& range : std::exchange(trimming_, {})) {
+    units_.free(range);
+    if (!done && trim_)
+      trim_->freed(range, now);
+  }
+  trimming_units_ = 0;
+  pump_waiting();
+}
+
+std::uint64_t drive_store_core::untrimmed_bytes() const noexcept {
+  return trim_ ? (trim_->units_waiting() + trimming_units_) * places_.unit_bytes : 0;
 }
 
 std::vector<drive_store::orphan> drive_store_core::take_orphans() {
@@ -739,6 +786,16 @@ errc drive_store_core::apply_erase(intent& change, std::uint64_t batch) {
   return errc::ok;
 }
 
+/// What could not be read twice in a row is a miss once that is written down, so that a bad sector is not the
+/// next failure of its drive. A drive that takes no writes either goes offline by it and keeps its blocks.
+void drive_store_core::drop_unreadable(entry_handle handle) {
+  const block_entry& entry = index_->at(handle);
+  if (closed_ || counters_.offline.load(std::memory_order_relaxed) || index_->find(entry.id) != handle)
+    return;
+  bump(counters_.corrupt_blocks);
+  queue_erase(entry.id, entry.generation, true, false, 0, {});
+}
+
 void drive_store_core::drop_corrupt(entry_handle handle) {
   const block_entry& entry = index_->at(handle);
   if (closed_ || counters_.offline.load(std::memory_order_relaxed) || index_->find(entry.id) != handle)
@@ -779,6 +836,10 @@ void drive_store_core::go_offline() {
     answer(*change, errc::offline);
   for (auto& allocation : refused)
     allocation.callback(errc::offline, {});
+  for (auto& entered : std::exchange(epoch_writing_, {}))
+    entered(errc::offline);
+  for (auto& entered : std::exchange(epoch_waits_, {}))
+    entered(errc::offline);
   for (auto& change : failed)
     intents_.push_back(std::move(change));
   for (auto& change : intents_) {
@@ -812,7 +873,8 @@ bool drive_store_core::idle() const noexcept {
     return false;
   if (closed_ || counters_.offline.load(std::memory_order_relaxed))
     return intents_.empty();
-  return intents_.empty() && !batch_running_ && phase_ == checkpoint_phase::none && !checkpoint_wanted_;
+  return intents_.empty() && !batch_running_ && phase_ == checkpoint_phase::none && !checkpoint_wanted_ &&
+         epoch_waits_.empty();
 }
 
 store_counters drive_store_core::counters() const noexcept {
@@ -879,6 +941,11 @@ status drive_store_core::close() {
   }
   if (!options_.persistent)
     return {};
+  super_.untrimmed = !trim_ || !trim_->empty() || !trimming_.empty();
+  // What is still being discarded is free; whoever does it keeps the device claimed until it is done.
+  for (const run& range : std::exchange(trimming_, {}))
+    units_.free(range);
+  trimming_units_ = 0;
   if (status done = checkpoint_now(); !done.ok())
     return done;
   super_.clean = true;

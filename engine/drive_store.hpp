@@ -20,7 +20,9 @@
 
 #include "engine/block_device.hpp"
 #include "engine/clock.hpp"
+#include "engine/drive_members.hpp"
 #include "engine/errc.hpp"
+#include "engine/failure_registry.hpp"
 #include "engine/index.hpp"
 #include "engine/run.hpp"
 #include "wire/key_id.hpp"
@@ -53,6 +55,12 @@ enum class sync_policy : std::uint8_t {
   always, // an acknowledged put survives a power cut
 };
 
+/// Failures of a drive that are not in its registry yet, in nanoseconds since 1970-01-01 UTC.
+struct drive_failures {
+  std::uint32_t count = 0;
+  std::uint64_t first_ns = 0, last_ns = 0;
+};
+
 struct store_options {
   set_identity identity;
   std::uint32_t unit_bytes = 64 << 10;      // power of two, 4 KiB ... extent_bytes_max
@@ -60,6 +68,9 @@ struct store_options {
   sync_policy sync = sync_policy::never;
   bool persistent = true;    // false: no metadata is written at all (memory)
   bool format_if_new = true; // a device that was never one of ours is formatted; else it is refused
+  bool start_empty = false;  // whatever it holds is stale: formatted, with its identity and registry kept
+  drive_failures failures;   // noted in the registry when the drive is opened
+  bool discarded = false;    // format: the device was told to forget everything, so nothing is left to trim
   std::uint32_t blocks_max = 0; // the index holds at most this many; 0: as many as the drive has units
   bool verify_on_read = true;
   bool eviction = true;
@@ -80,6 +91,12 @@ struct put_description {
   std::uint64_t value_length = 0; // of the whole value
   std::uint32_t part = 0, parts = 1;
   std::uint64_t put_id = 0; // joins the parts of one put; 0 when parts is 1
+};
+
+/// Bytes of the device.
+struct device_range {
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
 };
 
 /// Space that was handed out and is not yet visible.
@@ -119,6 +136,10 @@ public:
 
   /// Writes an empty store over whatever the device held. The new format id makes all old structures foreign.
   static status format(block_device& device, const store_options& options);
+
+  /// Notes in the registry that the drive is not to be opened any more (errc::blacklisted) until it was
+  /// reset. For a drive that is not open. Blocks, perhaps for ever: the drive is a failing one.
+  static status blacklist(block_device& device, const drive_failures& failures);
 
   /// Opens and recovers; formats first when the device has never been one of ours (all zeros where the
   /// superblocks go) or is not persistent. Blocks; bounded by the journal's size and the number of blocks. ok
@@ -189,6 +210,18 @@ public:
   /// block_index::set_reclaim_hook).
   virtual void reclaim() = 0;
 
+  // TRIM. Free space is handed out again whether it was discarded or not; only what is being discarded
+  // waits.
+  /// From now on the device is told what it may forget: begins with all free space if that is not known to be
+  /// discarded.
+  virtual void begin_trimming() = 0;
+  /// The next batch to be discarded, empty when none is due (trim_backlog.hpp) or one is still out. Its space
+  /// is not handed out before trimmed().
+  [[nodiscard]] virtual std::vector<device_range> take_trim() = 0;
+  /// The batch was discarded; or it was not and nobody will do it any more: then it waits again.
+  virtual void trimmed(bool done) = 0;
+  [[nodiscard]] virtual std::uint64_t untrimmed_bytes() const noexcept = 0;
+
   /// Moves everything forward: completions, group commit, checkpoint steps. Returns true if something
   /// happened. Never blocks unless `wait`.
   virtual bool poll(bool wait) = 0;
@@ -201,6 +234,14 @@ public:
 
   /// *Any thread.*
   [[nodiscard]] virtual store_counters counters() const noexcept = 0;
+
+  /// Notes which epoch of its set the drive takes part in, and with whom; called back when that is as durable
+  /// as a put.
+  virtual void enter_epoch(std::uint64_t epoch, const drive_members& members, done callback) = 0;
+  /// As it was found at opening, or entered since.
+  [[nodiscard]] virtual std::uint64_t set_epoch() const noexcept = 0;
+  /// As in the registry.
+  [[nodiscard]] virtual const failure_registry& failures() const noexcept = 0;
 
   /// *Any thread.* Whom the drive belongs to. A drive that was opened with a set id of zeros tells its own
   /// here; one that was formatted with zeros drew a random one.

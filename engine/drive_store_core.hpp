@@ -21,6 +21,7 @@
 #include "engine/known_headers.hpp"
 #include "engine/superblock.hpp"
 #include "engine/tree.hpp"
+#include "engine/trim_backlog.hpp"
 
 #include <atomic>
 #include <deque>
@@ -81,6 +82,13 @@ public:
   void abandon(std::uint64_t token) override;
   void erase(const key_id& id, std::uint64_t generation, done callback) override;
   void evict(std::uint64_t bytes) override;
+  void enter_epoch(std::uint64_t epoch, const drive_members& members, done callback) override;
+  std::uint64_t set_epoch() const noexcept override { return super_.set_epoch; }
+  const failure_registry& failures() const noexcept override { return super_.failures; }
+  void begin_trimming() override;
+  std::vector<device_range> take_trim() override;
+  void trimmed(bool done) override;
+  std::uint64_t untrimmed_bytes() const noexcept override;
   std::vector<orphan> take_orphans() override;
   void read(const block_pin& pin, std::string_view name_space, std::span<const std::byte> key,
             std::uint32_t offset, std::uint32_t length, std::span<std::byte> into,
@@ -199,6 +207,7 @@ private:
   [[nodiscard]] entry_record record_of(entry_handle handle) const;
   [[nodiscard]] std::size_t record_bytes(entry_handle handle) const;
   void drop_corrupt(entry_handle handle);
+  void drop_unreadable(entry_handle handle);
   void go_offline();
 
   // Journal and checkpoints.
@@ -225,6 +234,7 @@ private:
                                     std::span<const std::byte> key, std::uint32_t offset,
                                     std::uint32_t length, bool verify, extent_view& out) const;
   struct device_read;
+  void begin_read(const std::shared_ptr<device_read>& reading);
   /// Sets the header if it is known, or reads it: then it counts as one of what is left.
   void read_header(const std::shared_ptr<device_read>& reading);
   void finish_read(const std::shared_ptr<device_read>& reading);
@@ -270,6 +280,11 @@ private:
   std::unordered_map<entry_handle, std::uint32_t> kept_by_pins_;
   bool pumping_waiting_ = false;
 
+  std::optional<trim_backlog> trim_; // while the device is told what to forget
+  std::vector<run> trimming_;        // the batch that is out
+  std::uint64_t trimming_units_ = 0;
+  bool trimmed_before_ = false; // at opening, all free space was known to be discarded
+
   std::deque<intent_ptr> intents_;
   std::unordered_map<key_id, pending_change> pending_;
   std::uint64_t own_generation_ = 0;
@@ -298,6 +313,8 @@ private:
   std::size_t checkpoint_writes_ = 0;
   bool pages_complete_ = false;
   superblock publishing_;
+  std::vector<done> epoch_waits_;   // for the next checkpoint that begins
+  std::vector<done> epoch_writing_; // for the one that runs
   std::vector<bool> bitmap_dirty_;
   std::uint32_t bitmap_cursor_ = 0;
   aligned_pool pages_{page_bytes};

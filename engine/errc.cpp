@@ -40,6 +40,8 @@ std::string_view name(errc code) noexcept {
     return "cancelled";
   case errc::not_formatted:
     return "not_formatted";
+  case errc::blacklisted:
+    return "blacklisted";
   }
   return "unknown";
 }

@@ -12,10 +12,7 @@
 
 namespace memkv::engine {
 
-struct device_piece {
-  std::uint64_t offset = 0; // on the device
-  std::uint64_t length = 0;
-};
+using device_piece = device_range;
 
 /// The bytes [offset, offset + length) of an extent, as pieces of the device.
 [[nodiscard]] std::vector<device_piece> extent_pieces(const layout& places, std::span<const run> runs,

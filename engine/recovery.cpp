@@ -144,10 +144,10 @@ void drive_store_core::fill_new_superblock(superblock& super, const store_option
   super.root = {};
   super.root_level = 0;
   super.blocks = 0;
-  super.members = {};
-  for (std::uint32_t index = 0; index < std::min(super.set.drive_count, drives_max); ++index)
-    add_member(super.members, index);
-  super.untrimmed = true; // whatever was there before lies there still
+  // A drive that was set up before stays in the epoch it was in: empty is not the same as up to date.
+  if (super.members == drive_members{})
+    super.members = all_members(super.set.drive_count);
+  super.untrimmed = !options.discarded;
 }
 
 status drive_store_core::format_with(drive_io& io, superblock& super) {
@@ -200,10 +200,41 @@ status drive_store::format(block_device& device, const store_options& options) {
       continue;
     super.drive_id = old.copies[copy].drive_id;
     super.failures = old.copies[copy].failures;
-    super.set_epoch = std::max(super.set_epoch, old.copies[copy].set_epoch);
+    const bool same_set = old.copies[copy].set.set_id == options.identity.set_id &&
+                          old.copies[copy].set.drive_count == options.identity.drive_count;
+    if (same_set && super.set_epoch <= old.copies[copy].set_epoch) {
+      super.set_epoch = old.copies[copy].set_epoch;
+      super.members = old.copies[copy].members;
+    }
   }
   drive_store_core::fill_new_superblock(super, options, system_clock().wall_ns());
   return drive_store_core::format_with(io, super);
+}
+
+status drive_store::blacklist(block_device& device, const drive_failures& failures) {
+  drive_io io(device);
+  superblock_pair pair;
+  read_superblocks(io, device.information().size_bytes, pair);
+  int chosen = -1;
+  for (const int copy : {0, 1})
+    if (pair.valid(copy) && (chosen < 0 || pair.copies[copy].sequence > pair.copies[chosen].sequence))
+      chosen = copy;
+  if (chosen < 0)
+    return {errc::corrupt, "neither superblock of the drive can be read"};
+  superblock super = pair.copies[chosen];
+  for (std::uint32_t i = 0; i < failures.count; ++i)
+    super.failures.note_failure(i == 0 ? failures.first_ns : failures.last_ns);
+  super.failures.blacklisted = true;
+  ++super.sequence;
+  aligned_bytes bytes(page_bytes);
+  for (const std::uint8_t copy : {0, 1}) {
+    super.copy = copy;
+    encode(super, as_page(bytes.span()));
+    if (io.write_now(copy == 0 ? 0 : super.places.mirror_offset(), bytes.span()) != errc::ok ||
+        io.flush_now() != errc::ok)
+      return io_failed("its failures were written down");
+  }
+  return {};
 }
 
 status drive_store::open(block_device& device, const store_options& options, clock& time,
@@ -246,13 +277,17 @@ status drive_store::open(block_device& device, const store_options& options, clo
         late_copy = 1 - chosen;
       // Without flushes nothing on the drive can be proven once the power was lost.
       power_loss = !super.clean && super.sync == sync_policy::never && super.boot_id != options.boot_id;
-      fresh = power_loss;
+      fresh = power_loss || options.start_empty;
+      if (super.failures.blacklisted)
+        return {errc::blacklisted,
+                "the drive is blacklisted: it failed " + number(super.failures.failure_count) +
+                    " times; look at it and replace it, or run memkv drive reset to try it again, empty"};
     }
     if (fresh) {
       late_copy = -1;
       super.places = wanted;
       store_options own = options;
-      if (power_loss)
+      if (power_loss || options.start_empty)
         own.identity = super.set;
       const std::uint64_t formatted_before = super.formatted_at_ns;
       drive_store_core::fill_new_superblock(super, own, std::max(time.wall_ns(), formatted_before + 1));
@@ -313,6 +348,12 @@ status drive_store_core::recover() {
 
 status drive_store_core::begin_use() {
   super_.clean = false;
+  for (std::uint32_t i = 0; i < options_.failures.count; ++i)
+    super_.failures.note_failure(i == 0 ? options_.failures.first_ns : options_.failures.last_ns);
+  if (super_.failures.device_id.empty())
+    super_.failures.device_id = device_.information().name;
+  trimmed_before_ = !super_.untrimmed;
+  super_.untrimmed = true;
   super_.sync = options_.sync;
   super_.boot_id = options_.boot_id;
   if (write_superblocks_now() != errc::ok)

@@ -119,8 +119,7 @@ errc decode(std::span<const std::byte, page_bytes> from, std::uint8_t copy, supe
     block.untrimmed = untrimmed == 1;
   } else {
     // Version 1 knew neither: every drive was a member, and nothing was ever trimmed.
-    for (std::uint32_t index = 0; index < std::min(block.set.drive_count, drives_max); ++index)
-      add_member(block.members, index);
+    block.members = all_members(block.set.drive_count);
     block.untrimmed = true;
   }
   reader.read_zeros(reader.remaining());

@@ -8,6 +8,7 @@
 // Does not: do I/O.
 #pragma once
 
+#include "engine/drive_members.hpp"
 #include "engine/drive_store.hpp"
 #include "engine/failure_registry.hpp"
 #include "engine/layout.hpp"
@@ -23,18 +24,6 @@ namespace memkv::engine {
 constexpr std::string_view superblock_magic = "memkv-sb";
 constexpr std::uint8_t superblock_version = 2;
 constexpr std::uint32_t no_tree_page = 0xFFFFFFFF;
-
-constexpr std::uint32_t drives_max = 256; // of one set
-
-/// Which drives of a set took part when an epoch began: a bit each, by place in the set.
-using drive_members = std::array<std::byte, drives_max / 8>;
-
-inline void add_member(drive_members& members, std::uint32_t index) noexcept {
-  members[index / 8] |= std::byte{1} << (index % 8);
-}
-[[nodiscard]] inline bool is_member(const drive_members& members, std::uint32_t index) noexcept {
-  return index < drives_max && (members[index / 8] >> (index % 8) & std::byte{1}) != std::byte{0};
-}
 
 /// Names a tree page and proves that it is the one that was meant.
 struct tree_reference {

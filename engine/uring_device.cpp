@@ -97,11 +97,46 @@ private:
   bool open_ = false;
 };
 
+class range_discarder final : public discarder {
+public:
+  range_discarder(int file, bool is_device) : file_(file), is_device_(is_device) {}
+  ~range_discarder() override { ::close(file_); }
+
+  [[nodiscard]] errc discard(std::uint64_t offset, std::uint64_t length) override {
+    if (!supported_ || length == 0)
+      return errc::ok;
+    int rc = 0;
+    if (is_device_) {
+      std::array<std::uint64_t, 2> range{offset, length};
+      rc = repeated_if_interrupted([&] { return ::ioctl(file_, BLKDISCARD, range.data()); });
+    } else {
+      rc = repeated_if_interrupted([&] {
+        return ::fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                           static_cast<off_t>(length));
+      });
+    }
+    if (rc == 0)
+      return errc::ok;
+    if (errno == EOPNOTSUPP || errno == ENOTTY) {
+      supported_ = false;
+      return errc::ok;
+    }
+    return errc::io_error;
+  }
+
+  [[nodiscard]] bool supported() const noexcept override { return supported_; }
+
+private:
+  const int file_;
+  const bool is_device_;
+  std::atomic<bool> supported_{true};
+};
+
 class uring_device final : public block_device {
 public:
-  uring_device(int file, const uring_device_options& options, std::uint64_t size_bytes,
+  uring_device(int file, bool is_device, const uring_device_options& options, std::uint64_t size_bytes,
                std::unique_ptr<own_ring> own, ring_host& host)
-      : file_(file), own_(std::move(own)), host_(host), read_only_(options.read_only),
+      : file_(file), is_device_(is_device), own_(std::move(own)), host_(host), read_only_(options.read_only),
         request_bytes_max_(options.request_bytes_max), depth_max_(options.depth_max) {
     information_.size_bytes = size_bytes;
     information_.depth_max = depth_max_;
@@ -179,9 +214,18 @@ public:
 
   [[nodiscard]] device_statistics statistics() const noexcept override {
     const auto read = [](const auto& value) { return value.load(std::memory_order_relaxed); };
-    return {read(counted_.reads),   read(counted_.read_bytes), read(counted_.writes),
-            read(counted_.written), read(counted_.flushes),    read(counted_.resubmitted),
-            read(counted_.errors),  read(counted_.depth_most), read(counted_.slowest_ns)};
+    device_statistics result;
+    result.reads = read(counted_.reads);
+    result.read_bytes = read(counted_.read_bytes);
+    result.writes = read(counted_.writes);
+    result.written_bytes = read(counted_.written);
+    result.flushes = read(counted_.flushes);
+    result.resubmitted = read(counted_.resubmitted);
+    result.errors = read(counted_.errors);
+    result.depth_most = read(counted_.depth_most);
+    result.slow = read(counted_.slow);
+    result.slowest_ns = read(counted_.slowest_ns);
+    return result;
   }
 
   [[nodiscard]] std::uint64_t oldest_request_ns() const noexcept override {
@@ -190,6 +234,14 @@ public:
       if (each->begun_ns != 0 && (oldest == 0 || each->begun_ns < oldest))
         oldest = each->begun_ns;
     return oldest == 0 ? 0 : now_ns() - oldest;
+  }
+
+  [[nodiscard]] std::shared_ptr<discarder> make_discarder() override {
+    if (closed_ || read_only_)
+      return nullptr;
+    // The same open file: the claim and the lock live until the last of both descriptors is closed.
+    const int file = ::fcntl(file_, F_DUPFD_CLOEXEC, 3);
+    return file < 0 ? nullptr : std::make_shared<range_discarder>(file, is_device_);
   }
 
   void close() noexcept override {
@@ -338,6 +390,8 @@ private:
   void came_back(request& part, std::int32_t result) {
     --in_kernel_;
     const auto took = now_ns() - std::exchange(part.begun_ns, 0);
+    if (took > slow_request_ns)
+      count(counted_.slow, 1);
     if (took > counted_.slowest_ns.load(std::memory_order_relaxed))
       counted_.slowest_ns.store(took, std::memory_order_relaxed);
     const bool moves = part.of->operation->what != io_operation::kind::flush;
@@ -382,12 +436,13 @@ private:
 
   struct {
     std::atomic<std::uint64_t> reads{0}, read_bytes{0}, writes{0}, written{0}, flushes{0}, resubmitted{0},
-        errors{0}, slowest_ns{0};
+        errors{0}, slow{0}, slowest_ns{0};
     std::atomic<std::uint32_t> depth_most{0};
   } counted_;
 
   device_information information_;
   const int file_;
+  const bool is_device_;
   std::unique_ptr<own_ring> own_;
   ring_host& host_;
   const bool read_only_;
@@ -408,7 +463,7 @@ private:
 };
 
 /// Opens, claims and locks. The descriptor is the caller's.
-status claim(const uring_device_options& options, int& out, std::uint64_t& size_bytes) {
+status claim(const uring_device_options& options, int& out, bool& is_device, std::uint64_t& size_bytes) {
   const std::string& path = options.path;
   struct stat found = {};
   if (::stat(path.c_str(), &found) != 0) {
@@ -416,7 +471,7 @@ status claim(const uring_device_options& options, int& out, std::uint64_t& size_
       return {errc::not_found, "Drive " + path + " does not exist."};
     return {errc::io_error, "Cannot look at drive " + path + because(errno)};
   }
-  const bool is_device = S_ISBLK(found.st_mode);
+  is_device = S_ISBLK(found.st_mode);
   if (!is_device && !(options.allow_file && S_ISREG(found.st_mode)))
     return {errc::invalid_argument, "Drive " + path + " is not a block device."};
   const int access = options.read_only ? O_RDONLY : O_RDWR;
@@ -478,42 +533,6 @@ status claim(const uring_device_options& options, int& out, std::uint64_t& size_
   return {};
 }
 
-class range_discarder final : public discarder {
-public:
-  range_discarder(int file, bool is_device, bool supported)
-      : file_(file), is_device_(is_device), supported_(supported) {}
-  ~range_discarder() override { ::close(file_); }
-
-  [[nodiscard]] errc discard(std::uint64_t offset, std::uint64_t length) override {
-    if (!supported_ || length == 0)
-      return errc::ok;
-    int rc = 0;
-    if (is_device_) {
-      std::array<std::uint64_t, 2> range{offset, length};
-      rc = repeated_if_interrupted([&] { return ::ioctl(file_, BLKDISCARD, range.data()); });
-    } else {
-      rc = repeated_if_interrupted([&] {
-        return ::fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
-                           static_cast<off_t>(length));
-      });
-    }
-    if (rc == 0)
-      return errc::ok;
-    if (errno == EOPNOTSUPP || errno == ENOTTY) {
-      supported_ = false;
-      return errc::ok;
-    }
-    return errc::io_error;
-  }
-
-  [[nodiscard]] bool supported() const noexcept override { return supported_; }
-
-private:
-  const int file_;
-  const bool is_device_;
-  bool supported_;
-};
-
 } // namespace
 
 status open_uring_device(const uring_device_options& options, std::unique_ptr<block_device>& out) {
@@ -524,8 +543,14 @@ status open_uring_device(const uring_device_options& options, std::unique_ptr<bl
   if (options.path.empty())
     return {errc::invalid_argument, "A drive needs a path."};
   int file = -1;
+  bool is_device = false;
   std::uint64_t size_bytes = 0;
-  if (status claimed = claim(options, file, size_bytes); !claimed.ok())
+  status claimed = claim(options, file, is_device, size_bytes);
+  for (const auto end = now_ns() + std::uint64_t{options.claim_ms} * 1'000'000;
+       claimed.code == errc::in_use && now_ns() < end;
+       claimed = claim(options, file, is_device, size_bytes))
+    ::usleep(20'000);
+  if (!claimed.ok())
     return claimed;
   std::unique_ptr<own_ring> own;
   ring_host* host = options.host;
@@ -539,13 +564,13 @@ status open_uring_device(const uring_device_options& options, std::unique_ptr<bl
     }
     host = own.get();
   }
-  auto made = std::make_unique<uring_device>(file, options, size_bytes, std::move(own), *host);
+  auto made = std::make_unique<uring_device>(file, is_device, options, size_bytes, std::move(own), *host);
   std::string note = made->enroll(options.registered);
   out = std::move(made);
   return {errc::ok, std::move(note)};
 }
 
-status discarder::open(const std::string& path, std::unique_ptr<discarder>& out) {
+status open_discarder(const std::string& path, std::unique_ptr<discarder>& out) {
   out.reset();
   struct stat found = {};
   const int file = repeated_if_interrupted([&] { return ::open(path.c_str(), O_RDWR | O_CLOEXEC); });
@@ -555,7 +580,7 @@ status discarder::open(const std::string& path, std::unique_ptr<discarder>& out)
     ::close(file);
     return {errc::invalid_argument, "Drive " + path + " is neither a block device nor a file."};
   }
-  out = std::make_unique<range_discarder>(file, S_ISBLK(found.st_mode), true);
+  out = std::make_unique<range_discarder>(file, S_ISBLK(found.st_mode));
   return {};
 }
 

@@ -10,7 +10,7 @@
 // another), and an advisory lock, which also keeps two of our own programs apart on a regular file.
 //
 // Threading, errors: as block_device. Ownership: the host outlives the device. Does not: discard (BLKDISCARD
-// blocks; see discard_range), format, or look at what is on the device.
+// blocks: make_discarder), format, or look at what is on the device.
 #pragma once
 
 #include "engine/block_device.hpp"
@@ -29,6 +29,8 @@ struct uring_device_options {
   bool read_only = false;    // writes and flushes end with invalid_argument
   bool allow_file = false;   // a regular file will do (buffered where its file system has no O_DIRECT)
   ring_host* host = nullptr; // null: a ring of its own
+  /// A drive that is in use is tried again for this long: the kernel takes a killed server's claim back late.
+  std::uint32_t claim_ms = 2'000;
   std::uint32_t depth_max = 64;
   std::uint32_t request_bytes_max = 1 << 20;
   std::span<std::byte> registered; // page-aligned; outlives the device
@@ -38,15 +40,7 @@ struct uring_device_options {
 /// ok with a text: open, and a person should know something (buffers could not be registered).
 status open_uring_device(const uring_device_options& options, std::unique_ptr<block_device>& out);
 
-/// A descriptor on which whole ranges are discarded (BLKDISCARD; a hole is punched into a regular file).
-/// Threading: any one thread; blocks. Errors: values.
-class discarder {
-public:
-  static status open(const std::string& path, std::unique_ptr<discarder>& out);
-  virtual ~discarder() = default;
-  [[nodiscard]] virtual errc discard(std::uint64_t offset, std::uint64_t length) = 0;
-  /// False: the device has no discard; discard() then does nothing and says ok.
-  [[nodiscard]] virtual bool supported() const noexcept = 0;
-};
+/// A discarder with a descriptor of its own: for whoever has the device open otherwise, or not at all.
+status open_discarder(const std::string& path, std::unique_ptr<discarder>& out);
 
 } // namespace memkv::engine

@@ -106,6 +106,71 @@ private:
   std::vector<engine::io_operation*> refused_;
 };
 
+/// Gives a drive whose tree is one leaf of four blocks a tree of three levels: leaves at pages 40 to 43,
+/// inner pages at 44 and 45, the root at 46; and older leaves of the same ranges, without their blocks, at 50
+/// to 53.
+void plant_high_tree(sim::image& drive) {
+  const auto super = superblock_of(drive);
+  std::vector<engine::entry_record> records;
+  edit_root(drive, [&](std::vector<engine::entry_record>& found) { records = found; });
+  CAF_REQUIRE_EQUAL(records.size(), 4u);
+  engine::key_id highest;
+  highest.bytes.fill(std::byte{0xFF});
+  const auto before = [](engine::key_id id) {
+    for (std::size_t i = id.bytes.size(); i-- > 0;) {
+      const bool borrow = id.bytes[i] == std::byte{0};
+      id.bytes[i] = static_cast<std::byte>(std::to_integer<unsigned>(id.bytes[i]) - 1);
+      if (!borrow)
+        break;
+    }
+    return id;
+  };
+  const auto begin_of = [&](std::size_t i) { return i == 0 ? engine::key_id{} : records[i].id; };
+  const auto end_of = [&](std::size_t i) { return i == 4 ? highest : before(records[i].id); };
+  const auto write_page = [&](std::uint8_t level, std::uint32_t page, std::uint64_t sequence,
+                              std::size_t first, std::size_t end,
+                              const std::function<void(engine::tree_page_writer&)>& fill) {
+    std::vector<std::byte> bytes(engine::tree_page_bytes);
+    engine::tree_page_writer writer(bytes);
+    fill(writer);
+    engine::tree_page_header header;
+    header.format_id = super.format_id;
+    header.level = level;
+    header.page = page;
+    header.sequence = sequence;
+    header.journal_sequence = super.journal_tail_sequence - 1;
+    header.first = begin_of(first);
+    header.last = end_of(end);
+    const auto checksum = writer.finish(header);
+    drive.write(super.places.tree_offset + std::uint64_t{page} * engine::tree_page_bytes, bytes);
+    return engine::tree_child{header.first, {page, checksum, sequence}};
+  };
+  const std::uint64_t sequence = super.tree_sequence + 10;
+  std::vector<engine::tree_child> leaves;
+  for (std::size_t i = 0; i < 4; ++i) {
+    (void)write_page(0, static_cast<std::uint32_t>(50 + i), sequence - 5, i, i + 1, [](auto&) {});
+    leaves.push_back(write_page(0, static_cast<std::uint32_t>(40 + i), sequence + i, i, i + 1,
+                                [&](auto& writer) { CAF_REQUIRE(writer.add(records[i])); }));
+  }
+  std::vector<engine::tree_child> inner;
+  for (std::size_t i = 0; i < 2; ++i)
+    inner.push_back(write_page(1, static_cast<std::uint32_t>(44 + i), sequence + 4 + i, 2 * i, 2 * i + 2,
+                               [&](auto& writer) {
+                                 CAF_REQUIRE(writer.add(leaves[2 * i]));
+                                 CAF_REQUIRE(writer.add(leaves[2 * i + 1]));
+                               }));
+  const auto root = write_page(2, 46, sequence + 6, 0, 4, [&](auto& writer) {
+    for (const auto& child : inner)
+      CAF_REQUIRE(writer.add(child));
+  });
+  for (const int copy : {0, 1})
+    edit_superblock(drive, copy, [&](engine::superblock& block) {
+      block.root = root.reference;
+      block.root_level = 2;
+      block.tree_sequence = sequence + 6;
+    });
+}
+
 std::string names(const checked_image& found) {
   std::string all;
   for (std::size_t kind = 0; kind < engine::finding_kinds; ++kind)
@@ -325,6 +390,51 @@ CAF_TEST(a page of the tree that is whole and stale is not taken for the one tha
   CAF_REQUIRE(mended.result.ok());
   CAF_CHECK_EQUAL(mended.done.blocks_kept, 0u);
   CAF_CHECK_EQUAL(check(mended.after).text(), "");
+}
+
+CAF_TEST(a damaged inner page costs nothing while the pages below prove what it said) {
+  store_run run{run_options{}};
+  CAF_REQUIRE(run.open().ok());
+  for (int i = 0; i < 4; ++i)
+    run.put("key-" + std::to_string(i), content_of(1 + static_cast<std::uint64_t>(i), 5000));
+  CAF_REQUIRE(run.close().ok());
+  run.die(false);
+  sim::image drive = run.device->now();
+  plant_high_tree(drive);
+  const auto places = superblock_of(drive).places;
+  const auto at = [&](std::uint64_t page) { return places.tree_offset + page * engine::tree_page_bytes; };
+  CAF_CHECK_EQUAL(check(drive).text(), "");
+  CAF_CHECK_EQUAL(serve(run.options, drive, run.expected), "");
+  for (const std::uint64_t page : {44U, 45U, 46U}) {
+    sim::image damaged = drive;
+    damaged.flip_bit(at(page) + 150, 4);
+    const auto found = check(damaged);
+    CAF_CHECK_EQUAL(names(found), "tree_page_damaged");
+    CAF_CHECK_EQUAL(found.report.counts.blocks, 4u);
+    const auto mended = repair(damaged);
+    CAF_REQUIRE(mended.result.ok());
+    CAF_CHECK_EQUAL(mended.done.blocks_kept, 4u);
+    CAF_CHECK_EQUAL(check(mended.after).text(), "");
+    CAF_CHECK_EQUAL(serve(run.options, mended.after, run.expected), "");
+    std::uint64_t states = 0;
+    CAF_CHECK_EQUAL(repair_cut_everywhere(damaged, mended.after, page, states), "");
+  }
+  // With the youngest leaf gone as well, an older one of the same range is no proof: its state must not come
+  // back.
+  for (const std::uint64_t page : {44U, 46U}) {
+    sim::image damaged = drive;
+    damaged.flip_bit(at(page) + 150, 4);
+    damaged.flip_bit(at(40) + 150, 4);
+    const auto found = check(damaged);
+    CAF_CHECK(found.count(finding_kind::tree_page_damaged) >= 1u);
+    CAF_CHECK_EQUAL(found.report.counts.blocks, page == 44U ? 2u : 3u);
+    const auto mended = repair(damaged);
+    CAF_REQUIRE(mended.result.ok());
+    CAF_CHECK_EQUAL(check(mended.after).text(), "");
+    auto expected = run.expected;
+    expected.lost([](const std::string&) { return true; });
+    CAF_CHECK_EQUAL(serve(run.options, mended.after, expected), "");
+  }
 }
 
 CAF_TEST(a bitmap that disagrees with the tree is found both ways and made right) {

@@ -237,9 +237,11 @@ std::string judge(const made_drive& made, const image_map& map, const checked_im
     return image.report.findings.size() + image.report.left_out();
   };
   const bool tells = after.tells() || findings(after) > findings(before);
-  const bool bitmap_stale =
-      fault.what == "lost write" && hit.size() == 1 && hit.front()->region == check_region::bitmap && !tells;
-  if (hit.empty() || bitmap_stale) {
+  // A bitmap page with the same bits, or a mirror that had been on its way when the power went, is no fault.
+  const bool as_good =
+      fault.what == "lost write" && hit.size() == 1 && findings(after) == 0 &&
+      (hit.front()->region == check_region::bitmap || hit.front()->region == check_region::mirror);
+  if (hit.empty() || as_good) {
     ++sum.unused;
     if (after.tells())
       return "a false alarm" + after.text();
@@ -253,7 +255,8 @@ std::string judge(const made_drive& made, const image_map& map, const checked_im
                                          : fault.what];
     ++all;
     if (!tells)
-      return "not found, in " + std::string(name(hit.front()->region));
+      return "not found, in " + std::string(name(hit.front()->region)) + "; before:" + before.text() +
+             "; after:" + after.text();
     ++found;
     ++sum.found;
   }

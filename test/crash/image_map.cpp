@@ -4,6 +4,7 @@
 #include "engine/journal_batch.hpp"
 #include "engine/tree_page.hpp"
 #include "wire/assert.hpp"
+#include "wire/crc32c.hpp"
 
 #include <algorithm>
 #include <map>
@@ -59,7 +60,11 @@ struct mapper {
     engine::tree_page page;
     const auto decoded = decode(bytes, map.super.format_id, reference.page, map.super.places, page);
     MEMKV_ASSERT(decoded == errc::ok, "a drive that is mapped has a whole tree");
-    add(check_region::tree, at, engine::tree_page_bytes, {{page.header.first, page.header.last}});
+    // What an inner page says is proven by the pages below it and by its parent's checksum of it.
+    if (page.header.level > 0)
+      add(check_region::tree, at, engine::tree_page_bytes);
+    else
+      add(check_region::tree, at, engine::tree_page_bytes, {{page.header.first, page.header.last}});
     for (const auto& child : page.children)
       tree(child.reference);
     if (page.header.level > 0)
@@ -112,15 +117,29 @@ struct mapper {
       if (decode(std::span<const std::byte, engine::page_bytes>(bytes), header) != errc::ok ||
           header.id != id || header.generation != record.generation)
         continue; // a put that was not answered
-      add(check_region::extent_header, header_at, engine::page_bytes, {{id, id}});
-      std::uint64_t left = header.length;
+      std::vector<std::byte> data;
+      std::vector<mapped_place> places;
       for (const auto& run : record.all_runs()) {
-        const std::uint64_t here =
-            std::min<std::uint64_t>(left, std::uint64_t{run.units} * map.super.places.unit_bytes);
-        if (here > 0)
-          add(check_region::extent_data, map.super.places.unit_offset(run.first_unit), here, {{id, id}});
-        left -= here;
+        const std::uint64_t here = std::min<std::uint64_t>(
+            header.length - data.size(), std::uint64_t{run.units} * map.super.places.unit_bytes);
+        if (here == 0)
+          continue;
+        const std::uint64_t at = map.super.places.unit_offset(run.first_unit);
+        places.push_back({at, here, check_region::extent_data, 0, {{id, id}}});
+        const auto piece = bytes_at(drive, at, here);
+        data.insert(data.end(), piece.begin(), piece.end());
       }
+      bool whole = true;
+      for (std::uint32_t i = 0; i < engine::chunk_count(header.length); ++i)
+        whole = whole &&
+                wire::crc32c(std::span(data).subspan(
+                    std::size_t{i} * engine::chunk_bytes,
+                    std::min<std::size_t>(engine::chunk_bytes, data.size() - i * engine::chunk_bytes))) ==
+                    header.chunk_at(i);
+      if (!whole)
+        continue;
+      add(check_region::extent_header, header_at, engine::page_bytes, {{id, id}});
+      map.places.insert(map.places.end(), places.begin(), places.end());
     }
   }
 };

@@ -375,6 +375,29 @@ def idempotent_keeps_a_set_and_nothing_else(loops):
         loops.free(device)
 
 
+def blacklist(device):
+    """The failure registry of docs/formats/superblock.md after nine failures."""
+    failures = bytes([1, 1, 4, 0]) + (9).to_bytes(4, "little") + (1_738_800_000 * 10**9).to_bytes(8, "little")
+    failures += (1_738_810_000 * 10**9).to_bytes(8, "little") + b"S-17".ljust(128, b"\0")
+    edit_superblocks(device, 256, failures)
+
+
+def setup_unlocks_no_failing_drive(loops):
+    drives = [loops.make(4096) for _ in range(2)]
+    succeeds("setup", "--drives", *drives)
+    blacklist(drives[1])
+    for flag in ("--idempotent", "--force"):
+        done = memkv("setup", flag, "--drives", *drives)
+        says = f"{drives[1]} stays blacklisted after 9 failures: run memkv drive reset {drives[1]}"
+        expect(done.returncode == 0 and says.encode() in done.stderr, "setup warns of it", done.stderr)
+        expect(health(drives[1])["failures"]["failure_count"] == 9, "its record stays")
+        expect(verify(drives[1])["warnings"] == 1, "verify warns of it, too")
+    succeeds("drive", "reset", drives[1])
+    expect(not health(drives[1])["failures"]["blacklisted"], "a reset unlocks it")
+    for device in drives:
+        loops.free(device)
+
+
 def a_drive_can_be_reset(folder, loops, chance):
     drives = [loops.make(sector_bytes) for sector_bytes in (512, 4096)]
     config = small(succeeds("setup", "--drives", *drives))
@@ -385,9 +408,7 @@ def a_drive_can_be_reset(folder, loops, chance):
     expect(allocated_bytes(image) > empty + (2 << 20), "blocks take space in the image")
     before = health(drives[1])
     # As a server leaves a drive that failed too often, with a page 0 that cannot be trusted any more.
-    failures = bytes([1, 1, 4, 0]) + (9).to_bytes(4, "little") + (1_738_800_000 * 10**9).to_bytes(8, "little")
-    failures += (1_738_810_000 * 10**9).to_bytes(8, "little") + b"S-17".ljust(128, b"\0")
-    edit_superblocks(drives[1], 256, failures)
+    blacklist(drives[1])
     overwrite(drives[1], 100, b"rot")
     found = health(drives[1])
     expect(found["superblocks"] == {"primary": "damaged", "mirror": "ok"}, "both copies are told of", found)
@@ -544,6 +565,7 @@ def inside():
             timed(setup_takes_nothing_that_is_somebodys, folder, loops)
             timed(partitions_go_only_by_force, loops)
             timed(idempotent_keeps_a_set_and_nothing_else, loops)
+            timed(setup_unlocks_no_failing_drive, loops)
             timed(a_drive_can_be_reset, folder, loops, chance)
             timed(damage_is_found_named_and_repaired, folder, loops, chance)
             timed(a_drive_of_file_mode_is_a_drive_too, folder)

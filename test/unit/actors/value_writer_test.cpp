@@ -25,7 +25,9 @@ constexpr std::uint32_t kib = 1024, mib = 1024 * 1024;
 drive_actor::behavior_type silent_drive(drive_actor::pointer, int) {
   return {[](const store_extent&) {},  [](const allocate_extent&) {}, [](const write_extent&) {},
           [](const commit_extent&) {}, [](const abandon_extent&) {},  [](const read_extent&) {},
-          [](const erase_block&) {},   [](const evict_blocks&) {},    [](const close_drive&) {}};
+          [](const erase_block&) {},   [](const evict_blocks&) {},    [](const ranges_discarded&) {},
+          [](const sweep_blocks&) {},  [](const enter_epoch&) {},     [](const trim_batcher_changed&) {},
+          [](const close_drive&) {}};
 }
 
 /// A REACTOR and its memory drives, of which the test decides when they answer.
@@ -80,6 +82,7 @@ public:
   void wait_for_room(std::uint64_t) override {}
   std::uint32_t extent_bytes_max() const noexcept override { return 4 * mib; }
   std::uint64_t next_put_id() noexcept override { return ++put_ids_; }
+  void note_change(const wire::key_id& id) noexcept override { changed.push_back(id); }
 
   void answer_all() {
     while (!later.empty()) {
@@ -102,6 +105,7 @@ public:
   std::vector<std::uint32_t> order; // parts, as they were committed
   std::vector<wire::key_id> erased;
   std::vector<std::function<void()>> later;
+  std::vector<wire::key_id> changed;
 
 private:
   bool now_or_later(bool now, const std::function<void()>& work, std::function<void()> answer) {

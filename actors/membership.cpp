@@ -1,0 +1,63 @@
+#include "actors/membership.hpp"
+
+#include "wire/assert.hpp"
+
+namespace memkv::actors {
+
+using kind = membership_step::kind;
+
+void membership::add(kind what, const engine::drive_members& before, const engine::drive_members& after,
+                     std::optional<std::uint32_t> joining) {
+  steps_.push_back({what, before, after, epoch_, joining});
+}
+
+void membership::begin(const engine::drive_members& online) {
+  MEMKV_ASSERT(!changing(), "one change at a time");
+  ++epoch_;
+  if (online != members_)
+    add(kind::sweep, members_, online);
+  add(kind::enter_epoch, members_, online);
+  members_ = online;
+}
+
+void membership::leave(std::uint32_t index) {
+  MEMKV_ASSERT(!changing() && engine::is_member(members_, index),
+               "a member leaves, when nothing else changes");
+  auto after = members_;
+  engine::remove_member(after, index);
+  ++epoch_;
+  add(kind::sweep, members_, after);
+  add(kind::enter_epoch, members_, after);
+  add(kind::tell, members_, after);
+}
+
+void membership::join(std::uint32_t index) {
+  MEMKV_ASSERT(!changing() && !engine::is_member(members_, index),
+               "who is away joins, when nothing else changes");
+  auto after = members_;
+  engine::add_member(after, index);
+  ++epoch_;
+  add(kind::tell, members_, after, index);
+  add(kind::sweep, members_, after, index);
+  add(kind::enter_epoch, members_, after, index);
+  add(kind::admit, members_, after, index);
+}
+
+void membership::finished() {
+  MEMKV_ASSERT(changing(), "a step is finished while there is one");
+  const auto& done = steps_.front();
+  if (done.what == kind::tell)
+    members_ = done.after;
+  steps_.pop_front();
+}
+
+void membership::lost(std::uint32_t index) {
+  if (!changing() || steps_.front().joining != index)
+    return;
+  // REACTORs may look for its keys on it already. They stay unreadable until they are told otherwise.
+  const auto before = steps_.front().before;
+  steps_.clear();
+  add(kind::tell, members_, before);
+}
+
+} // namespace memkv::actors

@@ -1,0 +1,375 @@
+// The drives of SERVER: opening them, who takes part, and what becomes of a failing one.
+#include "actors/drive.hpp"
+#include "actors/log.hpp"
+#include "actors/registry_writer.hpp"
+#include "actors/supervisor.hpp"
+
+#include <caf/actor_cast.hpp>
+#include <caf/send.hpp>
+
+#include <algorithm>
+
+namespace memkv::actors {
+
+namespace {
+
+constexpr const char* target = "memkv::server";
+
+using phase = server_state::phase;
+using kind = membership_step::kind;
+
+} // namespace
+
+drive_changed supervisor::change_of(std::uint32_t index) const {
+  const auto& seat = state.drives[index];
+  if (!seat.admitted)
+    return {index, nullptr, nullptr, nullptr};
+  return {index, seat.actor, seat.body.lock(), nullptr};
+}
+
+void supervisor::tell_about_drive(std::uint32_t index) const {
+  const auto change = change_of(index);
+  for (const auto& seat : state.reactors)
+    if (seat.alive)
+      self->send(caf::actor_cast<reactor_actor>(seat.actor), change);
+  if (state.evictor != nullptr)
+    self->send(caf::actor_cast<evictor_actor>(state.evictor), change);
+}
+
+void supervisor::spawn_drive(std::uint32_t index) const {
+  auto& seat = state.drives[index];
+  drive_settings settings;
+  settings.index = index;
+  settings.description = state.options.drives[index];
+  settings.options = state.options.store;
+  settings.options.identity.drive_index = index;
+  settings.options.persistent = !settings.description.memory;
+  settings.options.failures = seat.unnoted;
+  settings.time = state.options.time;
+  settings.server = caf::actor_cast<server_actor>(self);
+  settings.pool = state.shared->pool->range();
+  settings.pool_keeper = state.shared;
+  settings.trim_batcher = state.trim_batcher;
+  settings.io_timeout_ns = state.options.io_timeout_ms * 1'000'000;
+  settings.epoch_least = settings.description.memory ? 0 : seat.epoch_least;
+  settings.survivor = std::move(seat.survivor);
+  seat.survivor = nullptr;
+  seat.reopen_at_ns = 0;
+  seat.alive = true;
+  seat.actor = self->home_system().spawn<drive, caf::detached>(std::move(settings));
+  self->monitor(seat.actor);
+  publish("drive-" + std::to_string(index), seat.actor);
+}
+
+void supervisor::drive_opened(const drive_changed& change) const {
+  auto& seat = state.drives[change.index];
+  if (change.drive != seat.actor)
+    return; // of an incarnation that has died since
+  seat.body = change.body;
+  seat.online = true;
+  seat.attempts = 0;
+  seat.opened_ns = steady_now_ns();
+  if (change.body->memory) {
+    seat.survivor = change.body;
+  } else {
+    seat.unnoted = {};
+    seat.failures = change.failures;
+  }
+  if (change.recovered != nullptr)
+    state.recovered.insert(state.recovered.end(), change.recovered->begin(), change.recovered->end());
+  if (state.now == phase::opening) {
+    begin_serving_when_ready();
+    return;
+  }
+  // A drive that never left is simply there again.
+  if (engine::is_member(state.members.members(), change.index))
+    admit(change.index);
+  else
+    change_members(steady_now_ns());
+}
+
+void supervisor::admit(std::uint32_t index) const {
+  auto& seat = state.drives[index];
+  seat.admitted = true;
+  seat.away_since_ns = 0;
+  ++state.board->drives_online;
+  if (state.now != phase::serving)
+    return;
+  tell_about_drive(index);
+  drop_parts_without_heads();
+  log::info(target, "drive is back", {{"drive", std::to_string(index)}});
+}
+
+void supervisor::drive_went(std::uint32_t index, const std::string& why) const {
+  auto& seat = state.drives[index];
+  if (seat.online) {
+    seat.online = false;
+    if (const auto body = seat.body.lock(); body != nullptr && !body->memory && seat.admitted)
+      seat.epoch_least = std::max(seat.epoch_least, std::max<std::uint64_t>(seat.epoch, 1) - 1);
+  }
+  if (seat.admitted) {
+    seat.admitted = false;
+    seat.away_since_ns = steady_now_ns();
+    --state.board->drives_online;
+    tell_about_drive(index);
+  }
+  seat.reason = why;
+}
+
+void supervisor::drive_failed_with(const drive_failed& failure) const {
+  auto& seat = state.drives[failure.index];
+  const bool was_online = seat.online;
+  drive_went(failure.index, failure.reason);
+  if (failure.code == engine::errc::blacklisted)
+    seat.blacklisted = true;
+  if (!was_online)
+    return;
+  ++seat.failures;
+  const auto now = state.options.time->wall_ns();
+  if (seat.unnoted.count++ == 0)
+    seat.unnoted.first_ns = now;
+  seat.unnoted.last_ns = now;
+}
+
+void supervisor::drive_ended(std::uint32_t index) const {
+  auto& seat = state.drives[index];
+  const bool device_failed = !seat.reason.empty();
+  drive_went(index, seat.reason);
+  seat.alive = false;
+  seat.actor = nullptr;
+  publish("drive-" + std::to_string(index), nullptr);
+  if (const auto* step = state.members.step(); step != nullptr) {
+    state.step_drives.erase(index);
+    if (step->joining == index) {
+      state.members.lost(index);
+      state.step_sent = false;
+    }
+    take_steps();
+  }
+  if (state.now == phase::closing_drives || state.now == phase::ended)
+    return;
+  const auto now = steady_now_ns();
+  // An actor that ends without an error of its device costs no trust in the device: it is opened again at
+  // once, unless that has just been tried.
+  std::uint64_t wait_ns = seat.opened_ns != 0 && now - seat.opened_ns < 1'000'000'000 ? 100'000'000 : 0;
+  if (device_failed)
+    wait_ns = retry_ns(seat.attempts++);
+  if (!seat.blacklisted && seat.failures > state.options.flap_threshold)
+    blacklist(index);
+  if (seat.blacklisted) {
+    log::error(target, "drive stays offline: it is blacklisted",
+               {{"drive", std::to_string(index)},
+                {"failures", std::to_string(seat.failures)},
+                {"reason", seat.reason}});
+  } else {
+    seat.reopen_at_ns = now + wait_ns;
+    if (state.now != phase::opening)
+      log::warn(target, "drive is offline and will be opened again",
+                {{"drive", std::to_string(index)},
+                 {"reason", device_failed ? seat.reason : std::string{"its actor ended"}}});
+  }
+  if (state.now == phase::opening)
+    begin_serving_when_ready();
+  else
+    seat.reason.clear();
+}
+
+void supervisor::blacklist(std::uint32_t index) const {
+  auto& seat = state.drives[index];
+  seat.blacklisted = true;
+  const auto& description = state.options.drives[index];
+  log::error(target,
+             "drive is blacklisted: it failed more often than storage.flap_threshold allows; look at it and "
+             "replace it, or run memkv drive reset on it while the server is stopped",
+             {{"drive", std::to_string(index)}, {"failures", std::to_string(seat.failures)}});
+  // Nobody waits for it: the drive is a failing one.
+  if (!description.memory)
+    write_registry_aside(description.path, seat.unnoted);
+}
+
+void supervisor::begin_serving_when_ready() const {
+  if (state.members.changing())
+    return;
+  std::size_t decided = 0;
+  engine::drive_members online{};
+  std::size_t count = 0;
+  for (std::uint32_t index = 0; index < state.drives.size(); ++index) {
+    const auto& seat = state.drives[index];
+    decided += seat.online || !seat.alive;
+    if (!seat.online)
+      continue;
+    ++count;
+    engine::add_member(online, index);
+  }
+  if (decided < state.drives.size())
+    return;
+  if (count == 0) {
+    std::string reason = "no drive could be opened";
+    for (const auto& seat : state.drives)
+      if (!seat.reason.empty())
+        reason += ": " + seat.reason;
+    state.board->started.set_value(reason);
+    end(caf::exit_reason::user_shutdown);
+    return;
+  }
+  for (std::uint32_t index = 0; index < state.drives.size(); ++index) {
+    auto& seat = state.drives[index];
+    if (!seat.online) {
+      log::error(target, "serving without a drive: its keys go to the others until it is back",
+                 {{"drive", std::to_string(index)}, {"reason", seat.reason}});
+      seat.reason.clear();
+      continue;
+    }
+    admit(index);
+  }
+  state.members.begin(online);
+  if (!state.members.all_take_part())
+    state.changed = std::make_shared<change_filter>();
+  take_steps();
+}
+
+// Members
+
+void supervisor::change_members(std::uint64_t now_ns) const {
+  if (state.now != phase::serving)
+    return;
+  for (std::uint32_t index = 0; index < state.drives.size() && !state.members.changing(); ++index) {
+    const auto& seat = state.drives[index];
+    const bool member = engine::is_member(state.members.members(), index);
+    if (seat.online && !member) {
+      state.members.join(index);
+    } else if (!seat.online && member && state.board->drives_online > 0 &&
+               (seat.blacklisted ||
+                now_ns - seat.away_since_ns >= state.options.leave_after_ms * 1'000'000)) {
+      log::warn(target, "a drive has been away for long: its keys go to the others from now on",
+                {{"drive", std::to_string(index)}});
+      state.members.leave(index);
+      if (state.changed == nullptr)
+        state.changed = std::make_shared<change_filter>();
+    }
+  }
+  take_steps();
+}
+
+/// Carries steps out, and goes on as long as nobody has to be waited for.
+void supervisor::take_steps() const {
+  while (const auto* step = state.members.step()) {
+    if (!state.step_sent) {
+      ++state.step_serial;
+      state.step_sent = true;
+      state.step_drives.clear();
+      state.step_reactors.clear();
+      carry_out(*step);
+    }
+    if (!state.step_drives.empty() || !state.step_reactors.empty())
+      return;
+    state.step_sent = false;
+    state.members.finished();
+  }
+  if (state.now == phase::opening)
+    begin_serving();
+}
+
+void supervisor::carry_out(const membership_step& step) const {
+  const auto each_drive = [&](auto&& send) {
+    for (std::uint32_t index = 0; index < state.drives.size(); ++index)
+      if (state.drives[index].online && state.drives[index].alive &&
+          (engine::is_member(step.after, index) || step.joining == index)) {
+        state.step_drives.insert(index);
+        send(index, caf::actor_cast<drive_actor>(state.drives[index].actor));
+      }
+  };
+  switch (step.what) {
+  case kind::tell:
+    for (const auto& seat : state.reactors)
+      if (seat.alive) {
+        state.step_reactors.insert(seat.actor.id());
+        self->send(caf::actor_cast<reactor_actor>(seat.actor),
+                   members_changed{state.step_serial, step.after, state.changed});
+      }
+    break;
+  case kind::sweep:
+    each_drive([&](std::uint32_t index, const drive_actor& who) {
+      const bool joins = step.joining == index;
+      self->send(who, sweep_blocks{state.step_serial, joins ? step.after : step.before, step.after,
+                                   joins ? state.changed : nullptr});
+    });
+    break;
+  case kind::enter_epoch:
+    each_drive([&](std::uint32_t index, const drive_actor& who) {
+      state.drives[index].epoch = step.epoch;
+      self->send(who, enter_epoch{state.step_serial, step.epoch, step.after});
+    });
+    break;
+  case kind::admit:
+    admit(*step.joining);
+    if (state.members.all_take_part()) {
+      // Nobody is away any more: what was noted is forgotten with the next word to the reactors.
+      state.changed = nullptr;
+      for (const auto& seat : state.reactors)
+        if (seat.alive)
+          self->send(caf::actor_cast<reactor_actor>(seat.actor), members_now(0));
+    }
+    break;
+  }
+}
+
+void supervisor::drive_finished_step(const drive_did& message) const {
+  if (message.serial == state.step_serial && state.step_drives.erase(message.index) > 0)
+    take_steps();
+}
+
+void supervisor::reactor_finished_step(const members_taken& message) const {
+  if (message.serial == state.step_serial)
+    forget_reactor(message.reactor);
+}
+
+void supervisor::forget_reactor(caf::actor_id which) const {
+  if (state.step_reactors.erase(which) > 0)
+    take_steps();
+}
+
+void supervisor::look_at_drives(std::uint64_t now_ns) const {
+  for (std::uint32_t index = 0; index < state.drives.size(); ++index) {
+    auto& seat = state.drives[index];
+    if (seat.alive || seat.reopen_at_ns == 0 || now_ns < seat.reopen_at_ns)
+      continue;
+    // The old mapping is read by requests that were under way: the space on it is not reused under them.
+    if (seat.survivor == nullptr && !seat.body.expired())
+      continue;
+    spawn_drive(index);
+  }
+  if (!state.members.changing())
+    change_members(now_ns);
+}
+
+// Parts of striped blocks
+
+/// Parts of striped puts that were never committed, or whose head was replaced, take space and serve nobody.
+void supervisor::drop_parts_without_heads() const {
+  std::vector<engine::drive_store::recovered_part> undecided;
+  for (const auto& part : state.recovered) {
+    const auto home = home_drive(part.head, state.drives.size(), state.members.members());
+    const auto body = state.drives[home].admitted ? state.drives[home].body.lock() : nullptr;
+    if (body == nullptr) {
+      undecided.push_back(part); // the head may be there: decided when its drive is
+      continue;
+    }
+    const auto pin = body->store->index().find_and_pin(part.head);
+    if (pin && pin->put_id == part.put_id)
+      continue;
+    erase_part(part.id);
+  }
+  state.recovered = std::move(undecided);
+}
+
+void supervisor::erase_part(const wire::key_id& id) const {
+  const auto where = home_drive(id, state.drives.size(), state.members.members());
+  if (!state.drives[where].online)
+    return;
+  auto erase = std::make_shared<block_erase>();
+  erase->id = id;
+  self->send(caf::actor_cast<drive_actor>(state.drives[where].actor), erase_block{std::move(erase)});
+}
+
+} // namespace memkv::actors

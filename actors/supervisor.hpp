@@ -1,0 +1,67 @@
+// What SERVER does, in two files: server.cpp (start, stop, the actors with rings) and server_drives.cpp
+// (drives, who takes part, what becomes of a failing one). Not for anybody else.
+//
+// Threading: SERVER's; event-based: nothing here blocks.
+#pragma once
+
+#include "actors/server.hpp"
+
+#include <string>
+
+namespace memkv::actors {
+
+struct supervisor {
+  server_actor::stateful_pointer<server_state> self;
+  server_state& state = self->state;
+
+  [[nodiscard]] static std::uint64_t steady_now_ns() noexcept;
+  [[nodiscard]] static std::uint64_t retry_ns(std::uint32_t failures) noexcept;
+  void publish(const std::string& name, const caf::actor& who) const;
+
+  // server.cpp
+  void spawn_reactor(std::uint32_t index) const;
+  void spawn_listener() const;
+  void spawn_evictor() const;
+  void spawn_trim_batcher() const;
+  /// Everything that a client can reach; the drives are there.
+  void begin_serving() const;
+  void ring_started(const actor_started& message) const;
+  /// One that has worked is started anew at once; one that could not start is tried again later and later.
+  /// Returns whether it is to be spawned now.
+  [[nodiscard]] bool ring_ended(server_state::ring_seat& seat, const std::string& who) const;
+  void give_up_starting(const std::string& problem) const;
+  void down(const caf::down_msg& message) const;
+  void stop() const;
+  /// The last thing SERVER does.
+  void end(caf::exit_reason reason) const;
+  void look() const;
+
+  // server_drives.cpp
+  void spawn_drive(std::uint32_t index) const;
+  void drive_opened(const drive_changed& change) const;
+  void drive_failed_with(const drive_failed& failure) const;
+  /// An incarnation of a drive has ended.
+  void drive_ended(std::uint32_t index) const;
+  void begin_serving_when_ready() const;
+  void look_at_drives(std::uint64_t now_ns) const;
+  void drive_finished_step(const drive_did& message) const;
+  void reactor_finished_step(const members_taken& message) const;
+  /// REACTORs and EVICTOR: about one drive, as it is now.
+  [[nodiscard]] drive_changed change_of(std::uint32_t index) const;
+  [[nodiscard]] members_changed members_now(std::uint64_t serial) const;
+  void erase_part(const wire::key_id& id) const;
+  void drop_parts_without_heads() const;
+  /// The step that is under way waits for this reactor no more.
+  void forget_reactor(caf::actor_id which) const;
+
+private:
+  void tell_about_drive(std::uint32_t index) const;
+  void drive_went(std::uint32_t index, const std::string& why) const;
+  void admit(std::uint32_t index) const;
+  void blacklist(std::uint32_t index) const;
+  void take_steps() const;
+  void carry_out(const membership_step& step) const;
+  void change_members(std::uint64_t now_ns) const;
+};
+
+} // namespace memkv::actors
