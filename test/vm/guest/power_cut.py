@@ -12,7 +12,7 @@ any combination. With several, cuts are at places where all drives were held sti
 states belong together.
 
 MEMKV_TEST_SEED repeats a run's chances (not its timing), MEMKV_TEST_SECONDS is the length of the load (6),
-MEMKV_TEST_CUTS the number of cuts (12).
+MEMKV_TEST_CUTS the number of cuts (8).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MIB = 1 << 20
 DRIVE_BYTES = 256 * MIB
 FILE_BYTES = 192 * MIB
 LOAD_S = float(os.environ.get("MEMKV_TEST_SECONDS") or 6)
-CUTS = int(os.environ.get("MEMKV_TEST_CUTS") or 12)
+CUTS = int(os.environ.get("MEMKV_TEST_CUTS") or 8)
 WRITERS = 6
 KEYS_A_WRITER = 6
 VALUE_SIZES = (1, 900, 5_000, 40_000, 70_000, 150_000, 150_000, 300_000)
@@ -79,7 +79,7 @@ class Load:
             done.append(None)
             client.delete(b"key-%d" % key)
         else:
-            size = LARGE_VALUE if chance.random() < 0.04 else chance.choice(VALUE_SIZES)
+            size = LARGE_VALUE if chance.random() < 0.02 else chance.choice(VALUE_SIZES)
             done.append(size)
             client.put(b"key-%d" % key, self.value(key, len(done), size))
         # In the record of the first drive, from now on this operation must not be lost.
