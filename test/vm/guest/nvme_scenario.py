@@ -1,9 +1,9 @@
 """The life of a store on raw NVMe drives, through the program as an operator uses it.
 
-nvme_scenario.py MEMKV DRIVES SECTOR [trim]
+nvme_scenario.py MEMKV DRIVES SECTOR
 
-Setup, start on the configuration that setup printed, load, restart, kill, restart; the offline tools; with
-`trim`, deletes that give space back to the host; a drive that is reset while the others keep what they have.
+Setup, start on the configuration that setup printed, load, restart, kill, restart; the offline tools;
+deletes that give space back to the host; a drive that is reset while the others keep what they have.
 """
 
 from __future__ import annotations
@@ -192,8 +192,7 @@ def main():
     a_running_servers_drive_is_refused(store)
     tools(store)
     store.server.start()
-    if "trim" in sys.argv[4:]:
-        deletes_give_space_back(store)
+    deletes_give_space_back(store)
     one_drive_is_reset(store)
     print("nvme_scenario: passed")
 
