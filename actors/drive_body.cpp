@@ -102,20 +102,20 @@ void drive_body::write(const extent_put_ptr& put, const payload_slice& piece) {
                  if (result != errc::ok && now.failed == errc::ok)
                    now.failed = result;
                  std::erase_if(now.held, [data](const payload_slice& slice) { return slice.data == data; });
-                 if (--now.pending == 0 && now.commit_wanted)
-                   commit(put);
+                 if (--now.pending == 0 && now.committed)
+                   writing.erase(found);
                });
 }
 
 void drive_body::commit(const extent_put_ptr& put) {
   const auto token = put->place.token;
   if (auto found = writing.find(token); found != writing.end()) {
-    if (found->second.pending > 0) {
-      found->second.commit_wanted = true;
-      return;
-    }
     const auto failed = found->second.failed;
-    writing.erase(found);
+    // Payload stays until the device has it, and the store waits for that before the journal does.
+    if (found->second.pending > 0)
+      found->second.committed = true;
+    else
+      writing.erase(found);
     if (failed != errc::ok) {
       store->abandon(token);
       finish(put, failed, 0);

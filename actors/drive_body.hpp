@@ -35,11 +35,11 @@ struct drive_body {
   /// Space that was handed out, by token. It outlives the actor for memory only.
   std::map<std::uint64_t, extent_put_ptr> reserved;
 
-  /// Writes of one reservation that have not come back, and a commit that waits for them.
+  /// Writes of one reservation that have not come back.
   struct writing_state {
     std::uint32_t pending = 0;
     engine::errc failed = engine::errc::ok;
-    bool commit_wanted = false;
+    bool committed = false; // nothing more will be written
     std::vector<payload_slice> held; // payload stays until its write is done
   };
   std::unordered_map<std::uint64_t, writing_state> writing; // by token

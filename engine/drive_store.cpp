@@ -386,6 +386,21 @@ void drive_store_core::write(std::uint64_t token, std::uint32_t offset, std::spa
         state->result = result;
       if (--state->left > 0)
         return;
+      if (const auto found_now = committing_.find(token); found_now != committing_.end()) {
+        // Its space belongs to the intent already.
+        intent& waits = *found_now->second;
+        if (waits.payload_writes == 1)
+          committing_.erase(found_now);
+        --waits.payload_writes;
+        if (state->result != errc::ok) {
+          bump(counters_.io_errors);
+          go_offline();
+        } else {
+          one_write_done(waits);
+        }
+        state->callback(state->result);
+        return;
+      }
       held_space& held = reservations_.at(token);
       --held.writes;
       if (state->result != errc::ok) {
@@ -459,7 +474,7 @@ void drive_store_core::put(std::uint64_t token, std::span<const std::uint32_t> c
   }
   const put_description& what = found->second.what;
   const bool part = what.part > 0;
-  if (found->second.writes > 0 || found->second.failed || chunk_crc32c.size() != chunk_count(what.length) ||
+  if (found->second.failed || chunk_crc32c.size() != chunk_count(what.length) ||
       part == static_cast<bool>(on_committed)) {
     abandon(token);
     refuse(errc::invalid_argument);
@@ -530,6 +545,10 @@ void drive_store_core::put(std::uint64_t token, std::span<const std::uint32_t> c
     queue(std::move(change));
     return;
   }
+  change->writes = held.writes + 1;
+  change->payload_writes = held.writes;
+  if (held.writes > 0)
+    committing_.emplace(token, change.get());
   change->header = pages_.take();
   const auto bytes = change->header->span();
   record.header_crc32c = encode(header, change->space.runs, chunk_crc32c,
@@ -546,8 +565,14 @@ void drive_store_core::put(std::uint64_t token, std::span<const std::uint32_t> c
     if (counters_.offline.load(std::memory_order_relaxed))
       return;
     pages_.give(std::move(waits->header));
-    waits->ready = true;
+    one_write_done(*waits);
   });
+}
+
+/// The journal may have it when all of it is in the device.
+void drive_store_core::one_write_done(intent& change) {
+  if (--change.writes == 0)
+    change.ready = true;
 }
 
 void drive_store_core::queue_erase(const key_id& id, std::uint64_t generation, bool only_that, bool evicted,

@@ -151,7 +151,9 @@ private:
     std::uint64_t only_generation = 0; // erase
     std::uint32_t freeing_units = 0;   // counted in freeing_units_ until applied
     entry_handle unlinked = no_entry;  // out of the index already, its space not yet free
-    bool ready = false;
+    std::uint32_t writes = 0;         // of payload and of the header page, in the device
+    std::uint32_t payload_writes = 0; // of these, those of payload
+    bool ready = false;       // nothing of it is
     bool evicted = false;
     [[nodiscard]] bool is_erase() const noexcept { return record.kind == record_kind::erase; }
   };
@@ -195,6 +197,7 @@ private:
   void queue_erase(const key_id& id, std::uint64_t generation, bool only_that, bool evicted,
                    std::uint32_t freeing_units, done callback);
   void queue(intent_ptr change);
+  void one_write_done(intent& change);
   void answer(intent& change, errc result);
   void unpend(const intent& change);
   [[nodiscard]] errc apply(intent& change, std::uint64_t batch);
@@ -274,6 +277,7 @@ private:
   const header_extent covered_;
 
   std::unordered_map<std::uint64_t, held_space> reservations_;
+  std::unordered_map<std::uint64_t, intent*> committing_; // whose payload is still being written, by token
   std::uint64_t next_token_ = 1;
   std::deque<waiting_allocation> waiting_;
   std::uint64_t freeing_units_ = 0; // of extents whose removal is queued or that are only kept by a pin
