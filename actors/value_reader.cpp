@@ -18,7 +18,10 @@ namespace {
 /// How often a striped value is looked up again that is replaced all the time.
 constexpr int lookups_max = 8;
 /// Ranges read ahead of the one that is being sent, on drives that have to be asked.
-constexpr std::size_t windows_ahead_max = 3;
+constexpr std::size_t windows_ahead = 3;
+/// The same of a striped value on raw drives: several of its drives read at one time.
+constexpr std::size_t windows_ahead_striped_max = 16;
+constexpr std::size_t drives_at_once = 4;
 
 status status_of(errc code) noexcept {
   switch (code) {
@@ -164,8 +167,17 @@ std::size_t value_reader::extent_at(std::uint64_t offset) const noexcept {
   return static_cast<std::size_t>(offset / client_.extent_bytes_max());
 }
 
+std::size_t value_reader::windows_wanted() const noexcept {
+  if (extents_->size() < 2 || !extents_->front().body->needs_buffers)
+    return windows_ahead;
+  const auto in_one_extent = std::max<std::size_t>(1, client_.extent_bytes_max() / piece_bytes_max_);
+  return std::clamp(in_one_extent * std::min(drives_at_once, client_.drives().size()), windows_ahead,
+                    windows_ahead_striped_max);
+}
+
 void value_reader::look_ahead() {
-  while (planned_ < end_ && failed_ == status::ok && windows_.size() < windows_ahead_max) {
+  const auto wanted = windows_wanted();
+  while (planned_ < end_ && failed_ == status::ok && windows_.size() < wanted) {
     window next;
     next.extent = extent_at(planned_);
     auto& from = (*extents_)[next.extent];

@@ -121,6 +121,7 @@ private:
   [[nodiscard]] wire::status pin_all(std::string_view name_space, std::span<const std::byte> key);
   [[nodiscard]] bool replaced_meanwhile(const wire::key_id& id);
   void look_ahead();
+  [[nodiscard]] std::size_t windows_wanted() const noexcept;
   /// False: there was no room to read into, and nothing was asked.
   [[nodiscard]] bool ask_drive(window& range, std::uint32_t low, std::uint32_t length);
   [[nodiscard]] std::size_t extent_at(std::uint64_t offset) const noexcept;
