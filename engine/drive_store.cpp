@@ -301,13 +301,18 @@ bool drive_store_core::evict_one() {
   const bool apart = space_of(handle).header_apart;
   queue_erase(entry.id, entry.generation, true, true, entry.units + (apart && entry.units == 0 ? 1U : 0U),
               {});
+  // Its parts go with it and are counted now, or more would be evicted than was asked for. Without a journal
+  // that has happened already.
+  if (options_.persistent)
+    erase_own_parts(handle);
   return true;
 }
 
 void drive_store_core::evict(std::uint64_t bytes) {
   if (closed_ || counters_.offline.load(std::memory_order_relaxed))
     return;
-  free_units_until(units_.free_units() + freeing_units_ +
+  // What is on its way to be free counts: whoever asks again before it is must not evict the same twice.
+  free_units_until(units_.free_units() + trimming_units_ +
                    align_up(bytes, places_.unit_bytes) / places_.unit_bytes);
 }
 
@@ -654,11 +659,17 @@ void drive_store_core::orphan_parts(entry_handle handle) {
   const block_entry& entry = index_->at(handle);
   if ((entry.flags & entry_striped) == 0)
     return;
-  const orphan lost{entry.id, entry.put_id, extras_.at(handle).parts};
-  orphans_.push_back(lost);
-  // Parts that lie here need nobody else.
-  for (std::uint32_t part = 1; part < lost.parts; ++part) {
-    const key_id id = part_id(lost.id, lost.put_id, part);
+  orphans_.push_back({entry.id, entry.put_id, extras_.at(handle).parts});
+  erase_own_parts(handle);
+}
+
+void drive_store_core::erase_own_parts(entry_handle head) {
+  const block_entry& entry = index_->at(head);
+  if ((entry.flags & entry_striped) == 0)
+    return;
+  const std::uint32_t parts = extras_.at(head).parts;
+  for (std::uint32_t part = 1; part < parts; ++part) {
+    const key_id id = part_id(entry.id, entry.put_id, part);
     const entry_handle found = index_->find(id);
     if (found == no_entry || leaving_.contains(found))
       continue;

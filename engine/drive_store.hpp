@@ -176,8 +176,8 @@ public:
   /// block).
   virtual void erase(const key_id& id, std::uint64_t generation, done callback) = 0;
 
-  /// Evicts in policy order until `bytes` more are free or nothing is evictable; durable before the space is
-  /// used again.
+  /// Evicts in policy order until `bytes` more than now will be free, those of removals under way included,
+  /// or nothing is evictable; durable before the space is used again.
   virtual void evict(std::uint64_t bytes) = 0;
   /// Heads of striped blocks that were evicted or replaced since the last call: their parts on other drives
   /// are to be erased.

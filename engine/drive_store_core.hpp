@@ -204,6 +204,8 @@ private:
   void dispose(entry_handle handle);
   void free_entry(entry_handle handle);
   void orphan_parts(entry_handle handle);
+  /// Parts of a striped block that lie here need nobody else to be removed.
+  void erase_own_parts(entry_handle head);
   [[nodiscard]] entry_record record_of(entry_handle handle) const;
   [[nodiscard]] std::size_t record_bytes(entry_handle handle) const;
   void drop_corrupt(entry_handle handle);
