@@ -2,6 +2,7 @@
 
 #include "engine/bitmap_page.hpp"
 #include "engine/drive_store_core.hpp"
+#include "engine/limits.hpp"
 #include "wire/assert.hpp"
 #include "wire/limits.hpp"
 
@@ -915,6 +916,21 @@ store_counters drive_store_core::counters() const noexcept {
   result.emptied_by_power_loss = read(counters_.emptied_by_power_loss);
   result.offline = counters_.offline.load(std::memory_order_relaxed);
   return result;
+}
+
+std::uint64_t drive_store_core::memory_bytes() const {
+  // Each node of a set or map is a piece of the heap of its own.
+  constexpr std::size_t hash_link = sizeof(void*);
+  constexpr std::size_t tree_links = 4 * sizeof(void*);
+  std::uint64_t bytes = index_->memory_bytes() + policy_->memory_bytes() + units_.memory_bytes() +
+                        headers_.memory_bytes() + (tree_ ? tree_->memory_bytes() : 0);
+  bytes += extras_.bucket_count() * sizeof(void*) +
+           extras_.size() * heap_bytes(hash_link + sizeof(decltype(extras_)::value_type));
+  for (const auto& [handle, extra] : extras_)
+    if (extra.runs.capacity() > 0)
+      bytes += heap_bytes(extra.runs.capacity() * sizeof(run));
+  bytes += parts_by_age_.size() * heap_bytes(tree_links + sizeof(decltype(parts_by_age_)::value_type));
+  return bytes;
 }
 
 std::vector<drive_store::recovered_part> drive_store_core::take_recovered_parts() {

@@ -235,6 +235,11 @@ public:
   /// *Any thread.*
   [[nodiscard]] virtual store_counters counters() const noexcept = 0;
 
+  /// What is kept in memory for the blocks there are: index, eviction order, free space, ranges of the tree,
+  /// and what striped and fragmented blocks need besides. With the heap's own bookkeeping, without buffers.
+  /// Takes time in proportion to fragmented blocks.
+  [[nodiscard]] virtual std::uint64_t memory_bytes() const = 0;
+
   /// Notes which epoch of its set the drive takes part in, and with whom; called back when that is as durable
   /// as a put.
   virtual void enter_epoch(std::uint64_t epoch, const drive_members& members, done callback) = 0;

@@ -101,6 +101,7 @@ public:
   bool idle() const noexcept override;
   status close() override;
   store_counters counters() const noexcept override;
+  std::uint64_t memory_bytes() const override;
   const set_identity& identity() const noexcept override { return super_.set; }
   std::vector<recovered_part> take_recovered_parts() override;
 

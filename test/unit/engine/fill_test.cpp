@@ -1,8 +1,9 @@
-// How much of a drive is values: layout, packing into units, watermarks, and a mixed load that turns over.
-// The drives are sparse; payload is not written.
+// How much of a drive is values: layout, packing into units, watermarks, and a mixed load that turns over;
+// and how much memory its blocks take. The drives are sparse; payload is not written.
 #define CAF_SUITE drive_fill
 
 #include "engine/layout.hpp"
+#include "engine/limits.hpp"
 #include "test/sim/empty_puts.hpp"
 #include "test/sim/random.hpp"
 #include "test/sim/sparse_device.hpp"
@@ -189,5 +190,34 @@ CAF_TEST(a mixed load that turns a drive over ten times never fails a put and ke
   CAF_CHECK_GREATER_OR_EQUAL(least, 0.85);
   CAF_CHECK_LESS_OR_EQUAL(most, 1.0);
   CAF_CHECK_GREATER(one.store->counters().evicted_blocks, number / 2);
+  CAF_CHECK(one.store->close().ok());
+}
+
+CAF_TEST(memory for a million blocks stays within its limit before and after a restart) {
+  // The smallest blocks that have their header pages apart, so many that others are evicted and the index
+  // tables have just doubled.
+  constexpr std::uint64_t blocks = 200'000;
+  drive one(blocks * 69 * kib, true);
+  sim::empty_puts puts(*one.store, one.options.extent_bytes_max, 1024);
+  for (std::uint64_t number = 0; number < blocks * 11 / 10; ++number)
+    require(puts.put(number, 64 * kib));
+  CAF_REQUIRE(puts.finish());
+  CAF_CHECK_EQUAL(puts.refused(), 0u);
+  const auto check = [&](const char* when) {
+    const std::uint64_t held = one.store->counters().blocks;
+    CAF_CHECK_GREATER(held, blocks * 98 / 100);
+    const std::uint64_t a_million = one.store->memory_bytes() * 1'000'000 / held;
+    CAF_MESSAGE(when << ": " << a_million / 1024.0 / 1024.0 << " MiB for each million blocks");
+    CAF_CHECK_LESS_OR_EQUAL(a_million, limits::memory_bytes_per_million_blocks);
+    CAF_CHECK_GREATER(a_million, std::uint64_t{limits::entry_bytes} * 1'000'000);
+  };
+  CAF_CHECK_GREATER(one.store->counters().evicted_blocks, blocks / 20);
+  check("full, with ghosts");
+  const std::uint64_t before = one.store->counters().blocks;
+  CAF_REQUIRE(one.store->close().ok());
+  one.store.reset();
+  CAF_REQUIRE(drive_store::open(*one.device, one.options, one.time, one.store).ok());
+  CAF_CHECK_EQUAL(one.store->counters().blocks, before);
+  check("after a restart");
   CAF_CHECK(one.store->close().ok());
 }
