@@ -2,6 +2,7 @@
 
 #include "engine/bitmap_page.hpp"
 #include "engine/drive_store_core.hpp"
+#include "engine/limits.hpp"
 #include "wire/assert.hpp"
 #include "wire/limits.hpp"
 
@@ -301,13 +302,18 @@ bool drive_store_core::evict_one() {
   const bool apart = space_of(handle).header_apart;
   queue_erase(entry.id, entry.generation, true, true, entry.units + (apart && entry.units == 0 ? 1U : 0U),
               {});
+  // Its parts go with it and are counted now, or more would be evicted than was asked for. Without a journal
+  // that has happened already.
+  if (options_.persistent)
+    erase_own_parts(handle);
   return true;
 }
 
 void drive_store_core::evict(std::uint64_t bytes) {
   if (closed_ || counters_.offline.load(std::memory_order_relaxed))
     return;
-  free_units_until(units_.free_units() + freeing_units_ +
+  // What is on its way to be free counts: whoever asks again before it is must not evict the same twice.
+  free_units_until(units_.free_units() + trimming_units_ +
                    align_up(bytes, places_.unit_bytes) / places_.unit_bytes);
 }
 
@@ -679,11 +685,17 @@ void drive_store_core::orphan_parts(entry_handle handle) {
   const block_entry& entry = index_->at(handle);
   if ((entry.flags & entry_striped) == 0)
     return;
-  const orphan lost{entry.id, entry.put_id, extras_.at(handle).parts};
-  orphans_.push_back(lost);
-  // Parts that lie here need nobody else.
-  for (std::uint32_t part = 1; part < lost.parts; ++part) {
-    const key_id id = part_id(lost.id, lost.put_id, part);
+  orphans_.push_back({entry.id, entry.put_id, extras_.at(handle).parts});
+  erase_own_parts(handle);
+}
+
+void drive_store_core::erase_own_parts(entry_handle head) {
+  const block_entry& entry = index_->at(head);
+  if ((entry.flags & entry_striped) == 0)
+    return;
+  const std::uint32_t parts = extras_.at(head).parts;
+  for (std::uint32_t part = 1; part < parts; ++part) {
+    const key_id id = part_id(entry.id, entry.put_id, part);
     const entry_handle found = index_->find(id);
     if (found == no_entry || leaving_.contains(found))
       continue;
@@ -929,6 +941,21 @@ store_counters drive_store_core::counters() const noexcept {
   result.emptied_by_power_loss = read(counters_.emptied_by_power_loss);
   result.offline = counters_.offline.load(std::memory_order_relaxed);
   return result;
+}
+
+std::uint64_t drive_store_core::memory_bytes() const {
+  // Each node of a set or map is a piece of the heap of its own.
+  constexpr std::size_t hash_link = sizeof(void*);
+  constexpr std::size_t tree_links = 4 * sizeof(void*);
+  std::uint64_t bytes = index_->memory_bytes() + policy_->memory_bytes() + units_.memory_bytes() +
+                        headers_.memory_bytes() + (tree_ ? tree_->memory_bytes() : 0);
+  bytes += extras_.bucket_count() * sizeof(void*) +
+           extras_.size() * heap_bytes(hash_link + sizeof(decltype(extras_)::value_type));
+  for (const auto& [handle, extra] : extras_)
+    if (extra.runs.capacity() > 0)
+      bytes += heap_bytes(extra.runs.capacity() * sizeof(run));
+  bytes += parts_by_age_.size() * heap_bytes(tree_links + sizeof(decltype(parts_by_age_)::value_type));
+  return bytes;
 }
 
 std::vector<drive_store::recovered_part> drive_store_core::take_recovered_parts() {

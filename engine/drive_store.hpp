@@ -176,8 +176,8 @@ public:
   /// block).
   virtual void erase(const key_id& id, std::uint64_t generation, done callback) = 0;
 
-  /// Evicts in policy order until `bytes` more are free or nothing is evictable; durable before the space is
-  /// used again.
+  /// Evicts in policy order until `bytes` more than now will be free, those of removals under way included,
+  /// or nothing is evictable; durable before the space is used again.
   virtual void evict(std::uint64_t bytes) = 0;
   /// Heads of striped blocks that were evicted or replaced since the last call: their parts on other drives
   /// are to be erased.
@@ -234,6 +234,11 @@ public:
 
   /// *Any thread.*
   [[nodiscard]] virtual store_counters counters() const noexcept = 0;
+
+  /// What is kept in memory for the blocks there are: index, eviction order, free space, ranges of the tree,
+  /// and what striped and fragmented blocks need besides. With the heap's own bookkeeping, without buffers.
+  /// Takes time in proportion to fragmented blocks.
+  [[nodiscard]] virtual std::uint64_t memory_bytes() const = 0;
 
   /// Notes which epoch of its set the drive takes part in, and with whom; called back when that is as durable
   /// as a put.

@@ -101,6 +101,7 @@ public:
   bool idle() const noexcept override;
   status close() override;
   store_counters counters() const noexcept override;
+  std::uint64_t memory_bytes() const override;
   const set_identity& identity() const noexcept override { return super_.set; }
   std::vector<recovered_part> take_recovered_parts() override;
 
@@ -207,6 +208,8 @@ private:
   void dispose(entry_handle handle);
   void free_entry(entry_handle handle);
   void orphan_parts(entry_handle handle);
+  /// Parts of a striped block that lie here need nobody else to be removed.
+  void erase_own_parts(entry_handle head);
   [[nodiscard]] entry_record record_of(entry_handle handle) const;
   [[nodiscard]] std::size_t record_bytes(entry_handle handle) const;
   void drop_corrupt(entry_handle handle);

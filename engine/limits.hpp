@@ -1,6 +1,7 @@
 // Every maximum of the storage engine's building blocks, in one place.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace memkv::engine::limits {
@@ -36,3 +37,12 @@ inline constexpr std::uint32_t header_page_bytes = 4096;
 inline constexpr std::uint32_t eviction_scan_max = 4096;
 
 } // namespace memkv::engine::limits
+
+namespace memkv::engine {
+
+/// What a piece of `size` bytes takes from the heap: its length before it, in steps of 16, at least 32.
+constexpr std::size_t heap_bytes(std::size_t size) noexcept {
+  return size + 8 <= 32 ? 32 : (size + 8 + 15) / 16 * 16;
+}
+
+} // namespace memkv::engine

@@ -1,5 +1,6 @@
 #include "engine/tree.hpp"
 
+#include "engine/limits.hpp"
 #include "wire/assert.hpp"
 
 #include <algorithm>
@@ -268,6 +269,16 @@ std::vector<tree::leaf_range> tree::leaves() const {
   for (auto at = nodes.begin(); at != nodes.end(); ++at)
     result.push_back({at->first, last_of(0, at), at->second.journal_sequence});
   return result;
+}
+
+std::uint64_t tree::memory_bytes() const noexcept {
+  constexpr std::size_t map_links = 4 * sizeof(void*);
+  constexpr std::size_t list_links = 2 * sizeof(void*);
+  std::uint64_t bytes = page_used_.capacity() / 8;
+  for (const level& each : levels_)
+    bytes += each.nodes.size() * heap_bytes(map_links + sizeof(node_map::value_type)) +
+             each.dirty.size() * heap_bytes(list_links + sizeof(key_id));
+  return bytes;
 }
 
 std::uint64_t tree::tail(std::uint64_t next) const noexcept {

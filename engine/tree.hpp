@@ -73,6 +73,8 @@ public:
   void finish_checkpoint();
 
   [[nodiscard]] std::uint32_t free_pages() const noexcept { return free_pages_; }
+  /// Of ranges and page marks, with the heap's own bookkeeping.
+  [[nodiscard]] std::uint64_t memory_bytes() const noexcept;
   [[nodiscard]] std::size_t leaf_count() const noexcept { return levels_.front().nodes.size(); }
 
 private:
