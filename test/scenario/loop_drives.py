@@ -26,6 +26,9 @@ class Loops:
         path = os.path.join(folder or self.folder, f"image{self.made}")
         with open(path, "wb") as file:
             file.truncate(size or self.size)
+        return self.attach(path, sector_bytes, *flags)
+
+    def attach(self, path, sector_bytes, *flags):
         done = subprocess.run(
             ["losetup", "--find", "--show", "--direct-io=on", f"--sector-size={sector_bytes}", *flags, path],
             capture_output=True,
@@ -37,6 +40,11 @@ class Loops:
         device = done.stdout.strip()
         self.devices[device] = path
         return device
+
+    def detach(self, device):
+        """The image stays, and is returned."""
+        subprocess.run(["losetup", "--detach", device], check=True, capture_output=True)
+        return self.devices.pop(device)
 
     def image(self, device):
         return self.devices[device]
