@@ -24,8 +24,15 @@ from memkv_page_client import Client, ConnectionLost, Status, StatusError, key_i
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")}
 # Longer than the server lets any request live; whoever waits longer waits for ever.
 HUNG_S = 45
-# Answers to a put, a delete or a get that say: not now.
-REFUSALS = (Status.Unavailable, Status.NoSpace, Status.Busy, Status.DeadlineExceeded, Status.Corrupt)
+# Answers to a put, a delete or a get that say: not now, or that nobody knows whether it was done.
+REFUSALS = (
+    Status.Unavailable,
+    Status.NoSpace,
+    Status.Busy,
+    Status.DeadlineExceeded,
+    Status.Corrupt,
+    Status.Internal,
+)
 
 
 class Wrong(Exception):
