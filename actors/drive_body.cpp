@@ -164,13 +164,40 @@ void drive_body::sweep() {
 }
 
 void drive_body::read(const extent_read_ptr& read) {
+  if (needs_buffers) {
+    auto& same = reading[{(*read->pin)->generation, read->offset, read->length}];
+    if (same.first != nullptr && same.first->name_space == read->name_space && same.first->key == read->key) {
+      // The drive is asked once; the buffer that came with this one goes back.
+      read->into = {};
+      same.others.push_back(read);
+      return;
+    }
+    if (same.first == nullptr)
+      same.first = read;
+  }
   store->read(*read->pin, read->name_space, read->key, read->offset, read->length,
               {read->into.data, engine::align_up(read->into.bytes, engine::page_bytes)},
-              [read](errc result, engine::extent_view view) {
+              [this, read](errc result, engine::extent_view view) {
                 read->result = result;
                 read->view = std::move(view);
-                answer(read->reply_to, extent_was_read{read});
+                was_read(read);
               });
+}
+
+void drive_body::was_read(const extent_read_ptr& read) {
+  std::vector<extent_read_ptr> others;
+  if (const auto found = reading.find({(*read->pin)->generation, read->offset, read->length});
+      found != reading.end() && found->second.first == read) {
+    others = std::move(found->second.others);
+    reading.erase(found);
+  }
+  answer(read->reply_to, extent_was_read{read});
+  for (const auto& each : others) {
+    each->result = read->result;
+    each->view = read->view;
+    each->into = read->into;
+    answer(each->reply_to, extent_was_read{each});
+  }
 }
 
 void drive_body::erase(const block_erase_ptr& erase) {

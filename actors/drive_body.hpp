@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -43,6 +44,13 @@ struct drive_body {
   };
   std::unordered_map<std::uint64_t, writing_state> writing; // by token
 
+  /// Reads of raw drives that are under way, by generation and range, and who else wants the same.
+  struct same_read {
+    extent_read_ptr first;
+    std::vector<extent_read_ptr> others;
+  };
+  std::map<std::tuple<std::uint64_t, std::uint32_t, std::uint32_t>, same_read> reading;
+
   // The messages of the same names, as the holder of the turn carries them out. The outcome is in the object
   // when `answered` is set; then `reply_to`, if there is one, was sent the answer.
   void store_whole(const extent_put_ptr& put);
@@ -58,6 +66,7 @@ struct drive_body {
 
 private:
   void commit_now(const extent_put_ptr& put);
+  void was_read(const extent_read_ptr& read);
   void finish(const extent_put_ptr& put, engine::errc result, std::uint64_t generation);
 };
 

@@ -56,6 +56,7 @@ std::shared_ptr<reactor_shared> reactor_shared::create(const server_options& opt
     problem = created.text;
     return nullptr;
   }
+  made->cache = std::make_unique<block_cache>(*made->pool);
   return made;
 }
 
@@ -293,7 +294,7 @@ void reactor::send_to_drive(std::uint32_t drive, const erase_block& message) {
 payload_slice reactor::small_slice(std::uint32_t bytes) {
   const std::uint64_t rounded = (std::uint64_t{bytes} + 4095) & ~std::uint64_t{4095};
   if (small_chunk_ == nullptr || small_chunk_filled_ + rounded > small_chunk_->size()) {
-    auto fresh = shared_->pool->acquire();
+    auto fresh = shared_->cache->acquire();
     if (!fresh)
       return {};
     small_chunk_ = std::make_shared<engine::buffer>(std::move(fresh));
@@ -308,7 +309,7 @@ payload_slice reactor::small_slice(std::uint32_t bytes) {
 }
 
 payload_slice reactor::chunk() {
-  auto fresh = shared_->pool->acquire();
+  auto fresh = shared_->cache->acquire();
   if (!fresh)
     return {};
   auto kept = std::make_shared<engine::buffer>(std::move(fresh));
@@ -320,11 +321,21 @@ payload_slice reactor::chunk() {
 }
 
 payload_slice reactor::read_room(std::uint32_t bytes) {
-  if (bytes <= slice_bytes_max())
-    return small_slice(bytes);
-  auto whole = chunk();
-  whole.bytes = std::min(whole.bytes, bytes);
-  return whole;
+  const std::uint64_t rounded = (std::uint64_t{bytes} + 4095) & ~std::uint64_t{4095};
+  auto& cache = *shared_->cache;
+  if (reading_into_ == nullptr || reading_into_->filled + rounded > reading_into_->memory.size()) {
+    if (reading_into_ != nullptr)
+      cache.close_segment(std::exchange(reading_into_, nullptr));
+    reading_into_ = cache.open_segment();
+    if (reading_into_ == nullptr)
+      return {};
+  }
+  payload_slice out;
+  out.data = reading_into_->memory.data() + reading_into_->filled;
+  out.bytes = bytes;
+  out.keep = reading_into_;
+  reading_into_->filled += static_cast<std::uint32_t>(rounded);
+  return out;
 }
 
 std::uint32_t reactor::read_room_max() const noexcept {
@@ -471,6 +482,8 @@ void reactor::on_end() {
   server_ = nullptr;
   drives_ = drive_table{0};
   small_chunk_.reset();
+  if (reading_into_ != nullptr)
+    shared_->cache->close_segment(std::exchange(reading_into_, nullptr));
 }
 
 } // namespace memkv::actors

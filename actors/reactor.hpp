@@ -6,6 +6,7 @@
 #pragma once
 
 #include "actors/admission.hpp"
+#include "actors/block_cache.hpp"
 #include "actors/change_filter.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/ring_actor.hpp"
@@ -60,6 +61,7 @@ struct reactor_shared {
   const wire::mac mac;
   wire::header_budget budget;
   std::unique_ptr<engine::buffer_pool> pool;
+  std::unique_ptr<block_cache> cache; // in the pool
   const std::uint64_t started_ns;
   std::vector<std::unique_ptr<reactor_counters>> counters; // by reactor
 
@@ -128,6 +130,12 @@ public:
   [[nodiscard]] payload_slice chunk() override;
   [[nodiscard]] payload_slice read_room(std::uint32_t bytes) override;
   [[nodiscard]] std::uint32_t read_room_max() const noexcept override;
+  [[nodiscard]] bool recall(std::uint64_t generation, extent_read& read) override {
+    return shared_->cache->find(generation, read);
+  }
+  void remember(std::uint64_t generation, const extent_read& read) override {
+    shared_->cache->insert(generation, read);
+  }
   void wait_for_room(std::uint64_t request) override;
   [[nodiscard]] std::uint32_t extent_bytes_max() const noexcept override {
     return shared_->options.store.extent_bytes_max;
@@ -183,6 +191,7 @@ private:
   // The chunk that small payloads share at the moment.
   std::shared_ptr<engine::buffer> small_chunk_;
   std::uint64_t small_chunk_filled_ = 0;
+  std::shared_ptr<block_cache::segment> reading_into_; // where the next reads of raw drives go
   struct header_buffer_ring;
   std::unique_ptr<header_buffer_ring> header_buffers_;
   std::uint64_t held_bytes_ = 0;

@@ -14,6 +14,8 @@ namespace memkv::actors {
 namespace {
 
 constexpr const char* target = "memkv::server";
+/// A pool in ordinary memory that is larger is not registered with the drives' rings.
+constexpr std::uint64_t registered_bytes_max = std::uint64_t{4} << 30;
 
 using phase = server_state::phase;
 using kind = membership_step::kind;
@@ -47,7 +49,10 @@ void supervisor::spawn_drive(std::uint32_t index) const {
   settings.options.failures = seat.unnoted;
   settings.time = state.options.time;
   settings.server = caf::actor_cast<server_actor>(self);
-  settings.pool = state.shared->pool->range();
+  // Registering fills and pins the whole pool, for each drive anew. In huge pages that takes no time.
+  const auto pool = state.shared->pool->statistics();
+  if (pool.huge_pages || state.options.pool_bytes <= registered_bytes_max)
+    settings.pool = state.shared->pool->range();
   settings.pool_keeper = state.shared;
   settings.trim_batcher = state.trim_batcher;
   settings.io_timeout_ns = state.options.io_timeout_ms * 1'000'000;

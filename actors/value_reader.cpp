@@ -191,16 +191,7 @@ void value_reader::look_ahead() {
 
 bool value_reader::ask_drive(window& range, std::uint32_t low, std::uint32_t length) {
   auto& from = (*extents_)[range.extent];
-  payload_slice into;
-  if (from.body->needs_buffers && length > 0) {
-    into = client_.read_room(length);
-    if (into.data == nullptr) {
-      client_.wait_for_room(request_);
-      return false;
-    }
-  }
   auto read = std::make_shared<extent_read>();
-  read->into = std::move(into);
   read->request = request_;
   read->item = item_;
   read->reply_to = client_.as_actor();
@@ -211,6 +202,17 @@ bool value_reader::ask_drive(window& range, std::uint32_t low, std::uint32_t len
   read->offset = low;
   read->length = length;
   range.read = read;
+  if (from.body->needs_buffers && length > 0) {
+    if (client_.recall(from.pin->generation, *read)) {
+      range.done = true;
+      return true;
+    }
+    read->into = client_.read_room(length);
+    if (read->into.data == nullptr) {
+      client_.wait_for_room(request_);
+      return false;
+    }
+  }
   client_.send_to_drive(from.drive, read_extent{std::move(read)});
   return true;
 }
@@ -301,6 +303,9 @@ void value_reader::was_read(const extent_read_ptr& read) {
       continue;
     each.done = true;
     each.status = status_of(read->result);
+    const auto& from = (*extents_)[each.extent];
+    if (each.status == status::ok && from.body->needs_buffers)
+      client_.remember(from.pin->generation, *read);
     return;
   }
 }

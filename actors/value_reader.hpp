@@ -49,6 +49,10 @@ public:
   [[nodiscard]] virtual payload_slice read_room(std::uint32_t bytes) = 0;
   /// The most that read_room() gives; a multiple of 64 KiB.
   [[nodiscard]] virtual std::uint32_t read_room_max() const noexcept = 0;
+  /// What was read of the extent of that generation before, and is still in memory. False: nothing is.
+  [[nodiscard]] virtual bool recall(std::uint64_t generation, extent_read& read) = 0;
+  /// A read has come back: others may have it from memory.
+  virtual void remember(std::uint64_t generation, const extent_read& read) = 0;
   /// The request is told, by buffers_there(), when it is worth trying again.
   virtual void wait_for_room(std::uint64_t request) = 0;
   [[nodiscard]] virtual std::uint32_t extent_bytes_max() const noexcept = 0;

@@ -105,6 +105,8 @@ void drive_checker::judge(extent_reading& reading) {
               header.run_count() == reading.runs.size() && (striped || header.length == entry.value_length);
   for (std::size_t i = 0; good && i < reading.runs.size(); ++i)
     good = header.run_at(i) == reading.runs[i];
+  // Of a striped block's head only the page itself says where its data ends.
+  good = good && (header_apart(entry) || reading.header_at == align_up(header.length, page_bytes));
   if (!good) {
     account_extent(entry, {});
     spoilt(finding_kind::header_damaged, check_region::extent_header, header_offset, page_bytes,

@@ -23,6 +23,14 @@ std::uint64_t writes_of(const sim::sim_device& device) {
 
 } // namespace
 
+std::string checked_image::kinds() const {
+  std::string all;
+  for (std::size_t kind = 0; kind < engine::finding_kinds; ++kind)
+    if (report.found[kind] > 0)
+      all += (all.empty() ? "" : " ") + std::string(name(static_cast<engine::finding_kind>(kind)));
+  return all;
+}
+
 std::string checked_image::text() const {
   std::string all = result.text;
   for (const engine::check_finding& found : report.findings)

@@ -24,6 +24,8 @@ struct checked_image {
   [[nodiscard]] bool is_clean() const { return result.ok() && report.clean() && problem.empty(); }
   /// Damage was seen.
   [[nodiscard]] bool tells() const { return !result.ok() || report.total(engine::check_severity::error) > 0; }
+  /// The kinds that were found, in the order of their numbers.
+  [[nodiscard]] std::string kinds() const;
   /// All findings, for a message.
   [[nodiscard]] std::string text() const;
 };

@@ -4,6 +4,7 @@
 // MEMKV_TEST_SEEDS=n: n drives with ten faults each; MEMKV_TEST_SEED: one of them.
 #define CAF_SUITE drive_damage
 
+#include "engine/page.hpp"
 #include "test/crash/check_run.hpp"
 #include "test/crash/image_map.hpp"
 
@@ -76,8 +77,10 @@ made_drive make(std::uint64_t seed) {
     announce();
     (void)run.close();
     run.store.reset();
-    if (!run.device->is_cut())
-      CAF_REQUIRE(run.open().ok());
+    if (!run.device->is_cut()) {
+      const bool opened = run.open().ok();
+      CAF_REQUIRE(opened || run.device->is_cut());
+    }
   }
   if (run.store && lives()) {
     run.options.seed += 1'000'000;
@@ -196,7 +199,7 @@ damage spoil(const made_drive& made, const image_map& map, sim::random& chance) 
 
 struct tally {
   std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> by_kind; // faults that mattered, found
-  std::uint64_t clean_drives = 0, torn_superblocks = 0;
+  std::uint64_t clean_drives = 0;
   std::uint64_t faults = 0, unused = 0, mattered = 0, found = 0;
   std::uint64_t journal_end = 0, journal_end_told = 0;
   std::uint64_t refused = 0, repaired = 0, dropped = 0, cut_states = 0, cut_repairs = 0;
@@ -236,7 +239,7 @@ std::string judge(const made_drive& made, const image_map& map, const checked_im
   const auto findings = [](const checked_image& image) {
     return image.report.findings.size() + image.report.left_out();
   };
-  const bool tells = after.tells() || findings(after) > findings(before);
+  const bool tells = after.tells() || after.report.found != before.report.found;
   // A bitmap page with the same bits, or a mirror that had been on its way when the power went, is no fault.
   const bool as_good =
       fault.what == "lost write" && hit.size() == 1 && findings(after) == 0 &&
@@ -299,8 +302,7 @@ std::string judge(const made_drive& made, const image_map& map, const checked_im
 }
 
 void print(const tally& sum) {
-  CAF_MESSAGE(sum.clean_drives << " drives in order or after a crash, " << sum.torn_superblocks
-                               << " more with a superblock torn by a power cut");
+  CAF_MESSAGE(sum.clean_drives << " drives in order or after a crash, none suspected");
   CAF_MESSAGE(sum.faults << " faults: " << sum.unused << " hit nothing in use, " << sum.journal_end
                          << " hit the end of the journal (" << sum.journal_end_told << " told), "
                          << sum.mattered << " mattered, " << sum.found << " of these found");
@@ -351,21 +353,12 @@ CAF_TEST(a changed byte at any position of any batch of the journal is found but
 
 CAF_TEST(every fault that matters is found and repaired and no drive in order is suspected) {
   tally sum;
-  for (const std::uint64_t seed : seeds(30)) {
+  for (const std::uint64_t seed : seeds(25)) {
     const made_drive made = make(seed);
     const std::string with_seed = " [MEMKV_TEST_SEED=" + std::to_string(seed) + "]";
     const checked_image before = check(made.drive);
     CAF_REQUIRE_EQUAL(before.problem, "");
-    if (!before.is_clean()) {
-      // A power cut may tear one superblock: that is damage, and the only one it may leave.
-      CAF_REQUIRE(made.how == ending::power_cut);
-      const bool torn = before.result.ok() && before.report.total(engine::check_severity::error) == 1 &&
-                        before.count(engine::finding_kind::superblock_damaged) == 1;
-      if (!torn)
-        CAF_REQUIRE_EQUAL(before.text() + with_seed, "");
-      ++sum.torn_superblocks;
-      continue;
-    }
+    CAF_REQUIRE_EQUAL(before.is_clean() ? "" : "a false alarm" + before.text() + with_seed, "");
     ++sum.clean_drives;
     const image_map map = map_of(made.drive);
     sim::random chance(seed + 31);
@@ -380,4 +373,76 @@ CAF_TEST(every fault that matters is found and repaired and no drive in order is
   }
   print(sum);
   CAF_CHECK_EQUAL(sum.found, sum.mattered);
+}
+
+CAF_TEST(structures whose checksums are right and whose contents are not never stop the check or the repair) {
+  std::uint64_t refused = 0;
+  std::uint64_t suspected = 0;
+  for (const std::uint64_t seed : seeds(25)) {
+    const made_drive made = make(seed);
+    const image_map map = map_of(made.drive);
+    sim::random chance(seed + 77);
+    for (int i = 0; i < 12; ++i) {
+      sim::image drive = made.drive;
+      const auto reseal = [&](std::uint64_t at, std::uint64_t length) {
+        std::vector<std::byte> bytes(length);
+        drive.read(at, bytes);
+        for (std::uint64_t edits = 1 + chance.below(3); edits > 0; --edits) {
+          const std::uint64_t place = 16 + chance.below(std::min<std::uint64_t>(length - 16, 600));
+          bytes[place] = chance.below(2) == 0
+                             ? static_cast<std::byte>(chance.next())
+                             : static_cast<std::byte>(std::to_integer<unsigned>(bytes[place]) + 1);
+        }
+        const auto sum = engine::seal(bytes);
+        drive.write(at, bytes);
+        return sum;
+      };
+      const auto batches = map.of(check_region::journal);
+      switch (chance.below(4)) {
+      case 0:
+        (void)reseal(0, engine::page_bytes);
+        break;
+      case 1:
+        (void)reseal(map.super.places.bitmap_offset, engine::page_bytes);
+        break;
+      case 2:
+        if (!batches.empty()) {
+          const auto* batch = batches[chance.below(batches.size())];
+          (void)reseal(batch->offset, batch->length);
+          break;
+        }
+        [[fallthrough]];
+      default:
+        if (map.super.root.page != engine::no_tree_page) {
+          const auto sum = reseal(map.super.places.tree_offset +
+                                      std::uint64_t{map.super.root.page} * engine::tree_page_bytes,
+                                  engine::tree_page_bytes);
+          edit_superblock(drive, 0, [&](engine::superblock& block) {
+            block = map.super;
+            block.copy = 0;
+            block.root.checksum = sum;
+          });
+          edit_superblock(drive, 1, [&](engine::superblock& block) {
+            block = map.super;
+            block.copy = 1;
+            block.root.checksum = sum;
+          });
+        }
+        break;
+      }
+      const auto found = check(drive);
+      CAF_REQUIRE_EQUAL(found.problem, "");
+      suspected += found.is_clean() ? 0 : 1;
+      const auto mended = repair(drive);
+      if (!mended.result.ok()) {
+        ++refused;
+        CAF_CHECK(mended.after == drive);
+        continue;
+      }
+      CAF_CHECK(check(mended.after).is_clean());
+      CAF_CHECK_EQUAL(repair(mended.after).writes, 0u);
+    }
+  }
+  CAF_MESSAGE(suspected << " suspected, " << refused << " refused");
+  CAF_CHECK(suspected > 50);
 }

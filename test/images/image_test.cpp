@@ -3,10 +3,9 @@
 
 #include "test/crash/check_run.hpp"
 #include "test/images/format_image.hpp"
+#include "wire/bytes.hpp"
 
 #include <caf/test/unit_test.hpp>
-
-#include "wire/bytes.hpp"
 
 #include <filesystem>
 

@@ -6,6 +6,7 @@
 
 #include <caf/test/dsl.hpp>
 
+#include <algorithm>
 #include <cstdlib>
 #include <map>
 #include <memory>
@@ -156,17 +157,22 @@ CAF_TEST(no sequence of leaving and returning lets an old version be found) {
       std::map<std::uint32_t, int> blocks; // key to version
       bool online = true;
       bool admitted = true;
-      std::uint64_t epoch = 0;
-      bool away = false;
+      int incarnation = 0;
+    };
+    // A put that was begun and not yet answered. It may end long after its drive ceased to be the key's home.
+    struct flight {
+      std::uint32_t index, key;
+      int incarnation, begun;
     };
     std::vector<drive_model> all(drives);
     membership subject(drives, 0, all_members(drives));
     subject.begin(all_members(drives));
-    std::map<std::uint32_t, int> newest; // 0: deleted
+    std::vector<flight> flights;
+    std::map<std::uint32_t, int> last_begun; // of what was answered, by key: when it had begun
+    std::map<int, int> answered;             // by version
     auto told = all_members(drives);
     bool noting = false;
     std::set<std::uint32_t> noted;
-    int version = 0;
     const auto sweep = [&](const membership_step& step) {
       for (std::uint32_t index = 0; index < drives; ++index) {
         auto& drive = all[index];
@@ -188,24 +194,42 @@ CAF_TEST(no sequence of leaving and returning lets an old version be found) {
       if (what < 40) { // put or delete
         if (noting)
           noted.insert(key);
+        const auto index = home_drive(id, drives, told);
         if (home.online && home.admitted) {
-          if (what < 30) {
-            home.blocks[key] = newest[key] = ++version;
+          if (what < 15) {
+            flights.push_back({index, key, home.incarnation, event});
+          } else if (what < 30) {
+            home.blocks[key] = event;
+            answered[event] = last_begun[key] = event;
           } else {
             home.blocks.erase(key);
-            newest[key] = 0;
+            last_begun[key] = event;
           }
         }
-      } else if (what < 70) { // get
+      } else if (what < 50) { // a put ends
+        if (!flights.empty()) {
+          std::swap(flights[chance() % flights.size()], flights.back());
+          const auto ended = flights.back();
+          flights.pop_back();
+          auto& drive = all[ended.index];
+          if (drive.online && drive.incarnation == ended.incarnation) {
+            drive.blocks[ended.key] = ended.begun;
+            answered[ended.begun] = event;
+            last_begun[ended.key] = std::max(last_begun[ended.key], ended.begun);
+          }
+        }
+      } else if (what < 70) { // get: what had been answered before something newer began is not found
         if (home.online && home.admitted)
           if (const auto found = home.blocks.find(key); found != home.blocks.end())
-            CAF_REQUIRE_EQUAL(std::to_string(seed) + ":" + std::to_string(found->second),
-                              std::to_string(seed) + ":" + std::to_string(newest[key]));
+            CAF_REQUIRE_EQUAL(std::to_string(seed) +
+                                  (last_begun[key] > answered[found->second] ? ": old" : ""),
+                              std::to_string(seed));
       } else if (what < 74) { // a drive goes
         const auto index = static_cast<std::uint32_t>(chance() % drives);
         auto& drive = all[index];
         if (drive.online) {
           drive.online = drive.admitted = false;
+          ++drive.incarnation;
           subject.lost(index);
         }
       } else if (what < 80) { // one comes back, if it does

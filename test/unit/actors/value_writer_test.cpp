@@ -79,6 +79,8 @@ public:
   payload_slice chunk() override { return {}; }
   payload_slice read_room(std::uint32_t) override { return {}; }
   std::uint32_t read_room_max() const noexcept override { return mib; }
+  bool recall(std::uint64_t, extent_read&) override { return false; }
+  void remember(std::uint64_t, const extent_read&) override {}
   void wait_for_room(std::uint64_t) override {}
   std::uint32_t extent_bytes_max() const noexcept override { return 4 * mib; }
   std::uint64_t next_put_id() noexcept override { return ++put_ids_; }

@@ -79,7 +79,7 @@ class Load:
             done.append(None)
             client.delete(b"key-%d" % key)
         else:
-            size = LARGE_VALUE if chance.random() < 0.04 else chance.choice(VALUE_SIZES)
+            size = LARGE_VALUE if chance.random() < 0.02 else chance.choice(VALUE_SIZES)
             done.append(size)
             client.put(b"key-%d" % key, self.value(key, len(done), size))
         # In the record of the first drive, from now on this operation must not be lost.
@@ -126,7 +126,12 @@ class Drives:
         """The opposite."""
         if self.mode == "file":
             for point in self._points:
-                self._must("umount", str(point))
+                deadline = time.monotonic() + device_mapper.CLOSE_S
+                words = ["umount", str(point)]
+                while subprocess.run(words, capture_output=True, check=False).returncode != 0:
+                    # The kernel closes what an io_uring holds some time after the death of its process.
+                    expect(time.monotonic() < deadline, f"{point} is still in use")
+                    time.sleep(0.05)
 
     def verify(self, program: str) -> None:
         """What a power cut leaves is no damage, and the offline check knows that."""
@@ -200,11 +205,12 @@ def record(program: str, mode: str, paths: list[str], logs: list[str], directory
         device_mapper.message(name, "mark begin")
     freezer = Freezer(names if len(names) > 1 else [])
     freezer.start()
-    for part in range(2):
+    # A missing flush is made up for by the next one, which comes at once when there are many writers.
+    for part, count in enumerate((WRITERS, 1)):
         over = threading.Event()
         writers = [
             threading.Thread(target=load.write, args=(server, number, part, over))
-            for number in range(WRITERS)
+            for number in range(count)
         ]
         for writer in writers:
             writer.start()
@@ -251,8 +257,8 @@ def compare(server: servers.Server, load: Load, answered: dict[int, int]) -> int
 
 
 def places_of_cuts(logs: list[write_log.Log], count: int, chance: random.Random) -> list[list[int]]:
-    """For each cut the index in each log. On a single drive a third of them are right behind a flush, and the
-    others where there is something to lose."""
+    """For each cut the index in each log. On a single drive a third of them are right behind a flush, a third
+    right behind an answer, and the others where there is something to lose."""
     begins = [log.places("begin")[0] for log in logs]
     if len(logs) > 1:
         marks = [log.places("cut:") for log in logs]
@@ -266,9 +272,9 @@ def places_of_cuts(logs: list[write_log.Log], count: int, chance: random.Random)
     for at in range(begins[0], len(entries) + 1):
         replay.advance(at)
         in_doubt += [at] * replay.cached()
-    chosen = chance.sample(flushes, min((count + 2) // 3, len(flushes)))
-    if in_doubt:
-        chosen += chance.choices(in_doubt, k=count - len(chosen))
+    answers = [at + 1 for at in logs[0].places("done:")]
+    chosen = chance.choices(flushes, k=count // 3) + chance.choices(answers, k=count // 3)
+    chosen += chance.choices(in_doubt or flushes, k=count - len(chosen))
     return [[at] for at in sorted(chosen)]
 
 
@@ -297,11 +303,11 @@ def main():
         for number, path in enumerate(paths)
     ]
     drives = Drives(mode, paths, directory)
-    for places in places_of_cuts(logs, CUTS, chance):
-        lost = written = 0
+    for number, places in enumerate(places_of_cuts(logs, CUTS, chance)):
+        in_doubt = written = 0
         for log, replay, path, place in zip(logs, replays, paths, places, strict=True):
             replay.advance(place)
-            lost += replay.cached()
+            in_doubt += replay.cached()
             written += write_log.write_state(log, replay.cut(chance), path)
         answered = acknowledged_before(logs[0], places[0])
         pretend_to_boot(directory)
@@ -312,17 +318,20 @@ def main():
         server.start()
         started = time.monotonic() - begin
         found = compare(server, load, answered)
-        # What recovery left must itself survive a crash.
-        server.kill()
-        server.start()
-        again = compare(server, load, answered)
-        expect(again == found, f"{found} blocks after the cut, {again} after the next start")
-        server.stop()
-        drives.verify(program)
+        if number % 4 == 0:
+            # What recovery left must itself survive a crash, and an orderly stop be in order.
+            server.kill()
+            server.start()
+            again = compare(server, load, answered)
+            expect(again == found, f"{found} blocks after the cut, {again} after the next start")
+            server.stop()
+            drives.verify(program)
+        else:
+            server.kill()
         drives.close()
         print(
-            f"cut at {places}: {sum(answered.values())} answers, {lost} writes in doubt, {written} bytes, "
-            f"{found} blocks, started in {started:.1f} s"
+            f"cut at {places}: {sum(answered.values())} answers, {in_doubt} writes in doubt, "
+            f"{written} bytes, {found} blocks, started in {started:.1f} s"
         )
     print("power_cut: passed")
 

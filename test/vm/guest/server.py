@@ -79,8 +79,11 @@ class Server:
 
     def log(self) -> str:
         """The last lines of its log."""
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(lines[-LOG_LINES:])
+        return "\n".join(self.text().splitlines()[-LOG_LINES:])
+
+    def text(self) -> str:
+        """All of its log, from all starts."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
 
     def fail(self, what: str) -> None:
         """Ends the script."""
