@@ -345,6 +345,8 @@ void drive_store_core::trimmed(bool done) {
     if (!done && trim_)
       trim_->freed(range, now);
   }
+  if (!done && trim_)
+    trim_->put_off(now);
   trimming_units_ = 0;
   pump_waiting();
 }

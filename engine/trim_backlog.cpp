@@ -66,6 +66,9 @@ std::vector<run> trim_backlog::take(unit_allocator& units, std::uint64_t now_ns)
   std::uint64_t left = std::max<std::uint64_t>(1, units.free_units() / 8);
   const std::uint64_t end = words_.size() * 64;
   bool wrapped = cursor_ == 0;
+  const std::uint64_t waiting_before = waiting_;
+  if (due_units_ == 0)
+    due_units_ = waiting_;
   while (waiting_ > 0 && left > 0 && ranges.size() < ranges_max) {
     const std::uint64_t first = next_set(cursor_);
     if (first == end) {
@@ -88,6 +91,7 @@ std::vector<run> trim_backlog::take(unit_allocator& units, std::uint64_t now_ns)
   }
   extents_ = 0;
   since_ns_ = now_ns;
+  due_units_ -= std::min(due_units_, waiting_before - waiting_);
   return ranges;
 }
 

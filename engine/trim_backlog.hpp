@@ -38,12 +38,18 @@ public:
   [[nodiscard]] bool empty() const noexcept { return waiting_ == 0; }
   [[nodiscard]] std::uint64_t units_waiting() const noexcept { return waiting_; }
   [[nodiscard]] bool due(std::uint64_t now_ns) const noexcept {
-    return waiting_ > 0 && (extents_ >= extents_max || now_ns - since_ns_ >= interval_ns);
+    return waiting_ > 0 && (due_units_ > 0 || extents_ >= extents_max || now_ns - since_ns_ >= interval_ns);
   }
 
   /// Takes ranges out of the free units: adjacent ones joined, in the order of the drive, beginning where the
-  /// last batch ended.
+  /// last batch ended. What was due and did not fit is due still.
   [[nodiscard]] std::vector<run> take(unit_allocator& units, std::uint64_t now_ns);
+  /// Nothing is due before another interval has passed: the drive refused.
+  void put_off(std::uint64_t now_ns) noexcept {
+    extents_ = 0;
+    due_units_ = 0;
+    since_ns_ = now_ns;
+  }
 
 private:
   [[nodiscard]] bool bit(std::uint64_t unit) const noexcept {
@@ -55,7 +61,10 @@ private:
   std::uint64_t change(run what, bool to);
 
   std::vector<std::uint64_t> words_;
-  std::uint64_t waiting_ = 0;  // bits that are set
+  std::uint64_t waiting_ = 0; // bits that are set
+  /// Of these, how many were due when the last batch was taken and did not fit. What was given back later
+  /// keeps its time to be wanted again.
+  std::uint64_t due_units_ = 0;
   std::uint32_t extents_ = 0;  // given back since the last batch
   std::uint64_t since_ns_ = 0; // of the oldest of them
   std::uint64_t cursor_ = 0;

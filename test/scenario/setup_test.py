@@ -20,12 +20,13 @@ import sys
 import tempfile
 import time
 
+from loop_drives import PAGE, Loops, allocated_bytes, wait_until_given_back
+
 MEMKV = os.path.abspath(sys.argv[1])
 SKIPPED = 77
 SEED = int(os.environ.get("MEMKV_TEST_SEED", random.randrange(1 << 32)))
 KEY = os.urandom(32).hex()
 IMAGE_BYTES = 192 << 20
-PAGE = 4096
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")}
 
 
@@ -70,41 +71,6 @@ def refused(*words, says, output=False):
     return done
 
 
-class Loops:
-    """Loop devices over sparse files."""
-
-    def __init__(self, folder):
-        self.folder, self.devices, self.made = folder, {}, 0
-
-    def make(self, sector_bytes, *flags, size=IMAGE_BYTES):
-        self.made += 1
-        path = os.path.join(self.folder, f"image{self.made}")
-        with open(path, "wb") as file:
-            file.truncate(size)
-        done = subprocess.run(
-            ["losetup", "--find", "--show", "--direct-io=on", f"--sector-size={sector_bytes}", *flags, path],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise OSError(done.stderr.strip())
-        device = done.stdout.strip()
-        self.devices[device] = path
-        return device
-
-    def image(self, device):
-        return self.devices[device]
-
-    def free(self, device):
-        subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
-        os.unlink(self.devices.pop(device))
-
-    def free_all(self):
-        for device in list(self.devices):
-            self.free(device)
-
-
 def digest(device):
     """Of what is on the device."""
     hashed = hashlib.sha256()
@@ -117,23 +83,6 @@ def digest(device):
 def blank(device):
     with open(device, "rb", buffering=0) as file:
         return not any(file.read(PAGE))
-
-
-def allocated_bytes(path):
-    os.sync()
-    return os.stat(path).st_blocks * 512
-
-
-def wait_until_given_back(device):
-    """The kernel takes the ring of a killed server apart after its end, and the ring holds the drives."""
-    end = time.monotonic() + 30
-    while True:
-        try:
-            os.close(os.open(device, os.O_RDONLY | os.O_EXCL))
-            return
-        except OSError as problem:
-            expect(time.monotonic() < end, f"{device} stays in use", problem)
-        time.sleep(0.01)
 
 
 class Server:
@@ -553,7 +502,7 @@ def inside():
         with open(meminfo, "w", encoding="ascii") as file:
             file.write("MemTotal: 4194304 kB\nMemAvailable: 2097152 kB\n")
         subprocess.run(["mount", "--bind", meminfo, "/proc/meminfo"], check=True)
-        loops = Loops(folder)
+        loops = Loops(folder, IMAGE_BYTES)
         try:
             try:
                 loops.free(loops.make(4096))

@@ -64,6 +64,42 @@ CAF_TEST(a batch is due after five seconds or with 1024 extents) {
   CAF_CHECK(backlog.due(200 * second));
 }
 
+CAF_TEST(what a batch leaves behind is due at once unless the drive refused) {
+  unit_allocator units(800);
+  trim_backlog backlog(800);
+  CAF_REQUIRE(units.mark({0, 800}));
+  free_again(units, backlog, {0, 800}, 100 * second);
+  CAF_REQUIRE(backlog.due(105 * second));
+  const auto first = backlog.take(units, 105 * second);
+  CAF_REQUIRE(!backlog.empty());
+  CAF_CHECK(backlog.due(105 * second));
+  for (const auto& range : first)
+    free_again(units, backlog, range, 105 * second);
+  backlog.put_off(105 * second);
+  CAF_CHECK(!backlog.due(109 * second));
+  CAF_CHECK(backlog.due(110 * second));
+}
+
+CAF_TEST(what is given back while due batches go waits for its own time) {
+  unit_allocator units(800);
+  trim_backlog backlog(800);
+  CAF_REQUIRE(units.mark({0, 800}));
+  free_again(units, backlog, {0, 400}, 100 * second);
+  std::uint64_t discarded = 0;
+  while (backlog.due(105 * second)) {
+    for (const auto& range : backlog.take(units, 105 * second)) {
+      discarded += range.units;
+      units.free(range);
+    }
+    const auto again = allocate(units, backlog, 1);
+    free_again(units, backlog, again.front(), 105 * second);
+  }
+  CAF_CHECK(discarded >= 400);
+  CAF_CHECK(discarded < 450);
+  CAF_CHECK(!backlog.empty());
+  CAF_CHECK(backlog.due(110 * second));
+}
+
 CAF_TEST(what is wanted again before its turn is not discarded) {
   unit_allocator units(64);
   trim_backlog backlog(64);

@@ -1,0 +1,456 @@
+"""Raw drives that fail, vanish, flap, and come back; with a server that must never bring back anything old.
+
+drive_failure_test.py MEMKV [SCENARIO...]    needs root, loop devices, a mount namespace; else exits with 77
+
+Loop devices stand for drives. One fails by a file system behind it that is full; one vanishes when its loop
+device is cut down to a page. MEMKV_TEST_SEED repeats a run's choices, MEMKV_TEST_CYCLES asks for more cycles
+of the campaign.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+from loop_drives import PAGE, Loops, allocated_bytes, set_size_limit
+from raw_server import ConnectionLost, Model, RawServer, Status, Wrong, home_of
+
+MEMKV = os.path.abspath(sys.argv[1])
+SKIPPED = 77
+SEED = int(os.environ.get("MEMKV_TEST_SEED", random.randrange(1 << 32)))
+CYCLES = int(os.environ.get("MEMKV_TEST_CYCLES", 12))
+IMAGE_BYTES = 96 << 20
+ROOM = "20m"  # of the file system behind a drive that is to fail
+VICTIM = 2  # the drive that fails, of three
+
+
+def expect(condition, what):
+    if not condition:
+        raise Wrong(what)
+
+
+class Bench:
+    """Drives, what lies behind them, and the server on them, for one scenario."""
+
+    def __init__(self, folder, chance, drives, room=None, flap_threshold=5):
+        self.folder = tempfile.mkdtemp(dir=folder)
+        self.chance, self.loops, self.server = chance, Loops(self.folder, IMAGE_BYTES), None
+        self.links, self.devices, self.small = [], [], None
+        try:
+            for index in range(drives):
+                behind = self.folder
+                if room is not None and index == VICTIM:
+                    behind = self.small = os.path.join(self.folder, "small")
+                    os.mkdir(behind)
+                    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "none", behind], check=True)
+                # The server knows the drive by a name that stays when the loop device becomes another one.
+                device = self.loops.make(chance.choice([512, 4096]), folder=behind)
+                link = os.path.join(self.folder, f"drive{index}")
+                os.symlink(device, link)
+                self.links.append(link)
+                self.devices.append(device)
+            self.server = RawServer(MEMKV, self.folder, self.links, flap_threshold)
+            self.model = Model(chance)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        try:
+            if kind is not None and self.server is not None:
+                print("the end of the server's log:", *self.server.log().splitlines()[-40:], sep="\n")
+        finally:
+            self.close()
+
+    def close(self):
+        for device in self.devices:
+            if device is not None:
+                set_size_limit(device, 0)
+        try:
+            if self.server is not None:
+                self.server.kill()
+        finally:
+            self.loops.free_all()
+            if self.small is not None:
+                subprocess.run(["umount", self.small], check=False)
+            shutil.rmtree(self.folder)
+
+    def cut(self, index):
+        """The drive vanishes, also for whoever uses it."""
+        set_size_limit(self.devices[index], PAGE)
+
+    def uncut(self, index):
+        set_size_limit(self.devices[index], 0)
+
+    def take_out(self, index):
+        image = self.loops.detach(self.devices[index])
+        self.devices[index] = None
+        os.unlink(self.links[index])
+        return image
+
+    def put_in(self, index, image):
+        self.devices[index] = self.loops.attach(image, 4096)
+        os.symlink(self.devices[index], self.links[index])
+
+    def keys(self, count, home=None, name="key"):
+        found, number = [], 0
+        while len(found) < count:
+            key = f"{name}-{number}".encode()
+            if home is None or home_of(key, len(self.links)) == home:
+                found.append(key)
+            number += 1
+        return found
+
+    def on_victim(self, key):
+        return home_of(key, len(self.links)) == VICTIM
+
+    def size(self):
+        return self.chance.choice([0, 1, 4096, 20_000, 65_536, 150_000])
+
+    def put_all(self, client, keys):
+        for key in keys:
+            status = self.model.put(client, key, self.size())
+            expect(status == Status.Ok, f"a put of {key} was answered with {status.name}")
+
+    def put_until(self, client, key, wanted, seconds=20):
+        """Repeats a put until it is answered so."""
+        end = time.monotonic() + seconds
+        while (status := self.model.put(client, key, 30_000)) != wanted:
+            expect(time.monotonic() < end, f"puts of {key} are still answered with {status.name}")
+            time.sleep(0.02)
+
+    def fill_victim(self, client, name):
+        """Stores blocks on the drive that has no room for them, until it fails."""
+        for key in self.keys(200, VICTIM, name):
+            if (status := self.model.put(client, key, 500_000)) != Status.Ok:
+                return status
+        raise Wrong("a drive without room took everything")
+
+    def make_room(self):
+        subprocess.run(["mount", "-o", "remount,size=200m", self.small], check=True)
+
+    def health(self, index):
+        return json.loads(self.server.run("drive", "health", self.links[index], "--json"))
+
+
+def a_drive_that_failed_comes_back_without_anything_old(folder, chance):
+    with Bench(folder, chance, 3, room=ROOM) as bench:
+        server, model, lost = bench.server, bench.model, bench.on_victim
+        server.start()
+        client = server.connect()
+        keys = bench.keys(60)
+        bench.put_all(client, keys)
+        striped = b"striped over the drives"
+        expect(model.put(client, striped, 9_000_000) == Status.Ok, "a striped put")
+        expect(model.check(client)[1:] == (0, 0), "everything is there")
+
+        def uncertain(key):
+            return lost(key) or key == striped
+
+        victims = [key for key in keys if lost(key)]
+        others = [key for key in keys if not lost(key)]
+        bench.fill_victim(client, "fill")
+        bench.cut(VICTIM)
+        server.wait_for("drive is offline and will be opened again")
+        model.check(client, may_miss=uncertain, may_refuse=uncertain)
+        bench.put_all(client, others[::2])
+        refusals = {model.put(client, key, 10_000) for key in victims[:2]}
+        expect(refusals == {Status.Unavailable}, f"a drive away for a moment keeps its keys: {refusals}")
+
+        server.wait_for("its keys go to the others from now on")
+        bench.put_until(client, victims[0], Status.Ok)
+        rewritten, deleted, untouched = victims[0::3], victims[1::3], victims[2::3]
+        bench.put_all(client, rewritten)
+        for key in deleted:
+            expect(model.delete(client, key) == Status.Ok, "a delete while the drive is away")
+        for key in others[1::4]:
+            expect(model.delete(client, key) == Status.Ok, "a delete on another drive")
+        came = model.check(client, may_miss=lambda key: uncertain(key) and key not in rewritten)[0]
+        expect(came >= len(rewritten), "what was stored while it was away is there")
+
+        mark = server.mark()
+        bench.make_room()
+        bench.uncut(VICTIM)
+        while not server.said("drive is back", mark):
+            model.check(client, may_miss=uncertain, may_refuse=lost)
+        model.check(client, may_miss=uncertain)
+        there = [key for key in untouched if client.get(key) is not None]
+        expect(there == untouched, "what did not change while it was away is there again")
+        bench.put_all(client, rewritten[::2])
+        client.close()
+        server.stop()
+        found = bench.health(VICTIM)["failures"]
+        expect(found["failure_count"] >= 1 and found["last_failed_at"] > 0, f"it is noted: {found}")
+        expect(not found["blacklisted"], f"and forgiven: {found}")
+
+        for absent in (None, 0, 1, None):
+            image = bench.take_out(absent) if absent is not None else None
+            server.start()
+            client = server.connect()
+            model.check(client, may_miss=lambda key: True)
+            if absent is None:
+                bench.put_all(client, chance.sample(keys, 10))
+            client.close()
+            server.stop()
+            if image is not None:
+                bench.put_in(absent, image)
+
+
+def a_drive_that_flaps_stays_away_until_it_is_reset(folder, chance):
+    with Bench(folder, chance, 3, room=ROOM, flap_threshold=1) as bench:
+        server, model, lost = bench.server, bench.model, bench.on_victim
+        server.start()
+        client = server.connect()
+        keys = bench.keys(30)
+        bench.put_all(client, keys)
+        victims = [key for key in keys if lost(key)]
+        bench.fill_victim(client, "fill")
+        server.wait_for("drive is back")
+        model.check(client, may_miss=lost)
+        expect(not server.said("blacklisted"), "once is not too often")
+        bench.fill_victim(client, "more")
+        server.wait_for("drive is blacklisted")
+        server.wait_for("drive stays offline")
+        bench.put_until(client, victims[0], Status.Ok)
+        bench.put_all(client, victims[1:])
+        model.check(client, may_miss=lambda key: lost(key) and key not in victims)
+        client.close()
+        server.stop()
+        found = bench.health(VICTIM)["failures"]
+        expect(found["blacklisted"] and found["failure_count"] == 2, f"it is noted: {found}")
+
+        bench.make_room()
+        mark = server.mark()
+        server.start()
+        client = server.connect()
+        expect(server.said("drive stays offline: it is blacklisted", mark), "a restart does not unlock it")
+        model.check(client, may_miss=lambda key: lost(key) and key not in victims)
+        bench.put_all(client, victims[::2])
+        client.close()
+        server.stop()
+        server.run("drive", "reset", bench.links[VICTIM])
+        expect(bench.health(VICTIM)["failures"]["failure_count"] == 0, "a reset forgives")
+
+        mark = server.mark()
+        server.start()
+        client = server.connect()
+        expect(not server.said("serving without a drive", mark), "it is taken in again")
+        came = model.check(client, may_miss=lost)[0]
+        expect(came > 0, "the other drives keep what they have")
+        bench.put_all(client, keys)
+        expect(model.check(client, may_miss=lambda key: key not in keys)[2] == 0, "all drives serve")
+        client.close()
+        server.stop()
+        expect(bench.health(VICTIM)["fill"]["blocks"] >= len(victims), "blocks lie on it again")
+
+
+def a_start_without_a_drive_makes_it_stale(folder, chance):
+    with Bench(folder, chance, 3) as bench:
+        server, model, lost = bench.server, bench.model, bench.on_victim
+        keys = bench.keys(45)
+        for _ in range(2):
+            server.start()
+            client = server.connect()
+            expect(model.check(client)[1:] == (0, 0), "after a stop in order everything is there")
+            bench.put_all(client, keys)
+            client.close()
+            server.stop()
+
+        image = bench.take_out(VICTIM)
+        mark = server.mark()
+        server.start()
+        expect(server.said("serving without a drive", mark), "it says so")
+        client = server.connect()
+        model.check(client, may_miss=lost)
+        bench.put_all(client, keys[0::3])
+        for key in keys[1::3]:
+            expect(model.delete(client, key) == Status.Ok, "a delete")
+        may_miss = {key for key in keys[2::3] if lost(key)}
+        model.check(client, may_miss=lambda key: key in may_miss)
+        client.close()
+        server.stop()
+
+        bench.put_in(VICTIM, image)
+        mark = server.mark()
+        server.start()
+        expect(server.said("it starts empty", mark), "a drive that missed something starts empty")
+        client = server.connect()
+        came = model.check(client, may_miss=lost)[0]
+        expect(came > 0, "the other drives keep what is theirs")
+        bench.put_all(client, keys)
+        client.close()
+        server.stop()
+        server.start()
+        client = server.connect()
+        expect(model.check(client)[1:] == (0, 0), "after a stop in order everything is there")
+        client.close()
+        server.stop()
+
+
+def drives_and_servers_die_in_turn(folder, chance):
+    """At least one drive of each round took part in the one before: else nobody could know what is old."""
+    with Bench(folder, chance, 3) as bench:
+        server, model = bench.server, bench.model
+        keys = bench.keys(40)
+        looked = came = 0
+
+        def work(seconds):
+            """Anything, for a while; ends early when the server is gone."""
+            nonlocal looked, came
+            end = time.monotonic() + seconds
+            client = server.connect()
+            while time.monotonic() < end:
+                key = chance.choice(keys)
+                what = chance.random()
+                if what < 0.5:
+                    model.put(client, key, bench.size())
+                elif what < 0.7:
+                    model.delete(client, key)
+                else:
+                    one = Model(chance)
+                    one.last, one.pending = {key: model.last.get(key)}, {key: model.pending.get(key, [])}
+                    came += one.check(client, lambda _: True, lambda _: True)[0]
+                    model.last[key], model.pending[key] = one.last[key], one.pending[key]
+                    looked += 1
+            client.close()
+
+        def look_at_all():
+            client = server.connect()
+            model.check(client, may_miss=lambda key: True, may_refuse=lambda key: True)
+            client.close()
+
+        for cycle in range(CYCLES):
+            absent = chance.choice([0, 1, 2, None])
+            if absent is not None:
+                bench.cut(absent)
+            mode = chance.choice(["start", "serve", "join", "join", "fail"])
+            if mode == "start":
+                server.begin()
+                time.sleep(chance.uniform(0, 0.15))
+            else:
+                server.start()
+                look_at_all()
+                work(0.2)
+                if mode == "join" and absent is not None:
+                    bench.uncut(absent)
+                    work(chance.uniform(0, 0.5))
+                elif mode == "fail" and absent is None:
+                    absent = chance.choice([0, 1, 2])
+                    bench.cut(absent)
+                    work(chance.uniform(0, 0.3) + chance.choice([0, 5]) * (cycle % 4 == 3))
+                else:
+                    work(chance.uniform(0, 0.2))
+                look_at_all()
+            server.kill()
+            if absent is not None:
+                bench.uncut(absent)
+        server.start()
+        look_at_all()
+        expect(came > 0, f"some of {looked} blocks came")
+        server.kill()
+
+
+def space_of_deleted_blocks_is_given_back(folder, chance):
+    with Bench(folder, chance, 1) as bench:
+        server, model = bench.server, bench.model
+        image = bench.loops.image(bench.devices[0])
+        keys = bench.keys(40)
+
+        def shrinks_below(limit, what):
+            end = time.monotonic() + 15
+            while (now := allocated_bytes(image)) > limit:
+                expect(time.monotonic() < end, f"{what}: {now} bytes of the image are taken")
+                time.sleep(0.1)
+
+        def fill(client):
+            for key in keys:
+                expect(model.put(client, key, 1_000_000) == Status.Ok, "a put")
+            expect(allocated_bytes(image) > 40_000_000, "blocks take space")
+
+        def delete(client, which):
+            for key in which:
+                expect(model.delete(client, key) == Status.Ok, "a delete")
+
+        server.start()
+        client = server.connect()
+        fill(client)
+        delete(client, keys[4:])
+        shrinks_below(16_000_000, "a running server discards what was deleted")
+        expect(model.check(client)[1] == 36, "what was not deleted is there")
+        fill(client)
+        model.check(client)
+        delete(client, keys[4:])
+        client.close()
+        server.kill()
+        expect(allocated_bytes(image) > 30_000_000, "the server was killed before it discarded everything")
+        server.start()
+        client = server.connect()
+        shrinks_below(16_000_000, "a backlog survives the server")
+        expect(model.check(client)[1] == 36, "what was not deleted is there")
+        fill(client)
+        model.check(client)
+        client.close()
+        server.stop()
+
+
+SCENARIOS = (
+    a_drive_that_failed_comes_back_without_anything_old,
+    a_drive_that_flaps_stays_away_until_it_is_reset,
+    a_start_without_a_drive_makes_it_stale,
+    drives_and_servers_die_in_turn,
+    space_of_deleted_blocks_is_given_back,
+)
+
+
+def inside(names):
+    print(f"drive_failure_test: MEMKV_TEST_SEED={SEED}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        loops = Loops(folder, IMAGE_BYTES)
+        try:
+            loops.free(loops.make(4096))
+        except OSError as problem:
+            print(f"drive_failure_test: skipped, loop devices are not to be had here: {problem}")
+            return SKIPPED
+        finally:
+            loops.free_all()
+        for scenario in SCENARIOS:
+            if names and scenario.__name__ not in names:
+                continue
+            begin = time.monotonic()
+            try:
+                scenario(folder, random.Random(f"{SEED} {scenario.__name__}"))
+            except (Wrong, ConnectionLost, OSError, subprocess.SubprocessError):
+                traceback.print_exc()
+                print(f"drive_failure_test: {scenario.__name__} failed (MEMKV_TEST_SEED={SEED})")
+                return 1
+            print(f"{scenario.__name__}: {time.monotonic() - begin:.1f} s", flush=True)
+    print("drive_failure_test: passed")
+    return 0
+
+
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that loop devices and mounts are given back
+    if os.environ.get("MEMKV_TEST_INSIDE") == "1":
+        return inside(sys.argv[2:])
+    if os.geteuid() != 0:
+        print("drive_failure_test: skipped, needs root for loop devices")
+        return SKIPPED
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
+        print("drive_failure_test: skipped, mount namespaces are not to be had here")
+        return SKIPPED
+    os.environ["MEMKV_TEST_INSIDE"] = "1"
+    program = [sys.executable, os.path.abspath(__file__), MEMKV, *sys.argv[2:]]
+    os.execvp("unshare", ["unshare", "--mount", *program])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

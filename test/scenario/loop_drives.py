@@ -1,0 +1,93 @@
+"""Loop devices as raw drives for tests: made, made to fail, looked at, and given back.
+
+Linux, root. Threading: one thread. Errors: OSError. Whoever makes devices frees them in the end: free_all.
+"""
+
+import fcntl
+import os
+import struct
+import subprocess
+import time
+
+LOOP_SET_STATUS64, LOOP_GET_STATUS64 = 0x4C04, 0x4C05
+LOOP_STATUS = struct.Struct("<5Q4I64s64s32s2Q")
+LOOP_STATUS_SIZE_LIMIT = 4  # place of the field
+PAGE = 4096
+
+
+class Loops:
+    """Loop devices over sparse files in `folder`, or where make() is told."""
+
+    def __init__(self, folder, size):
+        self.folder, self.size, self.devices, self.made = folder, size, {}, 0
+
+    def make(self, sector_bytes, *flags, size=None, folder=None):
+        self.made += 1
+        path = os.path.join(folder or self.folder, f"image{self.made}")
+        with open(path, "wb") as file:
+            file.truncate(size or self.size)
+        return self.attach(path, sector_bytes, *flags)
+
+    def attach(self, path, sector_bytes, *flags):
+        done = subprocess.run(
+            ["losetup", "--find", "--show", "--direct-io=on", f"--sector-size={sector_bytes}", *flags, path],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise OSError(done.stderr.strip())
+        device = done.stdout.strip()
+        self.devices[device] = path
+        return device
+
+    def detach(self, device):
+        """The image stays, and is returned."""
+        subprocess.run(["losetup", "--detach", device], check=True, capture_output=True)
+        return self.devices.pop(device)
+
+    def image(self, device):
+        return self.devices[device]
+
+    def free(self, device):
+        subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
+        os.unlink(self.devices.pop(device))
+
+    def free_all(self):
+        for device in list(self.devices):
+            self.free(device)
+
+
+def set_size_limit(device, limit):
+    """What lies behind `limit` can be neither read nor written from now on; 0: everything is there again.
+
+    Works while the device is in use. What is cut off keeps its bytes.
+    """
+    file = os.open(device, os.O_RDWR)
+    try:
+        status = bytearray(LOOP_STATUS.size)
+        fcntl.ioctl(file, LOOP_GET_STATUS64, status)
+        fields = list(LOOP_STATUS.unpack(status))
+        fields[LOOP_STATUS_SIZE_LIMIT] = limit
+        fcntl.ioctl(file, LOOP_SET_STATUS64, LOOP_STATUS.pack(*fields))
+    finally:
+        os.close(file)
+
+
+def allocated_bytes(path):
+    """What of a file takes space."""
+    os.sync()
+    return os.stat(path).st_blocks * 512
+
+
+def wait_until_given_back(device):
+    """The kernel takes the ring of a killed server apart after its end, and the ring holds the drives."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            os.close(os.open(device, os.O_RDONLY | os.O_EXCL))
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.01)
