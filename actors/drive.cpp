@@ -94,7 +94,7 @@ bool drive::on_start() {
                  drive_changed{settings_.index, caf::actor_cast<caf::actor>(this), body_,
                                std::make_shared<std::vector<engine::drive_store::recovered_part>>(
                                    body_->store->take_recovered_parts()),
-                               body_->store->failures().failure_count});
+                               body_->store->failures().failure_count, body_->store->set_epoch()});
   return true;
 }
 

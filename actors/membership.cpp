@@ -1,5 +1,6 @@
 #include "actors/membership.hpp"
 
+#include "engine/drive_set.hpp"
 #include "wire/assert.hpp"
 
 namespace memkv::actors {
@@ -13,7 +14,7 @@ void membership::add(kind what, const engine::drive_members& before, const engin
 
 void membership::begin(const engine::drive_members& online) {
   MEMKV_ASSERT(!changing(), "one change at a time");
-  ++epoch_;
+  epoch_ = engine::epoch_of_next_start(epoch_);
   if (online != members_)
     add(kind::sweep, members_, online);
   add(kind::enter_epoch, members_, online);
@@ -43,6 +44,14 @@ void membership::join(std::uint32_t index) {
   add(kind::admit, members_, after, index);
 }
 
+void membership::rejoin(std::uint32_t index) {
+  MEMKV_ASSERT(!changing() && engine::is_member(members_, index), "a member is back, when nothing changes");
+  ++epoch_;
+  add(kind::sweep, members_, members_, index);
+  add(kind::enter_epoch, members_, members_, index);
+  add(kind::admit, members_, members_, index);
+}
+
 void membership::finished() {
   MEMKV_ASSERT(changing(), "a step is finished while there is one");
   const auto& done = steps_.front();
@@ -56,7 +65,12 @@ void membership::lost(std::uint32_t index) {
     return;
   // REACTORs may look for its keys on it already. They stay unreadable until they are told otherwise.
   const auto before = steps_.front().before;
+  const bool counted_in = steps_.front().what == kind::enter_epoch || steps_.front().what == kind::admit;
   steps_.clear();
+  if (counted_in) {
+    ++epoch_;
+    add(kind::enter_epoch, members_, before);
+  }
   add(kind::tell, members_, before);
 }
 

@@ -5,9 +5,9 @@
 // another drive. So a change is a sequence of steps, each of which everybody concerned has finished before
 // the next one begins:
 //
-//   leave:  sweep, enter_epoch, tell            (REACTORs know already that the drive is offline)
-//   join:   tell, sweep, enter_epoch, admit     (until admit the drive's keys can be neither read nor
-//   written)
+//   leave:   sweep, enter_epoch, tell            (REACTORs know already that the drive is offline)
+//   join:    tell, sweep, enter_epoch, admit     (until admit its keys can be neither read nor written)
+//   rejoin:  sweep, enter_epoch, admit           (a member that was offline for a moment and missed an epoch)
 //
 // `sweep` removes what lies on a drive without belonging there before or after the change: late writes of an
 // earlier change must not come up in a later one. From a drive that joins it also removes whatever may have
@@ -52,6 +52,9 @@ public:
   /// Only when no change is under way.
   void leave(std::uint32_t index);
   void join(std::uint32_t index);
+  /// A member is back that was away for a moment and may have missed an epoch: it serves when it is in one
+  /// with the others. Who starts with it and without them must know what it knows.
+  void rejoin(std::uint32_t index);
 
   /// The step that is to be carried out now, or null.
   [[nodiscard]] const membership_step* step() const noexcept {
@@ -59,7 +62,8 @@ public:
   }
   /// Everybody has finished it.
   void finished();
-  /// A drive went while a change is under way. One that was joining does not join after all.
+  /// A drive went while a change is under way. One that was joining does not join after all; if an epoch
+  /// that counts it in may be durable somewhere, another one comes first.
   void lost(std::uint32_t index);
 
 private:

@@ -183,6 +183,7 @@ struct drive_changed {
   /// drives.
   std::shared_ptr<std::vector<engine::drive_store::recovered_part>> recovered;
   std::uint32_t failures = 0; // in the drive's registry
+  std::uint64_t epoch = 0;    // that is durable on it
 };
 /// DRIVE to SERVER: the device failed, or could not be opened; the actor ends.
 struct drive_failed {

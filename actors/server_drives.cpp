@@ -86,8 +86,9 @@ void supervisor::drive_opened(const drive_changed& change) const {
     begin_serving_when_ready();
     return;
   }
-  // A drive that never left is simply there again.
-  if (engine::is_member(state.members.members(), change.index))
+  // A drive that never left, and missed nothing, is simply there again.
+  if (engine::is_member(state.members.members(), change.index) && !state.members.changing() &&
+      change.epoch == state.members.epoch())
     admit(change.index);
   else
     change_members(steady_now_ns());
@@ -110,7 +111,7 @@ void supervisor::drive_went(std::uint32_t index, const std::string& why) const {
   if (seat.online) {
     seat.online = false;
     if (const auto body = seat.body.lock(); body != nullptr && !body->memory && seat.admitted)
-      seat.epoch_least = std::max(seat.epoch_least, std::max<std::uint64_t>(seat.epoch, 1) - 1);
+      seat.epoch_least = std::max(seat.epoch_least, engine::epoch_least_of_member(seat.epoch));
   }
   if (seat.admitted) {
     seat.admitted = false;
@@ -243,6 +244,8 @@ void supervisor::change_members(std::uint64_t now_ns) const {
     const bool member = engine::is_member(state.members.members(), index);
     if (seat.online && !member) {
       state.members.join(index);
+    } else if (seat.online && !seat.admitted) {
+      state.members.rejoin(index);
     } else if (!seat.online && member && state.board->drives_online > 0 &&
                (seat.blacklisted ||
                 now_ns - seat.away_since_ns >= state.options.leave_after_ms * 1'000'000)) {
@@ -295,8 +298,11 @@ void supervisor::carry_out(const membership_step& step) const {
     break;
   case kind::sweep:
     each_drive([&](std::uint32_t index, const drive_actor& who) {
+      // One that was away may have missed sweeps. For sure it is only of what is its own when all take part:
+      // as long as it was a member nobody else could have that, and since then changes have been noted.
       const bool joins = step.joining == index;
-      self->send(who, sweep_blocks{state.step_serial, joins ? step.after : step.before, step.after,
+      const auto all = engine::all_members(static_cast<std::uint32_t>(state.drives.size()));
+      self->send(who, sweep_blocks{state.step_serial, joins ? all : step.before, step.after,
                                    joins ? state.changed : nullptr});
     });
     break;

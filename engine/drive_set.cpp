@@ -49,12 +49,37 @@ bool peek(const drive_description& drive, superblock& out) {
 
 } // namespace
 
+void judge_epochs(const std::vector<epoch_claim>& claims, std::uint32_t drives, set_facts& out) {
+  out.epoch = 0;
+  out.members = all_members(drives);
+  for (const auto& claim : claims)
+    out.epoch = std::max(out.epoch, claim.epoch);
+  bool found = false;
+  for (const auto& claim : claims) {
+    if (claim.epoch != out.epoch || (found && claim.members == out.members))
+      continue;
+    const bool contradicted = std::any_of(claims.begin(), claims.end(), [&](const epoch_claim& other) {
+      return other.epoch == out.epoch && is_member(claim.members, other.index) &&
+             other.members != claim.members;
+    });
+    if (contradicted)
+      continue;
+    if (found) {
+      out.members = {};
+      return;
+    }
+    found = true;
+    out.members = claim.members;
+  }
+  if (!found && !claims.empty())
+    out.members = {};
+}
+
 status find_set(const std::vector<drive_description>& drives, set_facts& out) {
   const std::array<std::byte, 16> none{};
   const drive_description* first = nullptr;
   std::array<std::byte, 16> known = out.set_id;
-  out.epoch = 0;
-  out.members = all_members(static_cast<std::uint32_t>(drives.size()));
+  std::vector<epoch_claim> claims;
   for (std::size_t index = 0; index < drives.size(); ++index) {
     const auto& drive = drives[index];
     superblock found;
@@ -73,15 +98,13 @@ status find_set(const std::vector<drive_description>& drives, set_facts& out) {
                                        " of " + std::to_string(drives.size()) +
                                        "; keep the order and number of the drives"};
     known = found.set.set_id;
-    if (first == nullptr || found.set_epoch > out.epoch) {
-      out.epoch = found.set_epoch;
-      out.members = found.members;
-    }
+    claims.push_back({static_cast<std::uint32_t>(index), found.set_epoch, found.members});
     first = &drive;
   }
   if (known == none && ::getrandom(known.data(), known.size(), 0) != static_cast<ssize_t>(known.size()))
     return {errc::io_error, "the system gave no random bytes for the set's identity"};
   out.set_id = known;
+  judge_epochs(claims, static_cast<std::uint32_t>(drives.size()), out);
   return {};
 }
 

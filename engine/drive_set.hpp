@@ -16,20 +16,49 @@
 
 namespace memkv::engine {
 
+/// Each start of a server enters the next multiple of this; changes while it runs count on from there. So
+/// what a start has begun is never outranked by what an earlier server had left half-written.
+constexpr std::uint64_t epochs_of_a_start = 1'000'000;
+
+[[nodiscard]] constexpr std::uint64_t epoch_of_next_start(std::uint64_t epoch) noexcept {
+  return (epoch / epochs_of_a_start + 1) * epochs_of_a_start;
+}
+
+/// The lowest epoch with which a member of `epoch` may keep what it holds. It missed no more than the writing
+/// of an epoch, before anything was stored in it: the last one of the same server; or that of a start, which
+/// had looked at each of its members.
+[[nodiscard]] constexpr std::uint64_t epoch_least_of_member(std::uint64_t epoch) noexcept {
+  return epoch % epochs_of_a_start == 0 ? 0 : epoch - 1;
+}
+
+/// What a drive says of who takes part.
+struct epoch_claim {
+  std::uint32_t index = 0;
+  std::uint64_t epoch = 0;
+  drive_members members{};
+};
+
 /// What the drives of a set say of it.
 struct set_facts {
   std::array<std::byte, 16> set_id{}; // the one on the drives that are ours already, else a random one
   std::uint64_t epoch = 0;            // the highest
   drive_members members{};            // of that epoch; all, if no drive is ours yet
 
-  /// The lowest epoch with which a drive may take part with what it holds. One behind by one only missed the
-  /// writing of an epoch that it belongs to: nothing had been stored in that yet.
+  /// The lowest epoch with which a drive may take part with what it holds. Who does not belong to the last
+  /// epoch is stale even if it is in one of that number.
   [[nodiscard]] std::uint64_t epoch_least(std::uint32_t index) const noexcept {
-    return is_member(members, index) && epoch > 0 ? epoch - 1 : epoch;
+    return is_member(members, index) ? epoch_least_of_member(epoch) : epoch + 1;
   }
 };
 
 /// With an id other than zeros in `out`, the drives must have that one.
+/// Who took part last, by what the drives of one set say that were found.
+///
+/// The highest epoch counts. Starts with different drives that were cut short may have made two of one
+/// number: the one is right that none of its members contradicts. If that is none or more than one, nobody
+/// can know what is old: there are no members, and all drives are stale.
+void judge_epochs(const std::vector<epoch_claim>& claims, std::uint32_t drives, set_facts& out);
+
 status find_set(const std::vector<drive_description>& drives, set_facts& out);
 
 /// Identity of the running kernel's boot, to tell the death of a process from a power cut. False: unknown.
