@@ -51,7 +51,6 @@ struct set_facts {
   }
 };
 
-/// With an id other than zeros in `out`, the drives must have that one.
 /// Who took part last, by what the drives of one set say that were found.
 ///
 /// The highest epoch counts. Starts with different drives that were cut short may have made two of one
@@ -59,6 +58,7 @@ struct set_facts {
 /// can know what is old: there are no members, and all drives are stale.
 void judge_epochs(const std::vector<epoch_claim>& claims, std::uint32_t drives, set_facts& out);
 
+/// With an id other than zeros in `out`, the drives must have that one.
 status find_set(const std::vector<drive_description>& drives, set_facts& out);
 
 /// Identity of the running kernel's boot, to tell the death of a process from a power cut. False: unknown.
