@@ -450,6 +450,8 @@ status drive_store_core::load_level(std::uint8_t level, const std::vector<tree_c
 
 status drive_store_core::load_tree() {
   if (super_.root.page != no_tree_page) {
+    // Leaves come in ascending order.
+    index_->reserve(super_.blocks);
     std::vector<tree_child> children{{key_id{}, super_.root}};
     for (std::uint8_t level = super_.root_level;; --level) {
       std::vector<tree_child> below;
