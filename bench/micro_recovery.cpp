@@ -142,7 +142,10 @@ public:
     const double after = process_bytes("VmRSS:");
     const store_counters now = store_->counters();
     if (now.dropped_at_recovery != 0 || now.bad_tree_pages != 0 || now.journal_holes != 0)
-      fail("the drive was damaged");
+      fail("the drive was damaged: " + std::to_string(now.bad_tree_pages) + " tree pages, " +
+           std::to_string(now.journal_holes) + " holes in the journal, " +
+           std::to_string(now.dropped_at_recovery) + " blocks dropped of " +
+           std::to_string(now.recovered_blocks + now.dropped_at_recovery));
     const double millions = static_cast<double>(now.blocks) / 1e6;
     std::printf("%s: %.2f s, %.2f s a million blocks, %.2f s a TiB; %llu entries, %llu journal records; a "
                 "million: %.1f MiB, RSS %.1f MiB, highest %.1f MiB\n",
