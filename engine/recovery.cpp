@@ -597,7 +597,7 @@ void drive_store_core::rebuild_space() {
       parts_by_age_.insert({generation, handle});
       recovered_parts_.push_back({entry.id, extras_.at(handle).head, entry.put_id});
     } else {
-      policy_->inserted(handle);
+      policy_->recovered(handle);
     }
   }
   counters_.used_bytes.store(std::uint64_t{units_.used_units()} * places_.unit_bytes,
