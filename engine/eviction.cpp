@@ -263,6 +263,12 @@ public:
     }
   }
 
+  void recovered(entry_handle entry) override {
+    // Looking ahead for hits would cost more than all the rest.
+    if (belongs(at(entry)))
+      push_newest(probation_, entry);
+  }
+
   void replaced(entry_handle older, entry_handle newer) override {
     if (!has(older, recency_ordered) || !belongs(at(newer))) {
       removed(older);

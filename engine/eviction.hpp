@@ -56,8 +56,11 @@ public:
   eviction_policy(const eviction_policy&) = delete;
   eviction_policy& operator=(const eviction_policy&) = delete;
 
-  /// A new entry that is in the index. Also for recovery, in any order of your choice: oldest first.
+  /// A new entry that is in the index.
   virtual void inserted(entry_handle entry) = 0;
+
+  /// The same for recovery, in any order of your choice: oldest first. Nobody has hit anything yet.
+  virtual void recovered(entry_handle entry) { inserted(entry); }
 
   /// `newer` took the place of `older`, which leaves the order; a put of a present key counts as a hit.
   virtual void replaced(entry_handle older, entry_handle newer) = 0;

@@ -244,6 +244,19 @@ std::uint64_t block_index::size() const noexcept {
   return impl_->live.load(std::memory_order_relaxed);
 }
 
+void block_index::reserve(std::uint64_t blocks) noexcept {
+  const std::uint64_t each = std::min<std::uint64_t>(blocks, impl_->entries_max) / limits::index_shards;
+  std::uint64_t capacity = capacity_first;
+  while (capacity * 3 < each * 4)
+    capacity *= 2;
+  for (shard& of : impl_->shards)
+    if (of.places.capacity < capacity) {
+      const std::uint32_t tail = of.places.capacity == 0 ? tail_first : of.places.slots - of.places.capacity;
+      if (!impl_->rebuild(of, static_cast<std::uint32_t>(capacity), tail))
+        return;
+    }
+}
+
 errc block_index::insert(const block_entry& fields, entry_handle& inserted, entry_handle& replaced) {
   inserted = replaced = no_entry;
   shard& of = impl_->shards[shard_of(fields.id)];

@@ -100,6 +100,10 @@ public:
   [[nodiscard]] std::uint64_t size() const noexcept;
 
   // The drive's thread only.
+  /// Makes tables for so many blocks in all. To be called before many ids are inserted in ascending order: in
+  /// tables that grow meanwhile they would stand in one row, far from their places. Without memory for it
+  /// they grow as ever.
+  void reserve(std::uint64_t blocks) noexcept;
   /// Inserts a copy of `fields` (without links, pins and recency), or replaces the entry of the same id:
   /// `replaced` is then the old handle, unlinked, to be retired by the caller; else no_entry. busy:
   /// entries_max, no memory, or too many ids in a row.

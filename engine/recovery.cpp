@@ -450,6 +450,8 @@ status drive_store_core::load_level(std::uint8_t level, const std::vector<tree_c
 
 status drive_store_core::load_tree() {
   if (super_.root.page != no_tree_page) {
+    // Leaves come in ascending order.
+    index_->reserve(super_.blocks);
     std::vector<tree_child> children{{key_id{}, super_.root}};
     for (std::uint8_t level = super_.root_level;; --level) {
       std::vector<tree_child> below;
@@ -595,7 +597,7 @@ void drive_store_core::rebuild_space() {
       parts_by_age_.insert({generation, handle});
       recovered_parts_.push_back({entry.id, extras_.at(handle).head, entry.put_id});
     } else {
-      policy_->inserted(handle);
+      policy_->recovered(handle);
     }
   }
   counters_.used_bytes.store(std::uint64_t{units_.used_units()} * places_.unit_bytes,

@@ -30,6 +30,17 @@ key_id before(key_id id) {
 
 constexpr std::size_t underfull_bytes = tree_payload_bytes * 2 / 5;
 
+/// Pages that a leaf which fits its page takes at most when it is written: with a neighbour and a split.
+constexpr std::size_t leaf_pages_most = 3;
+
+/// Into how many pages a node of so many bytes is divided: 1, or so many that each is half to two thirds full
+/// or, where there are two, a little more. None is underfull then, and each has room for what comes next.
+std::size_t pieces_of(std::size_t bytes) {
+  if (bytes <= tree_payload_bytes)
+    return 1;
+  return std::max<std::size_t>(2, (bytes * 3 + 2 * tree_payload_bytes - 1) / (2 * tree_payload_bytes));
+}
+
 } // namespace
 
 tree::tree(const layout& places, const identity& format_id, record_source source)
@@ -210,40 +221,37 @@ void tree::release_page(node& of) {
 }
 
 void tree::split_if_over(std::size_t level_number, key_id first) {
-  for (;;) {
-    auto at = levels_[level_number].nodes.find(first);
-    if (at == levels_[level_number].nodes.end() || at->second.bytes <= tree_payload_bytes)
-      return;
-    const std::size_t half = at->second.bytes / 2;
-    std::size_t left = 0;
-    std::optional<key_id> boundary;
-    items(level_number, first, last_of(level_number, at), [&](const key_id& id, std::size_t size) {
-      if (boundary)
-        return;
-      if (left >= half)
-        boundary = id;
-      else
-        left += size;
-    });
-    MEMKV_ASSERT(boundary && *boundary > first, "an overfull node has at least two items");
-    const std::size_t right = at->second.bytes - left;
-    at->second.bytes = left;
-    const node copy = at->second;
-    auto made = levels_[level_number].nodes.try_emplace(*boundary).first;
-    made->second.bytes = right;
+  auto at = levels_[level_number].nodes.find(first);
+  if (at == levels_[level_number].nodes.end() || at->second.bytes <= tree_payload_bytes)
+    return;
+  const std::size_t share = at->second.bytes / pieces_of(at->second.bytes);
+  struct piece {
+    key_id first;
+    std::size_t bytes;
+  };
+  std::vector<piece> pieces{{first, 0}};
+  items(level_number, first, last_of(level_number, at), [&](const key_id& id, std::size_t size) {
+    if (pieces.back().bytes >= share)
+      pieces.push_back({id, 0});
+    pieces.back().bytes += size;
+  });
+  MEMKV_ASSERT(pieces.size() > 1, "an overfull node has at least two items");
+  if (!at->second.dirty)
+    mark(level_number, at, 0);
+  at->second.bytes = pieces.front().bytes;
+  const node copy = at->second;
+  level& here = levels_[level_number];
+  auto place = copy.place;
+  structure_changed_ = true;
+  // One after the other: what is above counts the nodes there are.
+  for (std::size_t i = 1; i < pieces.size(); ++i) {
+    auto made = here.nodes.try_emplace(pieces[i].first).first;
+    made->second.bytes = pieces[i].bytes;
     made->second.journal_sequence = copy.journal_sequence;
-    level& here = levels_[level_number];
-    if (copy.dirty) {
-      made->second.dirty = true;
-      made->second.dirty_since = copy.dirty_since;
-      made->second.place = here.dirty.insert(std::next(copy.place), *boundary);
-    } else {
-      mark(level_number, at, 0);
-      mark(level_number, made, 0);
-    }
-    structure_changed_ = true;
-    change_parent(level_number, *boundary, tree_child_bytes, copy.dirty_since);
-    split_if_over(level_number, *boundary);
+    made->second.dirty = true;
+    made->second.dirty_since = copy.dirty_since;
+    made->second.place = place = here.dirty.insert(std::next(place), pieces[i].first);
+    change_parent(level_number, pieces[i].first, tree_child_bytes, copy.dirty_since);
   }
 }
 
@@ -251,11 +259,6 @@ void tree::note_change(const key_id& id, std::int64_t bytes, std::uint64_t batch
   auto at = node_of(0, id);
   at->second.bytes = static_cast<std::size_t>(static_cast<std::int64_t>(at->second.bytes) + bytes);
   mark(0, at, batch);
-  // While a checkpoint runs, leaves that it will not write keep their range: the inner pages describe the
-  // pages there are.
-  if (!running_ || at->second.dirty_since <= target_)
-    if (!running_ || step_level_ == 0)
-      split_if_over(0, at->first);
 }
 
 std::uint64_t tree::journal_sequence(const key_id& id) const {
@@ -294,15 +297,19 @@ void tree::begin_checkpoint(std::uint64_t applied) {
   std::size_t inner = 8;
   for (std::size_t number = 1; number < levels_.size(); ++number)
     inner += levels_[number].nodes.size() * 2;
-  const std::size_t budget = (free_pages_ > inner ? free_pages_ - inner : 0) / 3;
+  const std::size_t budget = free_pages_ > inner ? free_pages_ - inner : 0;
   const level& bottom = levels_.front();
-  if (bottom.dirty.size() <= budget)
-    return;
   // Too many for one go: the oldest ones, and at least those of the oldest batch.
-  auto at = std::next(bottom.dirty.begin(), static_cast<std::ptrdiff_t>(budget));
-  const std::uint64_t over = bottom.nodes.find(*at)->second.dirty_since;
-  const std::uint64_t oldest = bottom.nodes.find(bottom.dirty.front())->second.dirty_since;
-  target_ = std::max(oldest, over == 0 ? 0 : over - 1);
+  std::size_t needed = 0;
+  for (const key_id& first : bottom.dirty) {
+    const node& leaf = bottom.nodes.find(first)->second;
+    needed += std::max(leaf_pages_most, pieces_of(leaf.bytes));
+    if (needed <= budget)
+      continue;
+    const std::uint64_t oldest = bottom.nodes.find(bottom.dirty.front())->second.dirty_since;
+    target_ = std::max(oldest, leaf.dirty_since == 0 ? 0 : leaf.dirty_since - 1);
+    return;
+  }
 }
 
 std::uint32_t tree::take_page() {
@@ -456,12 +463,6 @@ void tree::finish_checkpoint() {
     ++free_pages_;
   }
   replaced_.clear();
-  std::vector<key_id> over;
-  for (const key_id& first : levels_.front().dirty)
-    if (levels_.front().nodes.find(first)->second.bytes > tree_payload_bytes)
-      over.push_back(first);
-  for (const key_id& first : over)
-    split_if_over(0, first);
 }
 
 } // namespace memkv::engine

@@ -6,7 +6,9 @@
 // index, oldest change first, each into a free page, then the inner pages above them; a root that was made
 // durable lets the replaced pages be used again.
 //
-// A leaf that grows over a page is split at once; one that is less than two fifths full when it is written is
+// A leaf that grows over a page is divided when it is written, and only then: so every leaf but those that a
+// checkpoint is writing has a page, or was never published, and a checkpoint that writes a part of the dirty
+// leaves can name the old pages of all others. A leaf that is less than two fifths full when it is written is
 // joined with a neighbour or takes entries from it.
 //
 // Threading: one thread. Ownership: the source is lent. Errors: values.

@@ -47,21 +47,22 @@ void sparse_device::read(const io_operation& operation) const {
   std::memset(operation.data, 0, operation.length);
   for (std::uint64_t at = 0; at < operation.length; at += engine::page_bytes)
     if (const auto found = kept_.find(operation.offset + at); found != kept_.end())
-      std::memcpy(operation.data + at, found->second->data(), engine::page_bytes);
+      std::memcpy(operation.data + at, found->second.bytes->data(), engine::page_bytes);
 }
 
 void sparse_device::write(const io_operation& operation) {
   for (std::uint64_t at = 0; at < operation.length; at += engine::page_bytes) {
-    auto& place = kept_[operation.offset + at];
-    if (!place) {
-      order_.push_back(operation.offset + at);
-      place = std::make_unique<page>();
-    }
-    std::memcpy(place->data(), operation.data + at, engine::page_bytes);
+    kept_page& place = kept_[operation.offset + at];
+    if (!place.bytes)
+      place.bytes = std::make_unique<page>();
+    std::memcpy(place.bytes->data(), operation.data + at, engine::page_bytes);
+    place.written = ++written_;
+    order_.emplace_back(operation.offset + at, written_);
   }
-  while (order_.size() > pages_kept) {
-    kept_.erase(order_.front());
-    order_.pop_front();
+  for (; order_.size() > pages_kept; order_.pop_front()) {
+    const auto oldest = kept_.find(order_.front().first);
+    if (oldest != kept_.end() && oldest->second.written == order_.front().second)
+      kept_.erase(oldest);
   }
 }
 

@@ -20,6 +20,7 @@
 #include <deque>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 
 namespace memkv::sim {
 
@@ -58,8 +59,13 @@ private:
   std::deque<engine::io_operation*> finished_; // in the data region: done by the next poll
   std::deque<engine::io_operation*> held_;
   bool holding_ = false;
-  std::unordered_map<std::uint64_t, std::unique_ptr<page>> kept_; // by offset
-  std::deque<std::uint64_t> order_;                               // of kept_, oldest first
+  struct kept_page {
+    std::unique_ptr<page> bytes;
+    std::uint64_t written = 0; // number of the write
+  };
+  std::uint64_t written_ = 0;
+  std::unordered_map<std::uint64_t, kept_page> kept_;         // by offset
+  std::deque<std::pair<std::uint64_t, std::uint64_t>> order_; // offset and number of each write, oldest first
 };
 
 /// A drive of `size_bytes` in memory, laid out for these settings.

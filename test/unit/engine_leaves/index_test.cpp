@@ -272,6 +272,27 @@ CAF_TEST(ids ground to share their leading bits are refused instead of slowing e
     CAF_REQUIRE(put(index, id_of(i)) != no_entry);
 }
 
+CAF_TEST(millions of ids in ascending order find room once the tables are made for them) {
+  // As a tree is read: each shard gets so many that growing tables would have them stand in a row too long.
+  constexpr std::uint64_t a_shard = 40'000;
+  constexpr std::uint64_t shards_used = 2;
+  block_index index(1U << 24);
+  index.reserve(a_shard * limits::index_shards);
+  const std::uint64_t before = index.memory_bytes();
+  const std::uint64_t step = (std::uint64_t{1} << 56) / a_shard;
+  for (std::uint64_t number = 0; number < shards_used * a_shard; ++number) {
+    const std::uint64_t rank = (number / a_shard << 56) + number % a_shard * step;
+    if (put(index, id_from(rank, number)) == no_entry)
+      CAF_FAIL("block " << number << " was refused");
+  }
+  CAF_CHECK_EQUAL(index.size(), shards_used * a_shard);
+  // No table grew: only slabs were added.
+  const std::uint64_t slabs = (shards_used * a_shard + limits::slab_entries - 1) / limits::slab_entries;
+  CAF_CHECK_EQUAL(index.memory_bytes() - before, slabs * limits::slab_entries * limits::entry_bytes);
+  for (std::uint64_t number = 0; number < shards_used * a_shard; number += 97)
+    CAF_REQUIRE(index.find(id_from((number / a_shard << 56) + number % a_shard * step, number)) != no_entry);
+}
+
 CAF_TEST(memory stays within its limit for each million blocks with ghosts) {
   // The worst moment: tables have just doubled.
   constexpr std::uint64_t million = 1000000;
