@@ -160,8 +160,9 @@ public:
 
   /// Makes the block visible and durable: all payload was placed or given to write(), whose callbacks may
   /// still be outstanding; `chunk_crc32c` holds one sum for every 64 KiB. For part 0 of a striped put: call
-  /// after every other part was prepared. Replaces an older block of the same id atomically. errc: already_exists (if_absent), deadline_exceeded (clock::steady_ns()
-  /// > deadline_ns when the record is due to be journalled; 0 = none), offline. The token is void afterwards.
+  /// after every other part was prepared. Replaces an older block of the same id atomically. errc:
+  /// already_exists (if_absent), deadline_exceeded (clock::steady_ns() > deadline_ns when the record is due
+  /// to be journalled; 0 = none), offline. The token is void afterwards.
   virtual void commit(std::uint64_t token, std::span<const std::uint32_t> chunk_crc32c, bool if_absent,
                       std::uint64_t deadline_ns, committed callback) = 0;
 
