@@ -41,6 +41,12 @@ bool same_place(const set_identity& asked, const set_identity& found) {
          asked.drive_index == found.drive_index && asked.drive_count == found.drive_count;
 }
 
+/// Of two of our own formats the later one, of one format the later state.
+bool later(const superblock& one, const superblock& other) {
+  return one.formatted_at_ns > other.formatted_at_ns ||
+         (one.formatted_at_ns == other.formatted_at_ns && one.sequence > other.sequence);
+}
+
 /// Chooses the copy that counts.
 status choose_superblock(const superblock_pair& pair, const store_options& options,
                          std::uint64_t device_bytes, int& chosen) {
@@ -56,10 +62,7 @@ status choose_superblock(const superblock_pair& pair, const store_options& optio
       foreign = true;
       continue;
     }
-    // Of two of our own formats the later one, of one format the later state.
-    if (chosen < 0 || block.formatted_at_ns > pair.copies[chosen].formatted_at_ns ||
-        (block.formatted_at_ns == pair.copies[chosen].formatted_at_ns &&
-         block.sequence > pair.copies[chosen].sequence))
+    if (chosen < 0 || later(block, pair.copies[chosen]))
       chosen = copy;
   }
   if (chosen < 0) {
@@ -217,24 +220,30 @@ status drive_store::blacklist(block_device& device, const drive_failures& failur
   read_superblocks(io, device.information().size_bytes, pair);
   int chosen = -1;
   for (const int copy : {0, 1})
-    if (pair.valid(copy) && (chosen < 0 || pair.copies[copy].sequence > pair.copies[chosen].sequence))
+    if (pair.valid(copy) && (chosen < 0 || later(pair.copies[copy], pair.copies[chosen])))
       chosen = copy;
   if (chosen < 0)
     return {errc::corrupt, "neither superblock of the drive can be read"};
   superblock super = pair.copies[chosen];
+  const auto write = [&](std::uint8_t copy) {
+    aligned_bytes bytes(page_bytes);
+    super.copy = copy;
+    encode(super, as_page(bytes.span()));
+    return io.write_now(copy == 0 ? 0 : super.places.mirror_offset(), bytes.span()) == errc::ok &&
+           io.flush_now() == errc::ok;
+  };
+  // A copy that is damaged or late comes first: a cut must never leave the other one alone with it.
+  const int other = 1 - chosen;
+  bool written = true;
+  if (!pair.valid(other) || pair.copies[other].sequence != super.sequence ||
+      pair.copies[other].format_id != super.format_id)
+    written = write(static_cast<std::uint8_t>(other));
   for (std::uint32_t i = 0; i < failures.count; ++i)
     super.failures.note_failure(i == 0 ? failures.first_ns : failures.last_ns);
   super.failures.blacklisted = true;
   ++super.sequence;
-  aligned_bytes bytes(page_bytes);
-  for (const std::uint8_t copy : {0, 1}) {
-    super.copy = copy;
-    encode(super, as_page(bytes.span()));
-    if (io.write_now(copy == 0 ? 0 : super.places.mirror_offset(), bytes.span()) != errc::ok ||
-        io.flush_now() != errc::ok)
-      return io_failed("its failures were written down");
-  }
-  return {};
+  written = written && write(0) && write(1);
+  return written ? status{} : io_failed("its failures were written down");
 }
 
 status drive_store::open(block_device& device, const store_options& options, clock& time,

@@ -248,3 +248,40 @@ CAF_TEST(a format that was interrupted anywhere is begun again or had ended) {
       break;
   }
 }
+
+CAF_TEST(a drive that was blacklisted stays shut and one that is cut while it is written down is whole) {
+  store_run first(run_options{});
+  CAF_REQUIRE(first.open().ok());
+  live(first);
+  first.die(false);
+  engine::drive_failures failures;
+  failures.count = 3;
+  failures.first_ns = 1'000;
+  failures.last_ns = 2'000;
+  for (const bool late : {false, true}) {
+    sim::image drive = first.device->now();
+    if (late)
+      drive.flip_bit(1000, 1);
+    for (std::uint64_t cut = 0;; ++cut) {
+      store_run second(first.options, drive, first.expected);
+      second.device->cut_power_before(cut);
+      const auto written = engine::drive_store::blacklist(*second.device, failures);
+      const bool was_cut = second.device->is_cut();
+      CAF_CHECK_EQUAL(written.ok(), !was_cut);
+      second.device->cut_power();
+      const sim::crash_states after(*second.device);
+      store_run third(first.options, after.draw(second.world.chance), first.expected);
+      const auto opened = third.open();
+      if (!was_cut) {
+        CAF_CHECK(opened.code == errc::blacklisted);
+        CAF_CHECK(opened.text.find("it failed 3 times") != std::string::npos);
+        break;
+      }
+      if (opened.ok())
+        third.get_all();
+      else
+        CAF_CHECK(opened.code == errc::blacklisted);
+      CAF_CHECK_EQUAL(problem_of(third), "");
+    }
+  }
+}
