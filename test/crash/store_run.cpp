@@ -61,6 +61,7 @@ store_run::store_run(const run_options& given, sim::image start, sim::model mode
   sim::sim_options drive;
   drive.size_bytes = given.size_bytes;
   drive.delay_ticks_max = given.delay_ticks_max;
+  drive.after_discard = given.after_discard;
   device = std::make_unique<sim::sim_device>(world, drive, std::move(start));
   store_options.identity.set_id.fill(std::byte{7});
   store_options.unit_bytes = given.unit_bytes;

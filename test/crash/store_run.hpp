@@ -53,6 +53,7 @@ struct run_options {
   bool eviction = true;
   bool verify = true;
   std::uint64_t delay_ticks_max = 8;
+  sim::discarded after_discard = sim::discarded::old_bytes;
   std::byte boot{1};
 };
 
