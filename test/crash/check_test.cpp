@@ -9,6 +9,8 @@
 
 #include <caf/test/unit_test.hpp>
 
+#include <algorithm>
+
 using namespace memkv;
 using namespace memkv::crash;
 using engine::check_region;
@@ -246,9 +248,13 @@ CAF_TEST(a structure of a later release is refused by name and nothing is writte
 CAF_TEST(a damaged block is named and dropped and everything else is kept) {
   used_drive used(true);
   const auto places = superblock_of(used.drive).places;
+  std::size_t looked_at = 0;
   for (const std::string& key : used.run.expected.keys()) {
-    if (used.run.expected.allowed(key) == std::vector<std::optional<content>>{std::nullopt})
+    // What may have been evicted is perhaps only in pages that nobody uses any more.
+    const auto allowed = used.run.expected.allowed(key);
+    if (std::ranges::any_of(allowed, [](const auto& one) { return !one.has_value(); }))
       continue;
+    ++looked_at;
     const auto record = record_of(used.drive, key);
     sim::image header = used.drive;
     header.flip_bit(places.data_page_offset(record.header_page) + 4000, 1);
@@ -272,6 +278,7 @@ CAF_TEST(a damaged block is named and dropped and everything else is kept) {
       CAF_CHECK_EQUAL(serve(used.run.options, mended.after, expected), "");
     }
   }
+  CAF_CHECK(looked_at > 2);
 }
 
 CAF_TEST(a page of the tree that is whole and stale is not taken for the one that is meant) {
