@@ -1,5 +1,7 @@
 // The tree region: every page by itself, then the tree that the superblock names, then its entries.
 #include "engine/drive_checker.hpp"
+
+#include "engine/id_range.hpp"
 #include "wire/assert.hpp"
 #include "wire/bytes.hpp"
 
@@ -12,33 +14,7 @@ namespace memkv::engine {
 
 namespace {
 
-key_id after(key_id id) {
-  for (std::size_t i = id.bytes.size(); i-- > 0;) {
-    const auto value = std::to_integer<unsigned>(id.bytes[i]);
-    id.bytes[i] = std::byte(value + 1);
-    if (value != 0xFF)
-      break;
-  }
-  return id;
-}
-
 constexpr std::size_t leaves_in_flight = 64;
-
-key_id highest_id() {
-  key_id id;
-  id.bytes.fill(std::byte{0xFF});
-  return id;
-}
-
-key_id before(key_id id) {
-  for (std::size_t i = id.bytes.size(); i-- > 0;) {
-    const auto value = std::to_integer<unsigned>(id.bytes[i]);
-    id.bytes[i] = std::byte(value - 1);
-    if (value != 0)
-      break;
-  }
-  return id;
-}
 
 } // namespace
 

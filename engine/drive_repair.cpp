@@ -5,6 +5,8 @@
 // the same plan again and writes the same bytes to the same places; one that was killed after it finds a
 // drive in order but for the second copy, and makes that the same as the first.
 #include "engine/drive_checker.hpp"
+
+#include "engine/id_range.hpp"
 #include "wire/assert.hpp"
 
 #include <algorithm>
@@ -14,22 +16,6 @@ namespace memkv::engine {
 namespace {
 
 constexpr std::size_t writes_in_flight = 16;
-
-key_id highest_id() {
-  key_id id;
-  id.bytes.fill(std::byte{0xFF});
-  return id;
-}
-
-key_id before(key_id id) {
-  for (std::size_t i = id.bytes.size(); i-- > 0;) {
-    const auto value = std::to_integer<unsigned>(id.bytes[i]);
-    id.bytes[i] = std::byte(value - 1);
-    if (value != 0)
-      break;
-  }
-  return id;
-}
 
 status write_failed() {
   return {errc::io_error, "the device failed to write: what could be read before can be read still; look at "

@@ -1,5 +1,6 @@
 #include "engine/tree.hpp"
 
+#include "engine/id_range.hpp"
 #include "engine/limits.hpp"
 #include "wire/assert.hpp"
 
@@ -11,22 +12,6 @@ namespace memkv::engine {
 namespace {
 
 constexpr key_id lowest_id{};
-
-key_id highest_id() {
-  key_id id;
-  id.bytes.fill(std::byte{0xFF});
-  return id;
-}
-
-key_id before(key_id id) {
-  for (std::size_t i = id.bytes.size(); i-- > 0;) {
-    const auto value = std::to_integer<unsigned>(id.bytes[i]);
-    id.bytes[i] = std::byte(value - 1);
-    if (value != 0)
-      break;
-  }
-  return id;
-}
 
 constexpr std::size_t underfull_bytes = tree_payload_bytes * 2 / 5;
 
