@@ -390,7 +390,8 @@ constexpr auto rows = std::to_array<key_row>({
       "Fill at which dropping ends, 1 to 98 and below the high watermark.", ""},
      [](const config_node& n, server_config& c) { return read_percent(n, c.storage.eviction_low_percent); }},
     {{"storage.flap_threshold", "integer", "5",
-      "Failures after which a drive stays offline until the server is started again, 1 to 1000.", ""},
+      "Failures after which a drive is blacklisted: it stays offline until `memkv drive reset`, 1 to 1000.",
+      ""},
      [](const config_node& n, server_config& c) {
        return read_integer(n, c.storage.flap_threshold, 1, 1000);
      }},

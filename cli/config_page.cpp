@@ -55,7 +55,8 @@ that it is not in effect.
 - The index. Each block in the store costs about 100 bytes of memory; the largest number of blocks is the
   size of the drives divided by `storage.shard_size`. Where this could outgrow the available memory, `start`
   refuses; where it could take more than 80 % together with the rest, it warns. A larger
-  `storage.shard_size` needs less.
+  `storage.shard_size` needs less. In direct mode it never refuses for this: it logs how many blocks the
+  memory can index, and older ones are dropped beyond that.
 )";
   return text;
 }

@@ -1,5 +1,7 @@
 #include "engine/file_device.hpp"
 
+#include "engine/system_call.hpp"
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -37,15 +39,6 @@ public:
 private:
   int number_ = -1;
 };
-
-template <class Call>
-auto repeated_if_interrupted(Call&& call) {
-  decltype(call()) result = 0;
-  do
-    result = call();
-  while (result < 0 && errno == EINTR);
-  return result;
-}
 
 class file_device final : public block_device {
 public:

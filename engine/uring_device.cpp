@@ -1,6 +1,7 @@
 #include "engine/uring_device.hpp"
 
 #include "engine/page.hpp"
+#include "engine/system_call.hpp"
 #include "wire/assert.hpp"
 
 #include <algorithm>
@@ -39,15 +40,6 @@ std::uint64_t now_ns() noexcept {
 
 std::string because(int error) {
   return std::string(": ") + std::strerror(error) + ".";
-}
-
-template <class Call>
-auto repeated_if_interrupted(Call&& call) {
-  decltype(call()) result = 0;
-  do
-    result = call();
-  while (result < 0 && errno == EINTR);
-  return result;
 }
 
 /// The ring of a device that nobody lends one.
@@ -547,8 +539,7 @@ status open_uring_device(const uring_device_options& options, std::unique_ptr<bl
   std::uint64_t size_bytes = 0;
   status claimed = claim(options, file, is_device, size_bytes);
   for (const auto end = now_ns() + std::uint64_t{options.claim_ms} * 1'000'000;
-       claimed.code == errc::in_use && now_ns() < end;
-       claimed = claim(options, file, is_device, size_bytes))
+       claimed.code == errc::in_use && now_ns() < end; claimed = claim(options, file, is_device, size_bytes))
     ::usleep(20'000);
   if (!claimed.ok())
     return claimed;
