@@ -165,8 +165,8 @@ http_answer routes::answer(const http_request& request) const {
 http_answer routes::decide(const http_request& request) const {
   const auto path = request.path();
   const bool reads = request.method == "GET" || request.method == "HEAD";
-  const auto file = std::find_if(setup_.assets.begin(), setup_.assets.end(),
-                                 [&](const asset& each) { return each.path == path; });
+  const auto file = std::find_if(setup_.files.begin(), setup_.files.end(),
+                                 [&](const page_file& each) { return each.path == path; });
   const route* found = nullptr;
   std::string_view id;
   for (const auto& each : every_route)
@@ -174,7 +174,7 @@ http_answer routes::decide(const http_request& request) const {
       found = &each;
       break;
     }
-  const bool is_file = file != setup_.assets.end();
+  const bool is_file = file != setup_.files.end();
   if (found == nullptr && !is_file)
     return problem(404, "there is no such path: docs/admin-api.md and /v1/openapi.json name those there are");
   const std::string_view method = is_file ? "GET" : found->method;
@@ -187,7 +187,7 @@ http_answer routes::decide(const http_request& request) const {
   if (is_cross_site(request))
     return problem(403, "another web site caused this request: open the console of this server itself");
   if (is_file)
-    return answer_asset(*file, request);
+    return answer_file(*file, request);
 
   if (found->path == "/v1/drives/{id}/reset")
     return reset(request, id);
@@ -219,9 +219,9 @@ http_answer routes::decide(const http_request& request) const {
   return document(200, failed_drives_document(*about.report));
 }
 
-http_answer routes::answer_asset(const asset& found, const http_request& request) const {
+http_answer routes::answer_file(const page_file& found, const http_request& request) const {
   auto out = text({}, found.content_type);
-  out.headers.push_back({"ETag", found.etag});
+  out.headers.push_back({"ETag", std::string{found.etag}});
   out.headers.push_back({"Cache-Control", "no-cache"});
   if (!found.etag.empty() && request.header("if-none-match") == found.etag)
     out.status = 304;

@@ -25,12 +25,12 @@
 
 namespace memkv::admin {
 
-/// A file of the console.
-struct asset {
-  std::string path; // "/", "/console.js"
-  std::string content_type;
-  std::string_view bytes; // that live as long as the program
-  std::string etag;       // with its quotes
+/// A file of the console. Everything lives as long as the program.
+struct page_file {
+  std::string_view path; // "/", "/console.js"
+  std::string_view content_type;
+  std::string_view bytes;
+  std::string_view etag; // with its quotation marks
 };
 
 /// Paths and methods that exist. `path` may contain "{id}": decimal digits.
@@ -47,7 +47,7 @@ struct routes_setup {
   /// Injects what the body says, and answers with a status of HTTP and a sentence. Null: there is no such
   /// path.
   std::function<std::pair<int, std::string>(std::string_view body)> faults;
-  std::vector<asset> assets;
+  std::vector<page_file> files;
   std::chrono::milliseconds limit{1'000};
 };
 
@@ -60,13 +60,12 @@ public:
 
   [[nodiscard]] http_answer answer(const http_request& request) const;
 
-  /// Everything but the assets; `/v1/faults` is always among them.
+  /// Everything but the files of the console; `/v1/faults` is always among them.
   [[nodiscard]] static std::span<const route> table() noexcept;
 
 private:
-  struct context; // of one request
   [[nodiscard]] http_answer decide(const http_request& request) const;
-  [[nodiscard]] http_answer answer_asset(const asset& found, const http_request& request) const;
+  [[nodiscard]] http_answer answer_file(const page_file& found, const http_request& request) const;
   [[nodiscard]] http_answer reset(const http_request& request, std::string_view id) const;
   [[nodiscard]] http_answer inject(const http_request& request) const;
   [[nodiscard]] http_answer ready() const;
