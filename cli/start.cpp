@@ -3,6 +3,7 @@
 #include "actors/log.hpp"
 #include "actors/run_server.hpp"
 #include "cli/config.hpp"
+#include "cli/doctor.hpp"
 #include "cli/machine.hpp"
 #include "cli/start_options.hpp"
 #include "cli/version.hpp"
@@ -63,6 +64,7 @@ int run_start_command(const parsed& line) {
     log::warn(target, key.key + " is not in effect: " + key.reason, {{"line", key.line}});
   if (line.given("license"))
     log::warn(target, "--license is not in effect: this build does not check licenses");
+  log_doctor_report(path, loaded, variable("MEMKV_AUTH_KEY").value_or("") != "", log_is_apart ? file : "");
 
   if (config.storage.mode == storage_mode::direct)
     for (auto& drive : config.storage.drives)
