@@ -126,6 +126,7 @@ struct probe_facts {
 
 struct doctor_drive_facts {
   std::string path;
+  bool stuck = false; // not even a look at the path came back
   path_facts where;
   device_facts device; // of a block device
   std::string no_facts;

@@ -1,5 +1,6 @@
 #include "cli/doctor_gather.hpp"
 
+#include "cli/doctor_apart.hpp"
 #include "cli/doctor_clock.hpp"
 #include "cli/doctor_probe.hpp"
 #include "cli/doctor_sysfs.hpp"
@@ -21,12 +22,15 @@
 #include <bitset>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 
 namespace memkv::cli {
 
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr std::uint32_t look_deadline_ms = 3'000;
 
 fs::path top_of(const std::string& root) {
   return root.empty() ? "/" : root;
@@ -82,6 +86,22 @@ void gather_ports(const gather_order& order, const server_config& config, doctor
       port.holder = find_listener(order.root, port.port, order.config_path);
     facts.ports.push_back(port);
   }
+}
+
+// Paths on a mount whose server is gone hang whoever looks at them, so somebody else looks first.
+std::vector<bool> find_stuck(const server_config& config) {
+  std::vector<std::function<std::string()>> work;
+  for (const auto& drive : config.storage.drives)
+    work.emplace_back([&drive] {
+      struct stat about {};
+      const bool there = ::stat(drive.media.c_str(), &about) == 0;
+      return std::to_string(there ? 1 : 0) + std::to_string(room_in(directory_of(drive.media)));
+    });
+  const auto answers = run_apart(work, apart_max, look_deadline_ms);
+  std::vector<bool> stuck;
+  for (const auto& answer : answers)
+    stuck.push_back(!answer);
+  return stuck;
 }
 
 void find_holders(const gather_order& order, doctor_facts& facts) {
@@ -185,20 +205,23 @@ port_facts read_port_facts(const std::string& root, const std::string& host, std
   return facts;
 }
 
+void gather_device(const std::string& root, doctor_drive_facts& drive) {
+  if (!read_device_facts(root, drive.where.number, drive.device, drive.no_facts))
+    return;
+  std::error_code error;
+  const auto here = fs::canonical(top_of(root) / "sys/dev/block" / to_text(drive.where.number), error);
+  const fs::path queue = (drive.device.is_partition ? here.parent_path() : here) / "queue";
+  drive.atomic_unit_max_bytes = sysfs_number(queue / "atomic_write_unit_max_bytes");
+  drive.max_hw_sectors_kb = sysfs_number(queue / "max_hw_sectors_kb");
+  drive.requests_max = sysfs_number(queue / "nr_requests");
+  if (const auto fua = sysfs_number(queue / "fua"))
+    drive.fua = *fua != 0;
+}
+
 void gather_drive(const std::string& root, const server_config& config, doctor_drive_facts& drive) {
   drive.where = look_at_path(drive.path);
-  if (drive.where.kind == path_kind::block_device) {
-    if (!read_device_facts(root, drive.where.number, drive.device, drive.no_facts))
-      return;
-    std::error_code error;
-    const auto here = fs::canonical(top_of(root) / "sys/dev/block" / to_text(drive.where.number), error);
-    const fs::path queue = (drive.device.is_partition ? here.parent_path() : here) / "queue";
-    drive.atomic_unit_max_bytes = sysfs_number(queue / "atomic_write_unit_max_bytes");
-    drive.max_hw_sectors_kb = sysfs_number(queue / "max_hw_sectors_kb");
-    drive.requests_max = sysfs_number(queue / "nr_requests");
-    if (const auto fua = sysfs_number(queue / "fua"))
-      drive.fua = *fua != 0;
-  }
+  if (drive.where.kind == path_kind::block_device)
+    gather_device(root, drive);
   if (config.storage.mode != storage_mode::file)
     return;
   drive.directory = directory_of(drive.path);
@@ -239,12 +262,15 @@ doctor_facts gather_facts(const gather_order& order, config_result loaded, bool 
     facts.nics.push_back(read_nic_facts(order.root, config.rdma.device));
   for (const auto& device : config.rdma.devices)
     facts.nics.push_back(read_nic_facts(order.root, device));
+  const auto stuck = order.probe ? find_stuck(config) : std::vector<bool>(config.storage.drives.size());
   if (config.storage.mode != storage_mode::memory)
     for (auto& each : config.storage.drives) {
       doctor_drive_facts drive;
       drive.path = each.media;
       drive.wanted_bytes = each.max_size_bytes;
-      gather_drive(order.root, config, drive);
+      drive.stuck = stuck[facts.drives.size()];
+      if (!drive.stuck)
+        gather_drive(order.root, config, drive);
       if (config.storage.mode == storage_mode::direct)
         each.max_size_bytes = drive.device.size_bytes;
       facts.drives.push_back(std::move(drive));

@@ -29,6 +29,8 @@ struct gather_order {
 
 /// Everything but what probing tells.
 void gather_drive(const std::string& root, const server_config& config, doctor_drive_facts& drive);
+/// The part of it that is about the block device `where` names.
+void gather_device(const std::string& root, doctor_drive_facts& drive);
 [[nodiscard]] ring_facts read_ring_facts(const std::string& root);
 [[nodiscard]] limit_facts read_limit_facts(const std::string& root);
 [[nodiscard]] log_facts read_log_facts(const std::string& file);

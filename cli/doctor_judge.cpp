@@ -42,9 +42,10 @@ finding judge_ring(const ring_facts& ring) {
         failed, reason + ", and this process is under a seccomp filter",
         "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile");
   if (ring.error == ENOSYS)
-    return made(failed, reason + ": this kernel is built without it", "boot a kernel with CONFIG_IO_URING");
+    return made(failed, reason + ", since this kernel is built without it",
+                "boot a kernel with CONFIG_IO_URING");
   if (ring.error == EINVAL)
-    return made(failed, reason + ": this kernel does not know the options of the server's rings",
+    return made(failed, reason + ", since this kernel does not know the options of the server's rings",
                 "boot Linux 6.8 or newer");
   if (ring.error == ENOMEM)
     return made(failed, reason, "raise the limit on locked memory (ulimit -l)");
@@ -104,7 +105,7 @@ finding judge_memlock(const doctor_facts& facts) {
                             " in all, and RLIMIT_MEMLOCK is " + about_size(limits.memlock_bytes);
   if (limits.memlock_bytes >= need)
     return {ok, "memlock", "", found, ""};
-  return {warning, "memlock", "", found + ": buffers will not be registered, which costs speed",
+  return {warning, "memlock", "", found + ", so buffers will not be registered, which costs speed",
           "LimitMEMLOCK=infinity in the systemd unit, or \"USER - memlock unlimited\" in "
           "/etc/security/limits.conf"};
 }
@@ -122,7 +123,7 @@ finding judge_descriptors(const doctor_facts& facts) {
     return {ok, "descriptors", "", found, ""};
   if (limits.may_raise_limits)
     return {warning, "descriptors", "", found, "sysctl -w fs.nr_open=" + std::to_string(need)};
-  return {warning, "descriptors", "", found + ": accepting will pause there",
+  return {warning, "descriptors", "", found + ", where accepting will pause",
           "LimitNOFILE=" + std::to_string(need) + " in the systemd unit, or \"USER - nofile " +
               std::to_string(need) + "\" in /etc/security/limits.conf"};
 }
@@ -191,7 +192,7 @@ std::vector<finding> judge(const doctor_facts& facts) {
     out.push_back(from_sentence(warning, "config.access", "", each));
   for (const auto& key : facts.loaded.not_in_effect)
     out.push_back({warning, "config.effect", key.key,
-                   "not in effect (line " + std::to_string(key.line) + "): " + key.reason,
+                   "not in effect (line " + std::to_string(key.line) + "), since " + key.reason,
                    "remove it, or use a build that has it"});
   judge_machine(facts, out);
   if (facts.loaded.ok()) {

@@ -37,7 +37,7 @@ finding judge_key(const doctor_facts& facts) {
   const std::string from = facts.key_from_environment ? "from MEMKV_AUTH_KEY" : "from network.auth_key";
   if (facts.key_different_bytes < different_bytes_min)
     return {warning, "auth_key", "",
-            from + ": it has only " + std::to_string(facts.key_different_bytes) +
+            from + ", and has only " + std::to_string(facts.key_different_bytes) +
                 " different bytes of 32, so nobody drew it at random",
             "make one for all servers and clients with openssl rand -hex 32"};
   return {ok, "auth_key", "", from + ", 32 bytes", ""};
@@ -95,7 +95,8 @@ finding judge_peer(const peer_facts& peer) {
     return made(failed, "takes the connection and refuses the greeting",
                 "give it the same authentication key, and check that a memkv server listens there");
   case outcome::silent:
-    return made(failed, "takes the connection and never answers: its clock is far from ours, or it is stuck",
+    return made(failed,
+                "takes the connection and never answers, so its clock is far from ours or it is stuck",
                 "synchronise both clocks, then look at its log");
   case outcome::timed_out:
     return made(failed, "was asked for its time and did not answer within the deadline",

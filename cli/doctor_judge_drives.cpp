@@ -38,6 +38,9 @@ public:
   bool usable() {
     const bool raw = facts_.loaded.config.storage.mode == storage_mode::direct;
     const auto& path = drive_.path;
+    if (drive_.stuck)
+      return say(failed, "drive", "does not answer within the deadline when its path is looked at",
+                 "check the mount or the device below it");
     switch (drive_.where.kind) {
     case path_kind::missing:
       if (!raw)
@@ -84,7 +87,7 @@ public:
       say(ok, "drive.discard", "supported", "");
     else
       say(warning, "drive.discard",
-          "not supported: the drive never learns what is free, and slows down as it fills up",
+          "not supported, so the drive never learns what is free and slows down as it fills up",
           "use a drive with TRIM, or check that the layer below passes it on");
     if (device.write_cache.empty())
       say(skipped, "drive.write_cache", "the kernel does not say", "");
@@ -103,7 +106,8 @@ public:
         (device.optimal_io_bytes == 0 ? "unknown" : about_size(device.optimal_io_bytes));
     const std::uint64_t could = std::min(drive_.max_hw_sectors_kb.value_or(0), request_kb);
     if (device.max_sectors_kb < could)
-      say(warning, "drive.io_size", sizes + ", and the hardware takes more: larger requests are split",
+      say(warning, "drive.io_size",
+          sizes + ", and the hardware takes more, so larger requests are split needlessly",
           "echo " + std::to_string(could) + " > /sys/block/" + device.name + "/queue/max_sectors_kb");
     else
       say(ok, "drive.io_size", sizes, "");
@@ -191,11 +195,11 @@ private:
   // What the file system makes of the file.
   bool kept() {
     if (drive_.file_system == "tmpfs" || drive_.file_system == "ramfs")
-      say(warning, "drive.file_system", drive_.file_system + ": what it holds is gone after a reboot",
+      say(warning, "drive.file_system", "on " + drive_.file_system + ", whose content is gone after a reboot",
           "name a file on a disk");
     else if (drive_.file_system == "NFS" || drive_.file_system == "SMB")
       say(warning, "drive.file_system",
-          drive_.file_system + ": other machines can change it, and it may hang",
+          "on " + drive_.file_system + ", which other machines can change and which may hang",
           "name a file on a local disk");
     return true;
   }

@@ -88,7 +88,7 @@ finding judge_dc(const nic_facts& nic) {
             "driver mlx5_core: its NICs have DC from ConnectX-4 on; this build has no RDMA to prove it with",
             ""};
   return {warning, "rdma.dc", nic.device,
-          "driver " + (nic.driver.empty() ? "unknown" : nic.driver) + ": DC needs mlx5_core",
+          "driver " + (nic.driver.empty() ? "unknown" : nic.driver) + ", and DC needs mlx5_core",
           "expect RC, one connection a client"};
 }
 
@@ -102,8 +102,8 @@ void judge_network(const doctor_facts& facts, std::vector<finding>& out) {
     if (!nic.present) {
       // A start goes on without it.
       out.push_back({warning, "rdma.device", nic.device,
-                     nic.others.empty() ? "this machine has no RDMA device: clients use TCP"
-                                        : "is not there: clients use TCP",
+                     nic.others.empty() ? "this machine has no RDMA device, so clients use TCP"
+                                        : "is not there, so clients use TCP",
                      nic.others.empty() ? "remove rdma.device, or load the driver of the NIC"
                                         : "name one of " + joined(nic.others) + " in rdma.device"});
       continue;
