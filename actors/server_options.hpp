@@ -33,6 +33,7 @@ struct server_options {
   std::string host = "0.0.0.0"; // numeric IPv4 or IPv6
   std::uint16_t port = 9900;    // 0: any free one (tests)
   std::shared_ptr<const wire::shared_key> key;
+  std::shared_ptr<const wire::shared_key> previous_key; // accepted beside it while keys are changed, or null
   bool require_keyed_digest = false;
   connection_limits limits;
   std::uint32_t socket_buffer_bytes = 0; // 0 = automatic
