@@ -268,6 +268,7 @@ peer_facts ask_peer(const std::string& server, const wire::shared_key& key) {
 
 std::string encode(const peer_facts& facts) {
   return nlohmann::json{{"what", static_cast<int>(facts.what)},
+                        {"previous_key", facts.previous_key},
                         {"problem", facts.problem},
                         {"ahead_ns", facts.ahead_ns},
                         {"uncertainty_ns", facts.uncertainty_ns}}
@@ -282,6 +283,7 @@ bool decode(const std::string& text, peer_facts& out) {
     const int what = document.at("what").get<int>();
     if (what < 0 || what > static_cast<int>(peer_facts::outcome::timed_out))
       return false;
+    document.at("previous_key").get_to(out.previous_key);
     document.at("problem").get_to(out.problem);
     document.at("ahead_ns").get_to(out.ahead_ns);
     document.at("uncertainty_ns").get_to(out.uncertainty_ns);
@@ -292,10 +294,20 @@ bool decode(const std::string& text, peer_facts& out) {
   return true;
 }
 
-std::vector<peer_facts> ask_peers(const std::vector<std::string>& servers, const wire::shared_key& key) {
+std::vector<peer_facts> ask_peers(const std::vector<std::string>& servers, const wire::shared_key& key,
+                                  const std::optional<wire::shared_key>& previous) {
   std::vector<std::function<std::string()>> work;
   for (const auto& server : servers)
-    work.emplace_back([&server, &key] { return encode(ask_peer(server, key)); });
+    work.emplace_back([&server, &key, &previous] {
+      auto facts = ask_peer(server, key);
+      if (facts.what == peer_facts::outcome::wrong_key && previous) {
+        auto again = ask_peer(server, *previous);
+        again.previous_key = true;
+        if (again.what == peer_facts::outcome::answered)
+          facts = again;
+      }
+      return encode(facts);
+    });
   const auto answers = run_apart(work, apart_max, peer_deadline_ms);
   std::vector<peer_facts> peers(servers.size());
   for (std::size_t i = 0; i < servers.size(); ++i) {

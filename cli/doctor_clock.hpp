@@ -12,6 +12,7 @@
 #include "wire/auth.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,9 +31,10 @@ inline constexpr std::uint32_t peer_deadline_ms = 8'000;
 [[nodiscard]] std::string encode(const peer_facts& facts);
 [[nodiscard]] bool decode(const std::string& text, peer_facts& out);
 
-/// All of them, in the same order.
+/// All of them, in the same order. Who refuses `key` is asked again with `previous`, if there is one.
 [[nodiscard]] std::vector<peer_facts> ask_peers(const std::vector<std::string>& servers,
-                                                const wire::shared_key& key);
+                                                const wire::shared_key& key,
+                                                const std::optional<wire::shared_key>& previous);
 
 /// Whether the kernel holds this machine's clock to be synchronised, and the time.
 [[nodiscard]] clock_facts read_clock_facts();

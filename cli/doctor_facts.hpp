@@ -73,6 +73,7 @@ struct peer_facts {
     timed_out,
   };
   std::string server;
+  bool previous_key = false; // it answered to network.previous_key only
   outcome what = outcome::timed_out;
   std::string problem;              // unreachable: why
   std::int64_t ahead_ns = 0;        // answered: its clock minus ours
@@ -96,7 +97,8 @@ struct nic_facts {
 };
 
 struct log_facts {
-  std::string file; // empty: standard error
+  std::string file;   // empty: standard error
+  bool stuck = false; // not even a look at it came back
   bool exists = false, is_file = false, writable = false;
   std::string directory;
   std::string problem; // errno in words, when not writable
@@ -115,7 +117,7 @@ struct probe_facts {
   std::uint64_t reads = 0, read_errors = 0, probe_ns = 0, median_ns = 0, p99_ns = 0;
   std::uint32_t nvme_atomic_bytes = 0; // from the controller (AWUPF); 0: not known
 
-  // What lies on it: the numbers of content_kind and errc.
+  // What lies on it: the numbers of engine::content_kind and errc.
   std::uint32_t content = 0, fits = 0;
   std::string content_problem; // why it is no drive of ours
   std::string set_id;          // 32 digits

@@ -89,19 +89,58 @@ void gather_ports(const gather_order& order, const server_config& config, doctor
 }
 
 // Paths on a mount whose server is gone hang whoever looks at them, so somebody else looks first.
-std::vector<bool> find_stuck(const server_config& config) {
+std::vector<bool> find_stuck(const std::vector<std::string>& paths) {
   std::vector<std::function<std::string()>> work;
-  for (const auto& drive : config.storage.drives)
-    work.emplace_back([&drive] {
+  for (const auto& path : paths)
+    work.emplace_back([&path] {
       struct stat about {};
-      const bool there = ::stat(drive.media.c_str(), &about) == 0;
-      return std::to_string(there ? 1 : 0) + std::to_string(room_in(directory_of(drive.media)));
+      const bool there = ::stat(path.c_str(), &about) == 0;
+      return std::to_string(there ? 1 : 0) + std::to_string(room_in(directory_of(path)));
     });
-  const auto answers = run_apart(work, apart_max, look_deadline_ms);
   std::vector<bool> stuck;
-  for (const auto& answer : answers)
+  for (const auto& answer : run_apart(work, apart_max, look_deadline_ms))
     stuck.push_back(!answer);
   return stuck;
+}
+
+// Drives, certificate and log: what lies at paths that a person chose.
+void gather_files(const gather_order& order, server_config& config, doctor_facts& facts) {
+  const bool on_drives = config.storage.mode != storage_mode::memory;
+  const bool tls = !config.network.tls_cert.empty() && !config.network.tls_key.empty();
+  std::vector<std::string> paths{order.log_file.empty() ? "." : order.log_file, config.network.tls_cert,
+                                 config.network.tls_key};
+  const std::size_t drives_begin = paths.size();
+  if (on_drives)
+    for (const auto& each : config.storage.drives)
+      paths.push_back(each.media);
+  const auto stuck = order.probe ? find_stuck(paths) : std::vector<bool>(paths.size());
+  if (stuck[0]) {
+    facts.log.file = order.log_file;
+    facts.log.stuck = true;
+  } else {
+    facts.log = read_log_facts(order.log_file);
+  }
+  if (tls && (stuck[1] || stuck[2])) {
+    facts.tls.configured = true;
+    facts.tls.cert_problem =
+        paths[stuck[1] ? 1 : 2] + " does not answer within the deadline: check the mount it is on";
+  } else if (tls) {
+    facts.tls = read_tls_facts(config.network.tls_cert, config.network.tls_key);
+  }
+  if (!on_drives)
+    return;
+  for (auto& each : config.storage.drives) {
+    doctor_drive_facts drive;
+    drive.path = each.media;
+    drive.wanted_bytes = each.max_size_bytes;
+    drive.stuck = stuck[drives_begin + facts.drives.size()];
+    if (!drive.stuck)
+      gather_drive(order.root, config, drive);
+    // A raw drive is used whole, as at a start.
+    if (config.storage.mode == storage_mode::direct)
+      each.max_size_bytes = drive.device.size_bytes;
+    facts.drives.push_back(std::move(drive));
+  }
 }
 
 void find_holders(const gather_order& order, doctor_facts& facts) {
@@ -255,33 +294,18 @@ doctor_facts gather_facts(const gather_order& order, config_result loaded, bool 
   }
   gather_memory(order.root, facts);
   facts.limits = read_limit_facts(order.root);
-  facts.log = read_log_facts(order.log_file);
-  if (!config.network.tls_cert.empty() && !config.network.tls_key.empty())
-    facts.tls = read_tls_facts(config.network.tls_cert, config.network.tls_key);
+  gather_files(order, config, facts);
   if (!config.rdma.device.empty())
     facts.nics.push_back(read_nic_facts(order.root, config.rdma.device));
   for (const auto& device : config.rdma.devices)
     facts.nics.push_back(read_nic_facts(order.root, device));
-  const auto stuck = order.probe ? find_stuck(config) : std::vector<bool>(config.storage.drives.size());
-  if (config.storage.mode != storage_mode::memory)
-    for (auto& each : config.storage.drives) {
-      doctor_drive_facts drive;
-      drive.path = each.media;
-      drive.wanted_bytes = each.max_size_bytes;
-      drive.stuck = stuck[facts.drives.size()];
-      if (!drive.stuck)
-        gather_drive(order.root, config, drive);
-      if (config.storage.mode == storage_mode::direct)
-        each.max_size_bytes = drive.device.size_bytes;
-      facts.drives.push_back(std::move(drive));
-    }
   if (!order.probe)
     return facts;
   gather_ports(order, config, facts);
   probe_drives(facts, order.root);
   find_holders(order, facts);
   if (!order.peers.empty())
-    facts.peers = ask_peers(order.peers, *config.network.auth_key);
+    facts.peers = ask_peers(order.peers, *config.network.auth_key, config.network.previous_key);
   return facts;
 }
 

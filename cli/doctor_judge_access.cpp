@@ -109,6 +109,9 @@ finding judge_peer(const peer_facts& peer) {
   if (off > clock_failure_ns)
     return made(failed, found + ", and beyond 60 s nothing is answered",
                 "synchronise both clocks (timedatectl set-ntp true)");
+  if (peer.previous_key)
+    return made(warning, found + "; it knows network.previous_key and not the new key",
+                "restart it with both keys: the new one as network.auth_key");
   if (off > clock_warning_ns)
     return made(warning, found, "synchronise both clocks (timedatectl set-ntp true)");
   return made(ok, found, "");
@@ -117,6 +120,9 @@ finding judge_peer(const peer_facts& peer) {
 finding judge_log(const log_facts& log) {
   if (log.file.empty())
     return {ok, "log", "", "goes to standard error", ""};
+  if (log.stuck)
+    return {failed, "log", log.file, "does not answer within the deadline when it is looked at",
+            "check the mount it is on, or name another with --log-file"};
   if (log.exists && !log.is_file)
     return {failed, "log", log.file, "is a directory", "name a file with --log-file"};
   if (!log.writable)
@@ -135,6 +141,10 @@ finding judge_log(const log_facts& log) {
 void judge_access(const doctor_facts& facts, std::vector<finding>& out) {
   if (facts.loaded.ok()) {
     out.push_back(judge_key(facts));
+    if (facts.loaded.config.network.previous_key)
+      out.push_back({ok, "auth_key.previous", "",
+                     "network.previous_key is accepted beside the key: remove it when nobody has it any more",
+                     ""});
     out.push_back(judge_tls(facts));
   }
   out.push_back(judge_clock(facts.clock));

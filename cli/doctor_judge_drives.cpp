@@ -1,9 +1,9 @@
 // Drives: each one, and all of them as a set.
 #include "cli/doctor_judge.hpp"
 
-#include "cli/drive_content.hpp"
 #include "cli/drive_text.hpp"
 #include "cli/setup_plan.hpp"
+#include "engine/drive_content.hpp"
 
 #include <algorithm>
 #include <array>
@@ -246,11 +246,11 @@ private:
   void content() {
     const auto& probe = drive_.probe;
     const bool raw = drive_.where.kind == path_kind::block_device;
-    const auto kind = static_cast<content_kind>(probe.content);
+    const auto kind = static_cast<engine::content_kind>(probe.content);
     const auto& storage = facts_.loaded.config.storage;
-    if (kind == content_kind::blank && !raw) {
+    if (kind == engine::content_kind::blank && !raw) {
       say(ok, "drive.superblock", "the file is empty and will be formatted", "");
-    } else if (kind != content_kind::memkv) {
+    } else if (kind != engine::content_kind::memkv) {
       sentence(failed, "drive.superblock", probe.content_problem);
     } else if (static_cast<engine::errc>(probe.fits) != engine::errc::ok) {
       say(failed, "drive.superblock", "was formatted for a device of another size",

@@ -1,8 +1,8 @@
 #include "cli/doctor_probe.hpp"
 
 #include "cli/doctor_apart.hpp"
-#include "cli/drive_content.hpp"
 #include "cli/drive_text.hpp"
+#include "engine/drive_content.hpp"
 #include "engine/drive_io.hpp"
 #include "engine/page.hpp"
 #include "engine/system_call.hpp"
@@ -149,11 +149,11 @@ std::uint32_t atomic_bytes_of_nvme(const std::string& path, std::uint32_t block_
   return rc == 0 ? (wire::load_le<std::uint16_t>(identity.data() + awupf) + 1U) * block_bytes : 0;
 }
 
-void describe_content(const drive_content& content, probe_facts& out) {
+void describe_content(const engine::drive_content& content, probe_facts& out) {
   out.content = static_cast<std::uint32_t>(content.kind);
   out.fits = static_cast<std::uint32_t>(content.fits);
-  out.content_problem = why_not_ours(content);
-  if (content.kind != content_kind::memkv)
+  out.content_problem = engine::why_not_ours(content);
+  if (content.kind != engine::content_kind::memkv)
     return;
   const auto& super = content.super;
   out.set_id = hex_text(super.set.set_id);
@@ -183,8 +183,8 @@ probe_facts probe_drive(const doctor_drive_facts& drive, const std::string& root
     out.in_use = opened.code == engine::errc::in_use;
     return out;
   }
-  drive_content content;
-  if (const auto looked = look_at_content(*device, content); !looked.ok()) {
+  engine::drive_content content;
+  if (const auto looked = engine::look_at_content(*device, content); !looked.ok()) {
     out.problem = looked.text;
     return out;
   }

@@ -133,6 +133,18 @@ CAF_TEST(a clock beyond all that is tried and a server that says nothing are sil
   CAF_CHECK(ask_peer(mute.address(), key).what == peer_facts::outcome::silent);
 }
 
+CAF_TEST(a server that still has the previous key is asked with that) {
+  const auto key = wire::shared_key::generate();
+  const auto previous = wire::shared_key::generate();
+  const peer old(previous, 2 * s, manner::as_documented);
+  const std::vector<std::string> servers{old.address(), "127.0.0.1:1"};
+  const auto with = ask_peers(servers, key, previous);
+  CAF_REQUIRE_EQUAL(with.size(), 2U);
+  CAF_CHECK(with[0].what == peer_facts::outcome::answered && with[0].previous_key);
+  CAF_CHECK(with[1].what == peer_facts::outcome::unreachable);
+  CAF_CHECK(ask_peers(servers, key, std::nullopt)[0].what == peer_facts::outcome::wrong_key);
+}
+
 CAF_TEST(nobody listening is said in the words of the system) {
   const auto facts = ask_peer("127.0.0.1:1", wire::shared_key::generate());
   CAF_CHECK(facts.what == peer_facts::outcome::unreachable);
@@ -167,10 +179,10 @@ CAF_TEST(servers are named as clients and as administrators name them) {
 }
 
 CAF_TEST(what peers said survives a pipe and nothing else passes for it) {
-  peer_facts facts{"a", peer_facts::outcome::answered, "p", -5, 7};
+  peer_facts facts{"a", true, peer_facts::outcome::answered, "p", -5, 7};
   peer_facts back;
   CAF_REQUIRE(decode(encode(facts), back));
-  CAF_CHECK(back.what == facts.what && back.problem == "p" && back.ahead_ns == -5 &&
+  CAF_CHECK(back.what == facts.what && back.problem == "p" && back.previous_key && back.ahead_ns == -5 &&
             back.uncertainty_ns == 7);
   for (const auto* text : {"", "{}", "3", "{\"what\": 99}"})
     CAF_CHECK(!decode(text, back));

@@ -1,7 +1,7 @@
 // The verdicts, from machines that are made up.
 #define CAF_SUITE doctor_judge
 #include "cli/doctor_judge.hpp"
-#include "cli/drive_content.hpp"
+#include "engine/drive_content.hpp"
 
 #include <caf/test/unit_test.hpp>
 
@@ -46,7 +46,7 @@ doctor_drive_facts nvme(unsigned index) {
   drive.probe.probe_ns = 400'000'000;
   drive.probe.median_ns = 80'000;
   drive.probe.p99_ns = 2'300'000;
-  drive.probe.content = static_cast<std::uint32_t>(content_kind::memkv);
+  drive.probe.content = static_cast<std::uint32_t>(engine::content_kind::memkv);
   drive.probe.set_id = std::string(32, 'a');
   drive.probe.drive_index = index;
   drive.probe.drive_count = 2;
@@ -96,8 +96,8 @@ doctor_facts healthy() {
   facts.tls = {true, "", "", true, 1'000'000, 2'000'000'000, "/CN=memkv", 0600};
   facts.nics = {connectx()};
   facts.clock = {"", true, 1500, 1'790'000'000};
-  facts.peers = {{"b:9900", peer_facts::outcome::answered, "", 2'000'000, 300'000}};
-  facts.log = {"memkv.log", true, true, true, ".", "", 10 * gib};
+  facts.peers = {{"b:9900", false, peer_facts::outcome::answered, "", 2'000'000, 300'000}};
+  facts.log = {"memkv.log", false, true, true, true, ".", "", 10 * gib};
   return facts;
 }
 
@@ -417,7 +417,7 @@ CAF_TEST(what lies on a drive decides) {
             }).starts_with("failed /dev/nvme0n1 was formatted for a device of another size"));
   CAF_CHECK_EQUAL(of_drive("drive.superblock",
                            [](auto& d) {
-                             d.probe.content = static_cast<std::uint32_t>(content_kind::foreign);
+                             d.probe.content = static_cast<std::uint32_t>(engine::content_kind::foreign);
                              d.probe.content_problem =
                                  "holds an XFS file system and was never memkv's: name another";
                              d.probe.set_id = "";
@@ -585,6 +585,10 @@ CAF_TEST(clocks are judged at five and at sixty seconds) {
   for (const auto what :
        {peer_facts::outcome::wrong_key, peer_facts::outcome::silent, peer_facts::outcome::timed_out})
     CAF_CHECK(peer(what).starts_with("failed b:9900 "));
+  CAF_CHECK(
+      changed("clock.peer", [](auto& f) { f.peers[0].previous_key = true; })
+          .ends_with("it knows network.previous_key and not the new key: restart it with both keys: the new "
+                     "one as network.auth_key"));
   CAF_CHECK(changed("clock.peer", [](auto& f) { f.peers.clear(); }).starts_with("skipped no other server"));
   CAF_CHECK(changed("clock", [](auto& f) { f.clock.synchronised = false; }).starts_with("warning "));
   CAF_CHECK(changed("clock", [](auto& f) { f.clock.problem = "x"; }).starts_with("skipped "));
@@ -595,6 +599,7 @@ CAF_TEST(a log that cannot be written fails) {
     return changed("log", [&](auto& f) { change(f.log); });
   };
   CAF_CHECK_EQUAL(log([](auto& l) { l.file = ""; }), "ok goes to standard error");
+  CAF_CHECK(log([](auto& l) { l.stuck = true; }).starts_with("failed memkv.log does not answer"));
   CAF_CHECK(log([](auto& l) { l.is_file = false; }).starts_with("failed memkv.log is a directory"));
   CAF_CHECK_EQUAL(
       log([](auto& l) {
