@@ -1,5 +1,5 @@
-"""The administration endpoint of a real server, asked with curl: every path, HTTPS, signed requests as the page
-shows them, and starts that are refused.
+"""The administration endpoint of a real server, asked with curl: every path, HTTPS, signed requests as the
+page shows them, and starts that are refused.
 
     admin_http_test.py MEMKV
 """
@@ -116,7 +116,8 @@ class Answers(unittest.TestCase):
 
     def sign_like_the_page(self, key: str) -> tuple[int, dict]:
         """Runs the example of the page, in the shell, against this server."""
-        example = re.search(r"(?ms)^target=.*?server:9901\$target\"$", PAGE.read_text(encoding="utf-8")).group(0)
+        text = PAGE.read_text(encoding="utf-8")
+        example = re.search(r"(?ms)^target=.*?server:9901\$target\"$", text).group(0)
         example = example.replace("http://server:9901", self.url).replace("drives/2/", "drives/0/")
         example = example.replace("curl ", "curl --silent --max-time 10 --write-out '\\n%{http_code}' ")
         made = run(["bash", "-euc", example], env={**os.environ, "MEMKV_AUTH_KEY": key})
@@ -167,8 +168,9 @@ class Starts(unittest.TestCase):
         """What a start with these keys says; it must end with 1 and say one sentence."""
         config = self.directory / "config.yaml"
         drive = self.directory / "drive"
-        config.write_text(f"network: {{ {network} }}\nmemory: {{ max_size: 16 MiB }}\nstorage: {{ mode: file, "
-                          f"drives: [{{ media: {drive}, max_size: 64 MiB }}] }}\n", encoding="utf-8")
+        config.write_text(f"network: {{ {network} }}\nmemory: {{ max_size: 16 MiB }}\n"
+                          f"storage: {{ mode: file, drives: [{{ media: {drive}, max_size: 64 MiB }}] }}\n",
+                          encoding="utf-8")
         made = run([MEMKV, "start", "--config", str(config), "--log-file", str(self.directory / "log")],
                    env={**os.environ, "MEMKV_AUTH_KEY": KEY_TEXT})
         text = made.stderr.decode()

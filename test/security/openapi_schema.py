@@ -72,7 +72,8 @@ class Document:
             found.append(f"{where} is none of {schema['enum']}: {value!r}")
         if "pattern" in schema and not re.search(schema["pattern"], value):
             found.append(f"{where} does not look like {schema['pattern']}: {value!r}")
-        if "minimum" in schema and value < schema["minimum"] or "maximum" in schema and value > schema["maximum"]:
+        least, most = schema.get("minimum", value), schema.get("maximum", value)
+        if isinstance(value, (int, float)) and not least <= value <= most:
             found.append(f"{where} is out of range: {value}")
         if isinstance(value, list):
             if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):

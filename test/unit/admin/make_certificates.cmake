@@ -8,8 +8,8 @@ function(openssl)
   endif()
 endfunction()
 foreach(name one two)
-  openssl(req -x509 -newkey rsa:2048 -nodes -keyout ${name}.key -out ${name}.pem -days 3650 -subj /CN=localhost
-          -addext subjectAltName=DNS:localhost,IP:127.0.0.1)
+  openssl(req -x509 -newkey rsa:2048 -nodes -keyout ${name}.key -out ${name}.pem -days 3650
+          -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1)
 endforeach()
 openssl(req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ec.key -out ec.pem -days 3650
         -subj /CN=localhost)

@@ -171,6 +171,8 @@ class start(refusals):
             try:
                 self.assertRegex(server.stdout.readline(),
                                  r"\Amemkv: serving on 127\.0\.0\.1:[1-9][0-9]*\n\Z")
+                self.assertRegex(server.stdout.readline(),
+                                 r"\Amemkv: administration on http://127\.0\.0\.1:[1-9][0-9]*\n\Z")
                 server.send_signal(last_signal)
                 output = server.communicate(timeout=30)
             finally:
