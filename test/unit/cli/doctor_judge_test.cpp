@@ -362,7 +362,11 @@ CAF_TEST(the depth that was reached is reported with the latency) {
       "ok /dev/nvme0n1 reached 64 of 64 requests in flight (at the device: 63), 250000 reads of 4 KiB a "
       "second, median 80 us, p99 2.3 ms");
   CAF_CHECK(of_drive("drive.depth", [](auto& d) { d.probe.depth_reached = 1; }).starts_with("warning "));
-  CAF_CHECK(of_drive("drive.depth", [](auto& d) { d.probe.device_depth = 1; }).starts_with("warning "));
+  CAF_CHECK(of_drive("drive.depth", [](auto& d) { d.probe.device_depth = 1; }).starts_with("ok "));
+  CAF_CHECK(of_drive("drive.depth", [](auto& d) {
+              d.probe.device_depth = 1;
+              d.probe.median_ns = 5'000'000;
+            }).starts_with("warning "));
   CAF_CHECK(of_drive("drive.depth", [](auto& d) { d.probe.device_depth = 0; }).find("not counted") !=
             std::string::npos);
   CAF_CHECK(of_drive("drive.depth", [](auto& d) {
