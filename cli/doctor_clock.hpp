@@ -25,7 +25,8 @@ inline constexpr std::uint32_t peer_deadline_ms = 8'000;
 /// whose port is the next one. False: none of these.
 [[nodiscard]] bool parse_peer(std::string_view text, std::string& host, std::uint16_t& port);
 
-/// In this process: may wait as long as names are resolved.
+/// In this process: may wait as long as names are resolved. What listens at the port and is not a server that
+/// knows the key may be an administration endpoint: then the port before it is tried, too.
 [[nodiscard]] peer_facts ask_peer(const std::string& server, const wire::shared_key& key);
 
 [[nodiscard]] std::string encode(const peer_facts& facts);
