@@ -224,7 +224,6 @@ constexpr std::uint64_t mib = 1024 * kib;
 constexpr std::uint64_t tib = 1024 * 1024 * mib;
 
 constexpr std::string_view no_rdma = "RDMA is not part of this build";
-constexpr std::string_view no_admin = "the administration endpoint is not part of this build";
 
 std::string read_optional(const config_node& node, std::optional<std::uint32_t>& out, std::uint64_t least,
                           std::uint64_t most) {
@@ -270,12 +269,16 @@ constexpr auto rows = std::to_array<key_row>({
       "Refuses payloads whose digest is a plain CRC32C instead of a keyed one.", ""},
      [](const config_node& n, server_config& c) { return read_bool(n, c.network.require_keyed_digest); }},
     {{"network.tls_cert", "path", "unset",
-      "Certificate of the administration endpoint. Only together with `tls_key`.", no_admin},
+      "Certificate of the administration endpoint, with its chain, in PEM form. Only together with "
+      "`tls_key`; "
+      "both are read again when they change.",
+      ""},
      [](const config_node& n, server_config& c) { return read_text(n, c.network.tls_cert); }},
-    {{"network.tls_key", "path", "unset", "Private key of that certificate.", no_admin},
+    {{"network.tls_key", "path", "unset", "Private key of that certificate, without a passphrase.", ""},
      [](const config_node& n, server_config& c) { return read_text(n, c.network.tls_key); }},
     {{"network.admin_open", "bool", "false",
-      "Lets the administration endpoint answer without authentication.", no_admin},
+      "Lets anyone who reaches the administration endpoint change what it can change, without a signature.",
+      ""},
      [](const config_node& n, server_config& c) { return read_bool(n, c.network.admin_open); }},
     {{"network.max_connections", "integer", "16384", "Connections at one time, 1 to 1000000.", ""},
      [](const config_node& n, server_config& c) {
