@@ -19,7 +19,7 @@
 
 namespace memkv::cli {
 
-inline constexpr std::uint32_t peer_deadline_ms = 8'000;
+inline constexpr std::uint32_t peer_deadline_ms = 12'000;
 
 /// Where a server listens. From "host", "host:port", "[v6]:port", or the URL of its administration endpoint,
 /// whose port is the next one. False: none of these.
