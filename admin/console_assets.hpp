@@ -7,7 +7,7 @@
 // docs/console.md says what the page shows.
 //
 // Threading: any thread; never changes. Ownership: everything lives as long as the program. Limits: about ten
-// files, together less than 64 KiB.
+// files, together less than 70 KiB.
 #pragma once
 
 #include <span>

@@ -1,8 +1,8 @@
 # Writes OUTPUT, a C++ source that defines console_assets() of admin/console_assets.hpp, from the files in
 # DIRECTORY named by FILES (separated by commas). Called by the build when one of them changed.
 #
-# Blanks at the beginning of a line, and lines of JavaScript that hold a comment alone, are left out; lines stay
-# lines, so that what a browser says of line 17 is true of the source as well.
+# Blanks at the beginning of a line, and lines of JavaScript that hold a comment alone, are left out; lines
+# stay lines, so that what a browser says of line 17 is true of the source as well.
 set(arrays "")
 set(entries "")
 string(REPLACE "," ";" files "${FILES}")
@@ -40,7 +40,8 @@ foreach(name ${files})
   endif()
   string(APPEND arrays "const unsigned char bytes_${number}[] = {\n${bytes}\n};\n")
   string(APPEND entries
-    "    console_asset{\"${path}\", \"${type}\",\n          {reinterpret_cast<const char*>(bytes_${number}), ${length}},"
+    "    console_asset{\"${path}\", \"${type}\",\n"
+    "                  {reinterpret_cast<const char*>(bytes_${number}), ${length}},"
     " \"\\\"${digest}\\\"\"},\n")
   math(EXPR number "${number} + 1")
 endforeach()

@@ -22,7 +22,7 @@ const SPECIFICATIONS = [
   {id: "hits", title: "Hit ratio", scale: "share", lines: ["hits"],
    show: (p) => [percent(p.hits), countRate(p.misses, "miss/s")]},
   {id: "space", title: "Space used", scale: "share", lines: ["used"],
-   show: (p) => [percent(p.used), `of ${bytes(p.usableBytes)}`]},
+   show: (p) => [percent(p.used), p.usableBytes ? `of ${bytes(p.usableBytes)}` : ""]},
   {id: "evictions", title: "Evictions", scale: "bytes", lines: ["evictedBytes"],
    show: (p) => [byteRate(p.evictedBytes), countRate(p.evicted, "block/s")]},
   {id: "pool", title: "Pool used", scale: "share", lines: ["pool"],

@@ -134,7 +134,7 @@ function show() {
   const limits = eviction.enabled === true
     ? [eviction.high_watermark, eviction.low_watermark].filter((each) => number(each) !== null) : [];
   charts.show(model.points, now(), model.bounds, limits);
-  showDrives(model);
+  showDrives(model, link.silent);
   showLatencies(model);
   showActors(model, link.silent);
   showCards(model);

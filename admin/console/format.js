@@ -1,9 +1,10 @@
-// How figures and times are written. null, and whatever is not a finite number, is written as a dash.
+// How figures and times are written. Whatever is not a finite number, or below zero, is written as a dash.
 
 export const DASH = "–";
 const grouped = new Intl.NumberFormat("en-US", {maximumFractionDigits: 0});
 
 export const number = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
+const unknown = (value) => number(value) === null || value < 0;
 /** Text of the document, which nobody trusts: a string of bounded length. */
 export const text = (value, most = 400) => {
   if (typeof value !== "string")
@@ -23,7 +24,7 @@ function digits(value) {
 }
 
 export function bytes(value) {
-  if (number(value) === null)
+  if (unknown(value))
     return DASH;
   const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
   let unit = 0;
@@ -34,10 +35,10 @@ export function bytes(value) {
   return `${unit === 0 ? grouped.format(value) : digits(value)} ${units[unit]}`;
 }
 
-export const byteRate = (value) => (number(value) === null ? DASH : `${bytes(value)}/s`);
+export const byteRate = (value) => (unknown(value) ? DASH : `${bytes(value)}/s`);
 
 export function count(value) {
-  if (number(value) === null)
+  if (unknown(value))
     return DASH;
   if (Math.abs(value) < 999_999.5)
     return grouped.format(value);
@@ -45,7 +46,7 @@ export function count(value) {
 }
 
 export function countRate(value, unit = "op/s") {
-  if (number(value) === null)
+  if (unknown(value))
     return DASH;
   return `${value > 0 && value < 99.95 ? value.toFixed(value < 9.995 ? 1 : 0) : count(value)} ${unit}`;
 }
@@ -54,7 +55,7 @@ export function countRate(value, unit = "op/s") {
 export function latency(seconds, last = null) {
   if (seconds === Infinity)
     return last === null ? "long" : `> ${latency(last)}`;
-  if (number(seconds) === null)
+  if (unknown(seconds))
     return DASH;
   if (seconds < 0.0009995)
     return `${digits(seconds * 1e6)} µs`;
@@ -62,7 +63,7 @@ export function latency(seconds, last = null) {
 }
 
 export function percent(ratio, places = 1) {
-  if (number(ratio) === null)
+  if (unknown(ratio))
     return DASH;
   // Never "100 %" of what is not quite all, nor "0 %" of something.
   const shown = (ratio * 100).toFixed(places);

@@ -45,9 +45,10 @@ function riseOfCounts(now, before) {
   return difference.includes(null) ? null : difference;
 }
 
-export const drivesOf = (document) => list(object(document.storage).devices).map(object);
-export const actorsOf = (document) => list(document.actors).map(object);
-const seriesOf = (document) => list(object(document.latency).series).map(object);
+const objects = (value) => list(value).filter((each) => Object.keys(object(each)).length > 0);
+export const drivesOf = (document) => objects(object(document.storage).devices);
+export const actorsOf = (document) => objects(document.actors).filter((each) => text(each.name) !== "");
+const seriesOf = (document) => objects(object(document.latency).series);
 
 // What an operator wants to hear of when it rose lately.
 const TROUBLE = {
@@ -68,7 +69,7 @@ export class Model {
   heardAt = null;   // when it came, on this page's clock, in seconds
   restartedAt = null;
   points = [];      // of the charts
-  #answers = [];    // {uptime, document} of the last window and a little more
+  #answers = [];    // {at, uptime, document} of the last window and a little more
   #troubles = [];   // {at, values} of the history
 
   /** True when the document says more than that something went wrong. */
@@ -94,11 +95,12 @@ export class Model {
       this.restartedAt = at;
       this.#troubles = [];
     }
-    if (restarted || (last !== undefined && uptime - last.uptime > GAP_SECONDS)) {
+    const pause = last === undefined ? 0 : Math.max(uptime - last.uptime, at - last.at);
+    if (restarted || pause > GAP_SECONDS) {
       this.#answers = [];
       this.interrupt(at, restarted);
     }
-    this.#answers.push({uptime, document});
+    this.#answers.push({at, uptime, document});
     while (this.#answers.length > 2 && uptime - this.#answers[1].uptime >= WINDOW_SECONDS)
       this.#answers.shift();
     this.document = document;
@@ -170,8 +172,8 @@ export class Model {
   }
 
   driveTimes(id, operation) {
-    return this.times((document) => list(drivesOf(document).find((each) => each.device_id === id)?.latency)
-      .map(object).find((each) => each.operation === operation)?.counts);
+    return this.times((document) => objects(drivesOf(document).find((each) => each.device_id === id)?.latency)
+      .find((each) => each.operation === operation)?.counts);
   }
 
   driveRate(id, name) {
@@ -181,10 +183,10 @@ export class Model {
 
   /** Names of operations and stages, in a useful order. */
   latencyNames() {
-    const order = ["get", "batch_get", "put", "batch_put", "exists", "delete", "queue", "drive", "network", "total"];
+    const order = ["get", "put", "exists", "delete", "queue", "drive", "network", "total"];
     const place = (name) => (order.includes(name) ? order.indexOf(name) : order.length);
     const names = (field) => [...new Set(seriesOf(object(this.document)).map((each) => text(each[field], 40)))]
-      .sort((a, b) => place(a) - place(b)).slice(0, 32);
+      .filter((name) => name !== "").sort((a, b) => place(a) - place(b)).slice(0, 32);
     return {operations: names("operation"), stages: names("stage")};
   }
 

@@ -66,13 +66,14 @@ function why(drive, now) {
       + (number(drive.last_failed_at) && now ? `, last ${span(now - drive.last_failed_at)} ago` : ""));
   if (drive.state === "blacklisted")
     parts.push("only memkv drive reset brings it back");
-  return parts.join(" · ") || "nothing is known of it while it is not open";
+  return parts.join(" · ")
+    || (drive.state === "online" ? "it has not said how it is" : "nothing is known of it while it is not open");
 }
 
-function updateDriveRow(row, drive, model) {
+function updateDriveRow(row, drive, model, silent) {
   const {parts} = row;
   const id = drive.device_id;
-  const how = driveState(drive);
+  const how = driveState(drive, silent);
   setAttribute(row, "data-level", how.level);
   state(parts.state, how);
   setText(parts.id, String(number(id) ?? "?"));
@@ -116,12 +117,12 @@ function updateDriveRow(row, drive, model) {
   setAttribute(errors, "data-level", wrong.length === 0 ? "" : "warn");
 }
 
-export function showDrives(model) {
+export function showDrives(model, silent) {
   const drives = drivesOf(model.document).slice(0, 1024);
   const key = (drive) => `${drive.device_id} ${text(drive.media)}`;
-  const rank = (drive) => driveState(drive).rank;
+  const rank = (drive) => driveState(drive, silent).rank;
   const inOrder = [...drives].sort((a, b) => rank(a) - rank(b) || a.device_id - b.device_id);
-  children(byId("drive-rows"), inOrder, key, makeDriveRow, (row, drive) => updateDriveRow(row, drive, model));
+  children(byId("drive-rows"), inOrder, key, makeDriveRow, (row, drive) => updateDriveRow(row, drive, model, silent));
   byId("drives-none").hidden = drives.length > 0;
   const storage = object(model.document.storage);
   setText(byId("drives-sum"), drives.length === 0 ? ""
@@ -136,7 +137,7 @@ export function showDrives(model) {
     const item = el("li", "", el("span", "level"), el("b"), el("span", "unseen"));
     return item;
   }, (item, drive) => {
-    const how = driveState(drive);
+    const how = driveState(drive, silent);
     const share = ratio(drive.used_bytes, drive.usable_bytes);
     setAttribute(item, "data-level", how.level);
     item.firstChild.style.height = `${Math.min(1, share ?? 0) * 100}%`;

@@ -11,8 +11,13 @@ export const DRIVE_STATES = {
   joining: {level: "busy", rank: 4, word: "joining"},
   online: {level: "ok", rank: 6, word: "online"},
 };
-export const driveState = (drive) => (Object.hasOwn(DRIVE_STATES, drive.state) ? DRIVE_STATES[drive.state]
-  : {level: "note", rank: 5, word: text(drive.state, 20) || "unknown"});
+/** `silent`: names of the actors that did not answer. */
+export function driveState(drive, silent = []) {
+  if (silent.includes(`drive-${drive.device_id}`))
+    return {level: "bad", rank: 1, word: "silent"};
+  return Object.hasOwn(DRIVE_STATES, drive.state) ? DRIVE_STATES[drive.state]
+    : {level: "note", rank: 5, word: text(drive.state, 20) || "unknown"};
+}
 
 export const ACTOR_STATES = {
   silent: {level: "bad", rank: 0, word: "silent"},
@@ -69,8 +74,8 @@ export function findings(model, silent, error) {
   const reasons = list(document.reasons).map((each) => text(each)).filter((each) => each !== "").slice(0, 50);
   const level = document.status === "unhealthy" ? "bad" : "warn";
 
-  for (const name of silent)
-    add("bad", `${name} does not answer; what it knows is missing below.`);
+  if (silent.length > 1) // the headline names a single one
+    silent.forEach((name) => add("bad", `${name} does not answer.`));
   if (error !== "" && silent.length === 0)
     add("bad", error);
   for (const reason of reasons) {
@@ -150,14 +155,14 @@ export function judge(model, link, nowSeconds) {
   if (link.state === "lost") {
     const since = model.heardAt ?? link.askedAt;
     const known = document === null ? "Nothing is known of it yet." : "What is shown below is what it said last.";
-    return {level: "bad", headline: `No answer since ${span(nowSeconds - since)}`,
+    return {level: "bad", headline: `No answer for ${span(nowSeconds - since)}`,
             summary: `${link.reason} ${known}`.trim(), spoken: "The server does not answer."};
   }
   if (document === null)
     return {level: "bad", headline: "Nothing to show", summary: link.reason};
 
   const drives = drivesOf(document);
-  const online = drives.filter((each) => each.state === "online").length;
+  const online = drives.filter((each) => driveState(each, link.silent).level === "ok").length;
   const away = drives.length - online;
   const phase = text(document.phase, 20);
   let summary = away === 0 ? `${plural(online, "drive")} online.`
@@ -165,9 +170,11 @@ export function judge(model, link, nowSeconds) {
   if (phase !== "" && phase !== "serving")
     summary = `The server is ${phase}. ${summary}`;
   if (link.silent.length > 0) {
-    const names = link.silent.slice(0, 3).join(", ") + (link.silent.length > 3 ? ", …" : "");
-    return {level: "bad", headline: link.silent.length === 1 ? `Stuck: ${names}` : `${link.silent.length} actors stuck`,
-            summary: `${link.silent.length === 1 ? "It does" : `${names} do`} not answer within the deadline. ${summary}`};
+    const [one] = link.silent;
+    const alone = link.silent.length === 1;
+    return {level: "bad", headline: alone ? `Stuck: ${one}` : `${link.silent.length} actors stuck`,
+            summary: `${alone ? "It does" : "They do"} not answer within the deadline; what only ${
+              alone ? "it knows" : "they know"} is missing below. ${summary}`};
   }
   const words = {
     healthy: {level: "ok", headline: "Healthy"},
@@ -180,5 +187,8 @@ export function judge(model, link, nowSeconds) {
     summary = `${online === 1 ? "Its drive is online" : `All ${online} drives are online`}, every actor answers.`;
   if (document.status === "degraded")
     summary = `It serves. ${summary}`;
+  const {reads, writes} = model.points.at(-1) ?? {};
+  if (health.level === "ok" && reads === 0 && writes === 0)
+    summary += " Nobody reads or writes now.";
   return {...health, summary};
 }

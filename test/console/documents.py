@@ -157,7 +157,8 @@ class Server:
             "rdma": {"active": False, "connections": 0, "sessions": 16},
             "network": {"connections": 128, "unauthenticated": 0, "connections_max": 16384,
                         "accepted": 1500, "refused": 0, "requests_open": int(wave * 40 * self.load),
-                        "held_bytes": int(wave * self.load * 2 ** 29), "closed": {"peer_closed": 1370, "idle": 2}},
+                        "held_bytes": int(wave * self.load * 2 ** 29),
+                        "closed": {"peer_closed": 1370, "idle": 2}},
             "requests": {"reads": self._rise("reads", reads - misses),
                          "read_bytes": self._rise("read bytes", (reads - misses) * block),
                          "read_misses": self._rise("misses", misses),
@@ -292,7 +293,8 @@ def hostile():
         document["network"]["closed"] = {ATTACK: 3, "__proto__": 4, "constructor": "many"}
         document["latency"]["series"] += [
             {"operation": ATTACK, "stage": "total", "counts": [1, 2], "sum_seconds": 1},
-            {"operation": "__proto__", "stage": "constructor", "counts": "none", "sum_seconds": None}, 5, None]
+            {"operation": "__proto__", "stage": "constructor", "counts": "none", "sum_seconds": None}, 5,
+            None]
         devices = document["storage"]["devices"]
         devices[0]["media"] = "/dev/" + ATTACK
         devices[0]["model"] = "\u202egnp.exe" + "x" * 5000

@@ -10,7 +10,7 @@ HERE = pathlib.Path(__file__).parent
 SHOTS = {"healthy": documents.healthy, "degraded": documents.degraded, "many": documents.many,
          "unhealthy": documents.unhealthy, "stuck": documents.stuck, "idle": documents.idle,
          "hostile": documents.hostile, "lost": documents.healthy, "restarted": documents.healthy}
-SIZES = {"phone": (360, 800), "desk": (1440, 900)}
+SIZES = {"phone": (360, 800), "tablet": (1024, 768), "desk": (1440, 900)}
 
 
 def main():

@@ -72,7 +72,7 @@ CAF_TEST(the page is the first and all together are small) {
   for (const auto& asset : console_assets())
     bytes += asset.bytes.size();
   CAF_MESSAGE("bytes of the console: " << bytes);
-  CAF_CHECK_LESS(bytes, std::size_t{64} * 1024);
+  CAF_CHECK_LESS(bytes, std::size_t{70} * 1024);
 }
 
 CAF_TEST(paths are unique and etags are quoted and differ) {
