@@ -14,13 +14,14 @@ const now = () => performance.now() / 1000;
 const model = new Model();
 const charts = new Charts(byId("charts"));
 // state: "asking" (nothing came yet), "ok", "partial" (an answer that lacks something), "lost".
-const link = {state: "asking", reason: "", silent: [], error: "", askedAt: now(), failures: 0, nextAt: null};
+const link = {state: "asking", reason: "", silent: [], error: "", askedAt: now(), failures: 0, nextAt: null, answers: false};
 let timer = null;
 let asking = null; // the request under way
 let spoken = "";
 
-function lose(reason) {
+function lose(reason, answers = false) {
   ++link.failures;
+  link.answers = answers;
   link.state = "lost";
   link.reason = reason;
   link.silent = [];
@@ -54,7 +55,8 @@ async function ask() {
       model.take(body, now());
       pause = link.silent.length > 0 ? 2 * EVERY_MS : EVERY_MS; // such an answer costs the server a deadline
     } else {
-      lose(error !== "" ? `It answered ${response.status}: ${error}` : `It answered ${response.status}, not with its status.`);
+      const said = error !== "" ? `: ${error}` : ", not with its status.";
+      lose(`It answered ${response.status}${said}`, true);
     }
   } catch {
     if (asking !== request)
@@ -77,7 +79,7 @@ async function ask() {
 const favicons = {ok: "#2f7d4f", warn: "#b7791f", bad: "#c0392b", busy: "#5b6673", note: "#5b6673"};
 function showInTab(verdict) {
   const address = text(object(model.document).address, 80) || location.host;
-  document.title = `${verdict.level === "ok" ? "" : `${verdict.spoken ? "No answer" : verdict.headline} · `}${address} · memkv`;
+  document.title = `${verdict.level === "ok" ? "" : `${verdict.spoken ? (link.answers ? "No status" : "No answer") : verdict.headline} · `}${address} · memkv`;
   const shape = {ok: "<circle cx='8' cy='8' r='7'/>", warn: "<path d='M8 1L15.5 15H.5Z'/>"}[verdict.level]
     ?? "<path d='M5 1h6l4 4v6l-4 4H5l-4-4V5Z'/>";
   const picture = `<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16' fill='${favicons[verdict.level]}'>${shape}</svg>`;

@@ -83,8 +83,9 @@ export class Model {
     const last = this.#answers.at(-1);
     let restarted = false;
     if (last !== undefined) {
-      const began = Math.abs((number(document.started_at) ?? 0) - (number(last.document.started_at) ?? 0));
-      restarted = uptime < last.uptime || began > 2;
+      const [now, before] = [document, last.document].map((each) => number(each.started_at));
+      // 0 and no time at all: it does not know yet.
+      restarted = uptime < last.uptime || Boolean(now && before && Math.abs(now - before) > 2);
       if (uptime === last.uptime && !restarted) { // one gathering served several who asked
         this.document = document;
         this.heardAt = at;

@@ -76,7 +76,7 @@ export function findings(model, silent, error) {
 
   if (silent.length > 1) // the headline names a single one
     silent.forEach((name) => add("bad", `${name} does not answer.`));
-  if (error !== "" && silent.length === 0)
+  if (error !== "" && silent.length === 0 && !reasons.includes(error))
     add("bad", error);
   for (const reason of reasons) {
     if (!silent.some((name) => named(name, [reason])))
@@ -91,7 +91,7 @@ export function findings(model, silent, error) {
     if (state.level !== "ok")
       away.add(`drive-${id}`);
     const told = named(`drive ${id}`, reasons) || named(`drive-${id}`, reasons)
-      || named(text(drive.media), reasons);
+      || (text(drive.media).includes("/") && named(text(drive.media), reasons));
     if (state.level === "bad" && !told)
       add("bad", `${name} is ${state.word}${drive.reason ? `: ${text(drive.reason)}` : "."}`);
     else if (drive.state === "resetting" && !told)
@@ -155,8 +155,8 @@ export function judge(model, link, nowSeconds) {
   if (link.state === "lost") {
     const since = model.heardAt ?? link.askedAt;
     const known = document === null ? "Nothing is known of it yet." : "What is shown below is what it said last.";
-    return {level: "bad", headline: `No answer for ${span(nowSeconds - since)}`,
-            summary: `${link.reason} ${known}`.trim(), spoken: "The server does not answer."};
+    return {level: "bad", headline: `No ${link.answers ? "status" : "answer"} for ${span(nowSeconds - since)}`,
+            summary: `${link.reason} ${known}`.trim(), spoken: `The server does not ${link.answers ? "say how it is" : "answer"}.`};
   }
   if (document === null)
     return {level: "bad", headline: "Nothing to show", summary: link.reason};
@@ -167,8 +167,6 @@ export function judge(model, link, nowSeconds) {
   const phase = text(document.phase, 20);
   let summary = away === 0 ? `${plural(online, "drive")} online.`
     : `${away} of ${plural(drives.length, "drive")} ${away === 1 ? "is" : "are"} not online.`;
-  if (phase !== "" && phase !== "serving")
-    summary = `The server is ${phase}. ${summary}`;
   if (link.silent.length > 0) {
     const [one] = link.silent;
     const alone = link.silent.length === 1;
@@ -181,6 +179,10 @@ export function judge(model, link, nowSeconds) {
     degraded: {level: "warn", headline: "Degraded"},
     unhealthy: {level: "bad", headline: "Unhealthy"},
   };
+  if (["opening", "starting", "stopping"].includes(phase)) {
+    return {level: "warn", headline: phase === "stopping" ? "Stopping" : "Starting",
+            summary: `It takes no requests. ${drives.length > 0 ? summary : ""}`.trim()};
+  }
   const health = Object.hasOwn(words, document.status) ? words[document.status]
     : {level: "note", headline: text(document.status, 20) || "Health unknown"};
   if (health.level === "ok" && drives.length > 0 && away === 0)

@@ -233,8 +233,10 @@ def unhealthy():
                      1: {"state": "opening"}}
 
     def change(document):
+        document["error"] = "no drive is online"
         document["status"] = "unhealthy"
-        document["reasons"] = ["no drive is online"]
+        document["reasons"] = ["no drive is online", "drive 0 (/dev/nvme0n1) is offline: /dev/nvme0n1 cannot "
+                               "be opened: No such device", "drive 1 (/dev/nvme1n1) is opening"]
     server.change = change
     return server
 
@@ -244,8 +246,10 @@ def stuck():
     server = Server(3)
 
     def change(document):
-        document["error"] = "drive-1 has not answered within 1 s"
+        document["error"] = "no answer in time from drive-1: it is stuck or overloaded"
         document["silent"] = ["drive-1"]
+        document["status"] = "unhealthy"
+        document["reasons"] = ["the actor drive-1 has not answered in time"]
         drive = document["storage"]["devices"][1]
         for name in list(drive):
             if name not in ("device_id", "media", "state", "reason", "member", "failure_count",
