@@ -128,6 +128,13 @@ class Page:
     def open(self, url):
         self.call("Page.navigate", {"url": url})
 
+    def forget(self):
+        """Leaves the page that is shown, and drops what was noted of it."""
+        self.open("about:blank")
+        self.wait("location.href === 'about:blank' && document.readyState === 'complete'")
+        self.browser.events = [event for event in self.browser.events
+                               if event.get("sessionId") != self.session]
+
     def run(self, expression, seconds=30):
         """The value of a JavaScript expression; a promise is waited for."""
         answer = self.call("Runtime.evaluate", {

@@ -15,6 +15,7 @@ import fake_server
 HERE = pathlib.Path(__file__).parent
 FILES = ""
 BROWSER = None
+PAGE = None  # one tab for all: every case has a server, and so an origin, of its own
 
 # Everything a reader sees or hears, labels of the charts included.
 ALL_TEXT = """document.body.innerText + [...document.querySelectorAll('[aria-label]')]
@@ -42,12 +43,15 @@ class Case(unittest.TestCase):
             self.assertEqual(self.page.complaints(network=not self.network_errors), [])
             for url in self.page.requests():
                 self.assertTrue(url.startswith((self.server.url, "data:")), f"it asked for {url}")
-            self.page.close()
 
     def open(self, answer, width=1440, height=900, scheme="light", seconds=8):
         self.server.answer = answer
-        self.page = BROWSER.page(width=width, height=height, scheme=scheme,
-                                 script=(HERE / "clock.js").read_text())
+        global PAGE
+        if PAGE is None:
+            PAGE = BROWSER.page(script=(HERE / "clock.js").read_text())
+        PAGE.forget()
+        PAGE.look(width, height, scheme)
+        self.page = PAGE
         self.page.open(self.server.url)
         self.page.wait("document.readyState === 'complete' && typeof pass === 'function'")
         self.pass_time(seconds)
