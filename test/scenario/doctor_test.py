@@ -2,7 +2,8 @@
 
 doctor_test.py MEMKV SHIFTED_CLOCK    needs root and loop devices; exits with 77 where there are none
 
-SHIFTED_CLOCK is the library that lets a server see another time. Mounts are made in a namespace of its own.
+SHIFTED_CLOCK is the library that lets a server see another time. Everything runs in namespaces of its own,
+so that no mount is left behind and nobody else takes a port.
 """
 
 import contextlib
@@ -438,6 +439,7 @@ def a_start_warns(folder):
 
 
 def inside():
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         loops = Loops(folder, 64 << 20)
         stack.callback(loops.free_all)
@@ -470,7 +472,7 @@ def main():
     if os.geteuid() != 0:
         print("doctor_test: skipped, needs root for loop devices")
         return SKIPPED
-    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
+    if subprocess.run(["unshare", "--mount", "--net", "true"], capture_output=True, check=False).returncode != 0:
         print("doctor_test: skipped, namespaces are not to be had here")
         return SKIPPED
     with tempfile.TemporaryDirectory() as folder:
@@ -483,7 +485,7 @@ def main():
         finally:
             loops.free_all()
     this = os.path.abspath(__file__)
-    os.execvp("unshare", ["unshare", "--mount", sys.executable, this, MEMKV, SHIFTED_CLOCK, "inside"])
+    os.execvp("unshare", ["unshare", "--mount", "--net", sys.executable, this, MEMKV, SHIFTED_CLOCK, "inside"])
 
 
 if __name__ == "__main__":
