@@ -472,7 +472,8 @@ def main():
     if os.geteuid() != 0:
         print("doctor_test: skipped, needs root for loop devices")
         return SKIPPED
-    if subprocess.run(["unshare", "--mount", "--net", "true"], capture_output=True, check=False).returncode != 0:
+    namespaces = ["unshare", "--mount", "--net"]
+    if subprocess.run([*namespaces, "true"], capture_output=True, check=False).returncode != 0:
         print("doctor_test: skipped, namespaces are not to be had here")
         return SKIPPED
     with tempfile.TemporaryDirectory() as folder:
@@ -485,7 +486,7 @@ def main():
         finally:
             loops.free_all()
     this = os.path.abspath(__file__)
-    os.execvp("unshare", ["unshare", "--mount", "--net", sys.executable, this, MEMKV, SHIFTED_CLOCK, "inside"])
+    os.execvp("unshare", [*namespaces, sys.executable, this, MEMKV, SHIFTED_CLOCK, "inside"])
 
 
 if __name__ == "__main__":
