@@ -1,4 +1,5 @@
 // The program memkv: main only dispatches.
+#include "cli/admin_command.hpp"
 #include "cli/client_command.hpp"
 #include "cli/command_line.hpp"
 #include "cli/config_page.hpp"
@@ -51,6 +52,8 @@ int dispatch(const std::vector<std::string>& words) {
     return run_start_command(line);
   if (line.path.front() == "setup")
     return run_setup_command(line);
+  if (line.path.front() == "admin")
+    return run_admin_command(line);
   if (line.path.front() == "drive")
     return run_drive_command(line);
   MEMKV_ASSERT(line.path.front() == "client", "the table has no command that main does not know");
