@@ -37,7 +37,7 @@ std::string in_seconds(milliseconds time) {
 std::string request_of(const http_question& question) {
   std::string text = question.method + " " + question.target +
                      " HTTP/1.1\r\nHost: " + question.server.authority() +
-                     "\r\nUser-Agent: memkv-admin\r\nAccept: */*\r\nConnection: close\r\n";
+                     "\r\nAccept: */*\r\nConnection: close\r\n";
   if (question.method != "GET")
     text += "Content-Length: 0\r\n";
   for (const auto& [name, value] : question.headers)
@@ -165,6 +165,8 @@ private:
     socklen_t size = sizeof error;
     if (::getsockopt(descriptor_, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
       error = errno;
+    if (error == ECONNRESET) // accepted, and thrown out before we looked
+      return fail(stranger("closed the connection without an answer"));
     if (error != 0)
       return connect_next(std::strerror(error));
     phase_ = phase::talking;

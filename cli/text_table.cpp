@@ -52,6 +52,7 @@ std::string text_table::render(const palette& colours, std::size_t indent) const
       if (!last)
         text += (columns_[i].right ? "" : blanks) + "  ";
     }
+    text.erase(text.find_last_not_of(' ') + 1);
     text += '\n';
   };
   std::vector<cell> titles;
