@@ -24,8 +24,16 @@ from fake_admin import Endpoint, Listener, http
 MEMKV = os.path.abspath(sys.argv[1])
 KEY = os.urandom(32).hex()
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")}
-QUESTIONS = (("health",), ("ready",), ("status",), ("status", "--verbose"), ("status", "--json"), ("metrics",),
-             ("drives", "failed"), ("drives", "failed", "--json"))  # fmt: skip
+QUESTIONS = (
+    ("health",),
+    ("ready",),
+    ("status",),
+    ("status", "--verbose"),
+    ("status", "--json"),
+    ("metrics",),
+    ("drives", "failed"),
+    ("drives", "failed", "--json"),
+)
 MARGIN_S = 2.0  # what a loaded machine may add to a deadline
 checks = 0
 
@@ -35,7 +43,8 @@ class Result:
         self.words, self.code, self.out, self.err, self.seconds = words, code, out, err, seconds
 
     def __str__(self):
-        return f"memkv admin {self.words}: exit {self.code}, {self.seconds:.2f} s\n{self.out[:3000]}\n{self.err[:3000]}"
+        said = f"{self.out[:3000]}\n{self.err[:3000]}"
+        return f"memkv admin {self.words}: exit {self.code}, {self.seconds:.2f} s\n{said}"
 
 
 def admin(*words, **environment):
@@ -80,7 +89,7 @@ def expect_one_fault(result, server, part, what):
     errors = errors_of(result)
     expect(result.code == 1, f"{what}: exit code", result)
     expect(list(errors) == [server.url], f"{what}: one sentence, about that server", result)
-    expect(part in errors[server.url], f"{what}: the sentence says \"{part}\"", result)
+    expect(part in errors[server.url], f'{what}: the sentence says "{part}"', result)
 
 
 def each_row_with_one_server():
@@ -93,12 +102,23 @@ def each_row_with_one_server():
     result = admin("ready", "-s", server.address)
     expect(result.code == 0 and result.out.splitlines()[1].split() == [server.url, "ready"], "ready", result)
     result = admin("status", "-s", server.address)
-    expect(result.code == 0 and len(result.out.splitlines()) == 2, "status of one server has no total", result)
+    expect(
+        result.code == 0 and len(result.out.splitlines()) == 2, "status of one server has no total", result
+    )
     for part in ("1/1", "1.00 TiB", "931.3 GiB", "232.8 GiB", "25.0 %", "1007", "2 h 46 min", "RELEASE.7"):
         expect(part in result.out, f"status shows {part}", result)
     result = admin("status", "--verbose", "-s", server.address)
-    for part in ("2 h 46 min", "RELEASE.7", "Enterprise, 30 days left", "[##########..........]  512.0 MiB of 1.00 GiB",
-                 "3 connections", "/dev/nvme7n1 (Fake)", "drive-0  running", "1007", "[#####...............]"):  # fmt: skip
+    for part in (
+        "2 h 46 min",
+        "RELEASE.7",
+        "Enterprise, 30 days left",
+        "[##########..........]  512.0 MiB of 1.00 GiB",
+        "3 connections",
+        "/dev/nvme7n1 (Fake)",
+        "drive-0  running",
+        "1007",
+        "[#####...............]",
+    ):
         expect(part in result.out, f"status --verbose shows {part}", result)
     expect(result.code == 0, "status --verbose", result)
     raw = server.answers["/v1/status"].split(b"\r\n\r\n")[1].decode()
@@ -121,19 +141,28 @@ def each_row_with_one_server():
 def where_servers_come_from():
     one, other = Endpoint(1), Endpoint(2)
     result = admin("health", MEMKV_SERVERS=f" {one.address} ,, http://{other.address}/,")
-    expect(result.code == 0 and [line.split()[0] for line in result.out.splitlines()[1:]] == [one.url, other.url],
-           "the variable, with blanks and empty entries", result)  # fmt: skip
+    expect(
+        result.code == 0
+        and [line.split()[0] for line in result.out.splitlines()[1:]] == [one.url, other.url],
+        "the variable, with blanks and empty entries",
+        result,
+    )
     result = admin("--servers", one.address, "health", MEMKV_SERVERS=other.address)
     expect(one.url in result.out and other.url not in result.out, "the flag wins over the variable", result)
     for environment in ({"MEMKV_SERVERS": ",,"}, {"MEMKV_SERVERS": " "}, {"MEMKV_SERVERS": ""}):
         result = admin("health", **environment)
-        expect(result.code == 1 and "no servers were configured" in result.err and not result.out, "a list of nothing",
-               result)  # fmt: skip
+        expect(
+            result.code == 1 and "no servers were configured" in result.err and not result.out,
+            "a list of nothing",
+            result,
+        )
     result = admin("health", "--servers", ",", MEMKV_SERVERS=one.address)
     expect(result.code == 1 and "no servers were configured" in result.err, "a flag of nothing", result)
     for wrong in ("ftp://a", "a/b", "u:p@a", "::1", "a:0", "[a]"):
         result = admin("health", "--servers", wrong)
-        expect(result.code == 1 and result.err.count("\n") == 1 and not result.out, f"{wrong} is refused", result)
+        expect(
+            result.code == 1 and result.err.count("\n") == 1 and not result.out, f"{wrong} is refused", result
+        )
     result = admin("health", "--servers", one.address, "--timeout-ms", "0")
     expect(result.code == 1 and "--timeout-ms" in result.err, "a deadline of nothing", result)
     # The fallback: whatever answers there, or nobody, it is that address that is asked.
@@ -142,8 +171,11 @@ def where_servers_come_from():
     result = admin("health", "-s", f"localhost:{one.port}")
     expect(result.code == 0, "a name", result)
     result = admin("health", "-s", "no-such-host.invalid", "--timeout-ms", "3000")
-    expect(result.code == 1 and "no-such-host.invalid" in result.err and result.seconds < 3 + MARGIN_S,
-           "a name that nobody has", result)  # fmt: skip
+    expect(
+        result.code == 1 and "no-such-host.invalid" in result.err and result.seconds < 3 + MARGIN_S,
+        "a name that nobody has",
+        result,
+    )
     one.close()
     other.close()
     if socket.has_ipv6:
@@ -168,7 +200,11 @@ def several_servers():
             result = admin("status", "-s", listed(servers))
             total = result.out.splitlines()[-1]
             expect(total.startswith("total") and f"{count} of {count} answered" in total, "the total", result)
-            expect(f"{count}.00 TiB" in total and str(sum(1000 + n for n in range(count))) in total, "sums", result)
+            expect(
+                f"{count}.00 TiB" in total and str(sum(1000 + n for n in range(count))) in total,
+                "sums",
+                result,
+            )
             result = admin("status", "--json", "-s", listed(servers))
             pieces = re.split(r"(?m)^---- (\S+) -+\n", result.out)[1:]
             expect(pieces[::2] == [each.url for each in servers], "labelled rules", result)
@@ -246,8 +282,15 @@ def strangers_among_servers():
         stranger.close()
     for name, body in fake_admin.wrong_documents():
         server = Listener(fake_admin.sends(http(200, body)))
-        for question in (("health",), ("status",), ("status", "--json"), ("status", "--verbose"), ("drives", "failed"),
-                         ("drives", "failed", "--json"), ("ready",)):  # fmt: skip
+        for question in (
+            ("health",),
+            ("status",),
+            ("status", "--json"),
+            ("status", "--verbose"),
+            ("drives", "failed"),
+            ("drives", "failed", "--json"),
+            ("ready",),
+        ):
             result = admin(*question, "--servers", f"{well.url},{server.url}")
             expect_one_fault(result, server, "", f"{question} answered by {name}")
             expect(well.url in result.out, f"{question}: the other is shown all the same", result)
@@ -287,7 +330,11 @@ def one_deadline_in_all():
         for each, part in listeners:
             expect(part in errors.get(each.url, ""), f"{question}: {part}", result)
         expect("within 0.6 s" in errors.get(queue, ""), f"{question}: nobody accepts", result)
-        expect("handshake did not end within 0.6 s" in errors.get(tls_url, ""), f"{question}: no handshake", result)
+        expect(
+            "handshake did not end within 0.6 s" in errors.get(tls_url, ""),
+            f"{question}: no handshake",
+            result,
+        )
         expect(set(errors) == set(urls) - {each.url for each in wells}, "those and no others", result)
         expect(all(each.url in result.out for each in wells), "the others are shown", result)
         expect(0.5 < result.seconds < 0.6 + MARGIN_S, "all of them cost one deadline", result)
@@ -296,7 +343,9 @@ def one_deadline_in_all():
     tls.close()
     # Hundreds of servers, none of which answers; and the deadline that holds when none is named.
     silent = Listener(fake_admin.says_nothing)
-    many = ",".join([f"127.0.0.{n}:{silent.port}" for n in range(1, 2)] + [f"h{n}.invalid" for n in range(200)])
+    many = ",".join(
+        [f"127.0.0.{n}:{silent.port}" for n in range(1, 2)] + [f"h{n}.invalid" for n in range(200)]
+    )
     result = admin("health", "--servers", many, "--timeout-ms", "1500")
     expect(result.code == 1 and len(errors_of(result)) == 201, "two hundred names", result)
     expect(result.seconds < 1.5 + MARGIN_S, "two hundred names cost one deadline", result)
@@ -321,7 +370,7 @@ def large_answers():
     expect(result.code == 0 and result.out == body + "\n", "15 MiB of status", None)
     server.answers["/v1/status"] = http(200, body + " " * (2 << 20))
     expect_one_fault(admin("status", "-s", server.address), server, "16 MiB", "17 MiB of status")
-    text = "# a comment\n" + "memkv_x{a=\"b\"} 1\n" * 3_000_000
+    text = "# a comment\n" + 'memkv_x{a="b"} 1\n' * 3_000_000
     server.answers["/v1/metrics"] = http(200, text, "text/plain")
     result = admin("metrics", "-s", server.address)
     expect(result.code == 0 and result.out == text, "50 MiB of metrics", None)
@@ -336,7 +385,11 @@ def check_signature(request, key):
     text += f"{headers['x-memkv-time']}\n{headers['x-memkv-nonce']}\n"
     right = hmac.new(bytes.fromhex(key), text.encode(), hashlib.sha256).hexdigest()
     fresh = abs(int(headers["x-memkv-time"]) - time.time()) < 10
-    return fresh and re.fullmatch("[0-9a-f]{32}", headers["x-memkv-nonce"]) and headers["x-memkv-signature"] == right
+    return (
+        fresh
+        and re.fullmatch("[0-9a-f]{32}", headers["x-memkv-nonce"])
+        and headers["x-memkv-signature"] == right
+    )
 
 
 def resets_of_drives(folder):
@@ -348,7 +401,9 @@ def resets_of_drives(folder):
     expect(server.requests[-1][:2] == ("POST", target), "the request", result)
     expect("x-memkv-signature" not in server.requests[-1][2], "without a key it is not signed", result)
     result = admin("drives", "reset", "2", "--secure", "-s", server.address, MEMKV_AUTH_KEY=KEY)
-    expect(result.code == 0 and server.requests[-1][:2] == ("POST", target + "?secure=true"), "secure", result)
+    expect(
+        result.code == 0 and server.requests[-1][:2] == ("POST", target + "?secure=true"), "secure", result
+    )
     expect(check_signature(server.requests[-1], KEY), "signed by the key of the environment", result)
     config = os.path.join(folder, "client.yaml")
     with open(config, "w", encoding="ascii") as file:
@@ -358,19 +413,33 @@ def resets_of_drives(folder):
     nonces = {headers.get("x-memkv-nonce") for _, _, headers in server.requests}
     expect(len(nonces) == 3, "a nonce is never used again", result)
     count = len(server.requests)
-    for words, part in ((("2", "-s", f"{server.url},{other.url}"), "exactly one server"), (("x", "-s", "a"), "number"),
-                        (("-1", "-s", "a"), ""), (("4294967296", "-s", "a"), "number"), ((), "DEVICE_ID")):  # fmt: skip
+    for words, part in (
+        (("2", "-s", f"{server.url},{other.url}"), "exactly one server"),
+        (("x", "-s", "a"), "number"),
+        (("-1", "-s", "a"), ""),
+        (("4294967296", "-s", "a"), "number"),
+        ((), "DEVICE_ID"),
+    ):
         result = admin("drives", "reset", *words)
-        expect(result.code == 1 and part in result.err and result.err.count("\n") == 1, f"reset {words}", result)
-    result = admin("drives", "reset", "2", "-s", server.address, MEMKV_CONFIG=os.path.join(folder, "none.yaml"))
+        expect(
+            result.code == 1 and part in result.err and result.err.count("\n") == 1, f"reset {words}", result
+        )
+    result = admin(
+        "drives", "reset", "2", "-s", server.address, MEMKV_CONFIG=os.path.join(folder, "none.yaml")
+    )
     expect(result.code == 1 and "none.yaml" in result.err, "a file that is not there", result)
     result = admin("drives", "reset", "2", "-s", server.address, MEMKV_AUTH_KEY="12")
     expect(result.code == 1 and "64" in result.err, "a key that is none", result)
     expect(len(server.requests) == count and not other.requests, "nobody was asked", result)
-    for code, error in ((409, "drive 2 is blacklisted: use memkv drive reset"), (404, "there is no drive 2"),
-                        (401, "this request must be signed")):  # fmt: skip
+    for code, error in (
+        (409, "drive 2 is blacklisted: use memkv drive reset"),
+        (404, "there is no drive 2"),
+        (401, "this request must be signed"),
+    ):
         server.answers[target] = http(code, {"error": error})
-        expect_one_fault(admin("drives", "reset", "2", "-s", server.address), server, f"HTTP {code}: {error}", error)
+        expect_one_fault(
+            admin("drives", "reset", "2", "-s", server.address), server, f"HTTP {code}: {error}", error
+        )
     silent = Listener(fake_admin.says_nothing)
     result = admin("drives", "reset", "2", "-s", silent.address, "--timeout-ms", "300")
     expect_one_fault(result, silent, "may have begun", "a reset without an answer")
@@ -421,7 +490,9 @@ def terminals():
     expect("\x1b" not in admin("health", "-s", server.address).out, "no colour into a pipe", None)
     for words in (("status",), ("status", "--verbose"), ("status", "--json"), ("metrics",)):
         result = on_terminal(*words, "-s", server.address, NO_COLOR="1")
-        expect(result.code == 0 and not set("\x1b\x9b\u202e") & set(result.out), f"{words} on a terminal", result)
+        expect(
+            result.code == 0 and not set("\x1b\x9b\u202e") & set(result.out), f"{words} on a terminal", result
+        )
     result = on_terminal("status", "--json", "-s", server.address)
     expect(json.loads(result.out) == nasty, "the same document on a terminal", result)
     result = admin("status", "--json", "-s", server.address)
@@ -448,11 +519,19 @@ def progress_of_a_secure_reset():
     server = Endpoint(answers={"/v1/drives/0/reset?secure=true": begun, "/v1/status": status})
     state["end"] = None
     result = on_terminal("drives", "reset", "0", "--secure", "-s", server.address)
-    expect(result.code == 0 and "256.0 MiB of 1.00 GiB" in result.out and "768.0 MiB" in result.out, "progress", result)
+    expect(
+        result.code == 0 and "256.0 MiB of 1.00 GiB" in result.out and "768.0 MiB" in result.out,
+        "progress",
+        result,
+    )
     expect("drive 0 was reset and overwritten" in result.out, "the end is said", result)
     state["end"], state["step"] = "offline", 0
     result = on_terminal("drives", "reset", "0", "--secure", "-s", server.address)
-    expect(result.code == 1 and "drive 0 is offline after the reset: a write failed" in result.out, "a failure", result)
+    expect(
+        result.code == 1 and "drive 0 is offline after the reset: a write failed" in result.out,
+        "a failure",
+        result,
+    )
     server.close()
 
 
@@ -463,11 +542,29 @@ class Certificates:
         self.folder = folder
         for name, names in (("good", "IP:127.0.0.1,DNS:localhost"), ("other", "DNS:elsewhere.example")):
             subprocess.run(
-                ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
-                 "2", "-subj", f"/CN={name}", "-addext", f"subjectAltName={names}",
-                 "-keyout", self.path(name, "key"), "-out", self.path(name, "pem")],
-                check=True, capture_output=True,
-            )  # fmt: skip
+                [
+                    "openssl",
+                    "req",
+                    "-x509",
+                    "-newkey",
+                    "ec",
+                    "-pkeyopt",
+                    "ec_paramgen_curve:P-256",
+                    "-nodes",
+                    "-days",
+                    "2",
+                    "-subj",
+                    f"/CN={name}",
+                    "-addext",
+                    f"subjectAltName={names}",
+                    "-keyout",
+                    self.path(name, "key"),
+                    "-out",
+                    self.path(name, "pem"),
+                ],
+                check=True,
+                capture_output=True,
+            )
 
     def path(self, name, kind):
         return os.path.join(self.folder, f"{name}.{kind}")
@@ -483,7 +580,9 @@ def encrypted():
     for question in QUESTIONS:
         result = admin(*question, "-s", server.url, "--ca-file", certificates.path("good", "pem"))
         expect(result.code == 0, f"{question} over TLS", result)
-    result = admin("health", "-s", f"https://localhost:{server.port}", "--ca-file", certificates.path("good", "pem"))
+    result = admin(
+        "health", "-s", f"https://localhost:{server.port}", "--ca-file", certificates.path("good", "pem")
+    )
     expect(result.code == 0, "by the name in the certificate", result)
     result = admin("health", "-s", server.url)
     expect_one_fault(result, server, "certificate is refused", "a certificate nobody knows")
@@ -497,14 +596,22 @@ def encrypted():
     result = admin("health", "-s", server.url, "--ca-file", "/does/not/exist")
     expect(result.code == 1 and "/does/not/exist" in result.err, "no such file", result)
     result = admin("health", "-s", f"http://{server.address}")
-    expect(result.code == 1 and "write https://" in result.err or "data port" in result.err, "http to https", result)
+    expect(
+        result.code == 1 and "write https://" in result.err or "data port" in result.err,
+        "http to https",
+        result,
+    )
     result = admin("health", "-s", f"https://{plain.address}", "--insecure", "--timeout-ms", "1000")
     expect(result.code == 1 and result.err.count("\n") == 1, "https to http", result)
-    cut = Listener(lambda _, c: (fake_admin.read_request(c), c.sendall(b"HTTP/1.1 200 OK\r\n\r\nok"), c.close()),
-                   context=certificates.context())  # fmt: skip
+    cut = Listener(
+        lambda _, c: (fake_admin.read_request(c), c.sendall(b"HTTP/1.1 200 OK\r\n\r\nok"), c.close()),
+        context=certificates.context(),
+    )
     result = admin("ready", "-s", cut.url, "--insecure")
     expect_one_fault(result, cut, "in the middle of the answer", "an end that TLS does not confirm")
-    drip = Listener(fake_admin.drips(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"), context=certificates.context())
+    drip = Listener(
+        fake_admin.drips(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"), context=certificates.context()
+    )
     result = admin("ready", "-s", drip.url, "--insecure", "--timeout-ms", "700")
     expect_one_fault(result, drip, "had not ended after 0.7 s", "a byte a moment over TLS")
     for each in (server, plain, wrong, cut, drip):
@@ -514,8 +621,14 @@ def encrypted():
 def outputs_that_fail():
     server = Endpoint()
     with open("/dev/full", "wb") as full:
-        done = subprocess.run([MEMKV, "admin", "metrics", "-s", server.address], env=ENVIRONMENT, stdout=full,
-                              stderr=subprocess.PIPE, timeout=60, check=False)  # fmt: skip
+        done = subprocess.run(
+            [MEMKV, "admin", "metrics", "-s", server.address],
+            env=ENVIRONMENT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
     expect(done.returncode == 1 and b"cannot be written" in done.stderr, "a full disk", done)
     server.close()
 
@@ -525,9 +638,19 @@ def main():
     threading.stack_size(512 << 10)
     with tempfile.TemporaryDirectory() as folder:
         certificates = Certificates(folder)
-        for part in (each_row_with_one_server, where_servers_come_from, several_servers, states_of_a_server,
-                     strangers_among_servers, one_deadline_in_all, large_answers, terminals,
-                     progress_of_a_secure_reset, encrypted, outputs_that_fail):  # fmt: skip
+        for part in (
+            each_row_with_one_server,
+            where_servers_come_from,
+            several_servers,
+            states_of_a_server,
+            strangers_among_servers,
+            one_deadline_in_all,
+            large_answers,
+            terminals,
+            progress_of_a_secure_reset,
+            encrypted,
+            outputs_that_fail,
+        ):
             begin = time.monotonic()
             part()
             print(f"{part.__name__}: {time.monotonic() - begin:.1f} s", flush=True)

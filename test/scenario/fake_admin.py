@@ -53,7 +53,13 @@ def status_document(number=0, **changes):
     }
 
 
-HEALTH = {"status": "healthy", "rdma_active": True, "drives_online": 12, "drives_offline": 0, "drives_total": 12}
+HEALTH = {
+    "status": "healthy",
+    "rdma_active": True,
+    "drives_online": 12,
+    "drives_offline": 0,
+    "drives_total": 12,
+}
 FAILED = [
     {
         "device_id": 2,
@@ -223,7 +229,11 @@ def strangers():
         ("a TLS alert", sends(b"\x15\x03\x03\x00\x02\x02\x28"), "speaks TLS"),
         ("half a status line", sends(b"HTTP/1.1 2"), "in the middle of the answer"),
         ("a status that is no number", sends(b"HTTP/1.1 abc OK\r\n\r\n"), "cannot be read"),
-        ("a body that is cut short", sends(OK + b"Content-Length: 100\r\n\r\n{"), "in the middle of the answer"),
+        (
+            "a body that is cut short",
+            sends(OK + b"Content-Length: 100\r\n\r\n{"),
+            "in the middle of the answer",
+        ),
         ("a chunk that is cut short", sends(CHUNKED + b"64\r\n{"), "in the middle of the answer"),
         ("chunks of nonsense", sends(CHUNKED + b"zz\r\n{}\r\n", True), "chunks of the answer"),
         ("two lengths", sends(OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"), "cannot be read"),
@@ -235,7 +245,11 @@ def strangers():
         ("endless interim answers", never_ends(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "sends none"),
         ("a redirection", sends(http(302, "", extra="Location: http://127.0.0.1:1/\r\n")), "HTTP 302"),
         ("a proxy's page", sends(http(502, "<html>bad gateway</html>", "text/html")), "HTTP 502"),
-        ("an error", sends(http(503, {"error": "drive-1 is stuck", "silent": ["drive-1"]})), "drive-1 is stuck"),
+        (
+            "an error",
+            sends(http(503, {"error": "drive-1 is stuck", "silent": ["drive-1"]})),
+            "drive-1 is stuck",
+        ),
         ("an error with escapes", sends(http(500, {"error": "\x1b[2Jgone\u202e"})), "HTTP 500: ?[2Jgone?"),
         ("an error of another type", sends(http(500, b"[7]")), "HTTP 500"),
         ("an error that is no UTF-8", sends(http(500, b"\xff\xfe\x00")), "HTTP 500: ???"),

@@ -26,17 +26,21 @@ std::string servers_of(std::vector<std::string> words, const char* variable) {
 }
 
 constexpr std::string_view full_status = R"({
-  "status": "degraded", "reasons": ["drive 1 is offline"], "version": "RELEASE.2026-11-21", "phase": "serving",
+  "status": "degraded", "reasons": ["drive 1 is offline"], "version": "RELEASE.2026-11-21",
+  "phase": "serving",
   "uptime_seconds": 10000.1, "fault_injection": true, "unknown": [[1]],
   "license": {"valid": true, "plan": "Enterprise", "organization": "Müller", "source": "MEMKV_LICENSE",
               "days_left": 30, "development": true},
-  "memory": {"pool_bytes": 1073741824, "pool_used_bytes": 536870912, "huge_pages": true, "resident_bytes": 1048576},
+  "memory": {"pool_bytes": 1073741824, "pool_used_bytes": 536870912, "huge_pages": true,
+             "resident_bytes": 1048576},
   "storage": {"mode": "direct", "raw_bytes_total": 4398046511104, "usable_bytes_total": 4000000000000,
               "used_bytes_total": 1000000000000, "blocks_total": 12345, "drives_online": 1, "drives_total": 2,
               "devices": [
-    {"device_id": 0, "media": "/dev/nvme0n1", "model": "M1", "state": "online", "reason": "", "raw_bytes": 1099511627776,
+    {"device_id": 0, "media": "/dev/nvme0n1", "model": "M1", "state": "online", "reason": "",
+     "raw_bytes": 1099511627776,
      "usable_bytes": 1000, "used_bytes": 990, "blocks": 7, "failure_count": 0, "blacklisted": false},
-    {"device_id": 1, "media": "/dev/nvme1n1", "state": "resetting", "reason": "a write failed", "failure_count": 3,
+    {"device_id": 1, "media": "/dev/nvme1n1", "state": "resetting", "reason": "a write failed",
+     "failure_count": 3,
      "blacklisted": false, "reset": {"secure": true, "done_bytes": 256, "total_bytes": 1024}}]},
   "rdma": {"active": true, "connections": 4, "sessions": 2}, "network": {"connections": 9},
   "actors": [{"name": "drive-0", "alive": true, "answered": true, "mailbox": 1, "restarts": 0},
@@ -110,7 +114,8 @@ CAF_TEST(a status is read whole) {
 
 CAF_TEST(a status needs only its totals) {
   const auto status = status_in(
-      R"({"storage": {"raw_bytes_total": 1, "usable_bytes_total": 2.0, "used_bytes_total": 3}, "license": null})");
+      R"({"storage": {"raw_bytes_total": 1, "usable_bytes_total": 2.0, "used_bytes_total": 3},
+          "license": null})");
   CAF_CHECK_EQUAL(status.usable_bytes_total, 2u);
   CAF_CHECK(!status.licence && !status.memory && status.devices.empty());
   CAF_CHECK(has(status_details(status, {}), "0 connections"));
