@@ -86,7 +86,8 @@ constexpr std::array<flag, 8> get_flags{
       .kind = value_kind::path,
       .value_name = "PATH",
       .default_text = "standard output",
-      .help = "File to write the value to. It appears only when every byte was verified."},
+      .help = "File to write the value to, - for standard output. It appears only when every byte was "
+              "verified."},
      {.name = "offset",
       .kind = value_kind::size,
       .value_name = "SIZE",

@@ -9,6 +9,9 @@
 #include "cli/version.hpp"
 #include "wire/assert.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -60,9 +63,21 @@ int dispatch(const std::vector<std::string>& words) {
   return run_client_command(line);
 }
 
+/// A standard stream that was closed must not be taken by a socket or a drive: what is printed would go
+/// there. Opened the wrong way round, so that using it still fails.
+bool keep_standard_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(stream, F_GETFD) < 0 &&
+        ::open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY) != stream)
+      return false;
+  return true;
+}
+
 } // namespace
 
 int main(int count, char** words) {
+  if (!keep_standard_streams())
+    return 1;
   try {
     return dispatch({words + 1, words + count});
   } catch (const std::exception& problem) {
