@@ -83,7 +83,7 @@ public:
   [[nodiscard]] std::size_t held_bytes() const noexcept {
     return reader_.body().size() + answer_.body.size();
   }
-  [[nodiscard]] http_answer take() { return std::move(answer_); }
+  [[nodiscard]] server_answer take() { return std::move(answer_); }
 
   void resolved(resolved_name name) {
     if (phase_ != phase::resolving)
@@ -287,7 +287,7 @@ private:
   std::string beginning_; // as it came, encrypted or not
   std::string outgoing_;
   std::size_t sent_ = 0;
-  http_answer answer_;
+  server_answer answer_;
 };
 
 class conversation {
@@ -311,10 +311,10 @@ public:
     }
   }
 
-  std::vector<http_answer> run() {
+  std::vector<server_answer> run() {
     while (step()) {
     }
-    std::vector<http_answer> answers;
+    std::vector<server_answer> answers;
     for (auto& each : exchanges_)
       answers.push_back(each->take());
     return answers;
@@ -378,7 +378,7 @@ private:
 
 } // namespace
 
-std::vector<http_answer> ask_all(std::span<const http_question> questions, const http_options& options) {
+std::vector<server_answer> ask_all(std::span<const http_question> questions, const http_options& options) {
   return conversation(questions, options).run();
 }
 

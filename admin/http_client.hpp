@@ -28,7 +28,7 @@ struct http_question {
   std::vector<std::pair<std::string, std::string>> headers = {}; // beside those that every request has
 };
 
-struct http_answer {
+struct server_answer {
   int status = 0; // 0: there is no answer
   std::string body;
   std::string problem;           // why there is no answer, one sentence; empty when there is one
@@ -43,7 +43,7 @@ struct http_options {
 };
 
 /// One answer a question, in their order.
-[[nodiscard]] std::vector<http_answer> ask_all(std::span<const http_question> questions,
-                                               const http_options& options);
+[[nodiscard]] std::vector<server_answer> ask_all(std::span<const http_question> questions,
+                                                 const http_options& options);
 
 } // namespace memkv::admin

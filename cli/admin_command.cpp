@@ -12,7 +12,7 @@ namespace memkv::cli {
 
 namespace {
 
-using admin::http_answer;
+using admin::server_answer;
 
 int health(admin_session& session) {
   std::vector<report_of<health_document>> rows;
@@ -67,7 +67,7 @@ int ready(admin_session& session) {
 }
 
 /// The document of an answer that may be 503 and carry one all the same.
-std::optional<status_document> status_of(const http_answer& answer, std::string& fault) {
+std::optional<status_document> status_of(const server_answer& answer, std::string& fault) {
   fault = admin_session::fault_of(answer);
   if (answer.status != 200 && answer.status != 503)
     return std::nullopt;

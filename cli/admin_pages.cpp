@@ -104,7 +104,7 @@ std::string devices_table(const std::vector<device_entry>& devices, const palett
          {known ? percent_text(used, whole) : unknown},
          {each.blocks ? std::to_string(*each.blocks) : unknown},
          {std::to_string(each.failure_count), each.failure_count == 0 ? colour::none : colour::doubtful},
-         {each.media + (each.model.empty() ? "" : " (" + each.model + ")")}});
+         {each.media + (each.model.empty() || each.model == each.media ? "" : " (" + each.model + ")")}});
   }
   std::string text = table.render(colours, 2);
   for (const auto& each : devices) {

@@ -41,8 +41,8 @@ admin_session::admin_session(const parsed& line, std::string& problem)
   problem = std::move(refused);
 }
 
-std::vector<admin::http_answer> admin_session::get(std::string_view target,
-                                                   std::size_t body_bytes_max) const {
+std::vector<admin::server_answer> admin_session::get(std::string_view target,
+                                                     std::size_t body_bytes_max) const {
   std::vector<admin::http_question> questions;
   for (const auto& server : servers_)
     questions.push_back({server, "GET", std::string(target)});
@@ -51,7 +51,7 @@ std::vector<admin::http_answer> admin_session::get(std::string_view target,
   return admin::ask_all(questions, options);
 }
 
-admin::http_answer admin_session::post(std::string_view target, std::string& problem) const {
+admin::server_answer admin_session::post(std::string_view target, std::string& problem) const {
   admin::http_question question{servers_.front(), "POST", std::string(target)};
   client::options chosen;
   if (const auto loaded = client::load_options([](const char* name) { return std::getenv(name); }, chosen);
@@ -70,7 +70,7 @@ admin::http_answer admin_session::post(std::string_view target, std::string& pro
   return admin::ask_all(std::span(&question, 1), options_).front();
 }
 
-std::string admin_session::fault_of(const admin::http_answer& answer) {
+std::string admin_session::fault_of(const admin::server_answer& answer) {
   if (answer.status == 0)
     return answer.problem;
   if (answer.status >= 200 && answer.status < 300)

@@ -28,15 +28,15 @@ public:
   [[nodiscard]] bool on_terminal() const noexcept { return on_terminal_; }
 
   /// Asks every server the same, within one deadline. One answer a server, in their order.
-  [[nodiscard]] std::vector<admin::http_answer> get(std::string_view target,
-                                                    std::size_t body_bytes_max) const;
+  [[nodiscard]] std::vector<admin::server_answer> get(std::string_view target,
+                                                      std::size_t body_bytes_max) const;
   /// Asks the only server to do something, signed when there is a key.
-  [[nodiscard]] admin::http_answer post(std::string_view target, std::string& problem) const;
+  [[nodiscard]] admin::server_answer post(std::string_view target, std::string& problem) const;
 
   /// Takes note of what went wrong with a server; report() prints it.
   void fail(const admin::server_url& server, const std::string& sentence);
   /// What is wrong with an answer that is not 200 to 299; empty for a good one.
-  [[nodiscard]] static std::string fault_of(const admin::http_answer& answer);
+  [[nodiscard]] static std::string fault_of(const admin::server_answer& answer);
 
   /// Prints to standard output, in order with the sentences of report().
   static void print(std::string_view text);
