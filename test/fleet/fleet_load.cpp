@@ -46,7 +46,7 @@ using test::outside_log;
 using test::version;
 
 constexpr std::uint32_t workers = 4;
-constexpr std::uint32_t deadline_ms = 1'000;
+constexpr std::uint32_t deadline_ms = 1'500;
 constexpr std::size_t problems_max = 20; // told; all are counted
 
 std::unique_ptr<client::client> connect(const std::vector<std::string>& servers) {
@@ -266,8 +266,9 @@ private:
         result.code == errc::ok || (result.code == errc::not_found && result.cause == errc::ok);
     ++(answered ? done_ : failed_)[place_[key]];
     if (!answered && !bit(may_fail | may_fail_, key))
-      report(outside_log::name(key) + ": " + what +
-             " failed although its server is well: " + error_of(result));
+      report(outside_log::name(key) + ": " + what + " failed although server " +
+             std::to_string(place_[key] + 1) + " is well: " + error_of(result) + ", after " +
+             std::to_string(took.count()) + " ms");
     return result;
   }
 
