@@ -215,9 +215,10 @@ std::unique_ptr<running_server> start_server(const server_options& given, std::s
     return nullptr;
   raise_descriptor_limit(options.limits.connections_max);
   const int socket = bind_sockets(options, problem);
-  options.beside = nullptr;
   if (socket < 0)
     return nullptr;
+  options.beside = nullptr;
+  options.port = port_of(socket);
   auto server = std::make_unique<running>(std::move(options), socket, std::move(shared));
   if (!server->problem().empty()) {
     problem = server->problem();

@@ -42,7 +42,8 @@ private:
     setup.version = version();
     setup.open = config.network.admin_open;
     setup.verifier = std::make_shared<admin::request_verifier>(
-        *config.network.auth_key, [] { return static_cast<std::uint64_t>(std::time(nullptr)); });
+        *config.network.auth_key, [] { return static_cast<std::uint64_t>(std::time(nullptr)); },
+        config.network.previous_key);
     return setup;
   }
 

@@ -337,7 +337,30 @@ constexpr std::array<command, 5> admin_commands{
       .flags = admin_flags,
       .commands = admin_drives_commands}}};
 
-constexpr std::array<command, 5> top_commands{
+constexpr std::array<flag, 4> doctor_flags{
+    {{.name = "config",
+      .kind = value_kind::path,
+      .value_name = "PATH",
+      .default_text = "/etc/memkv/config.yaml",
+      .default_is_value = true,
+      .help = "YAML configuration file, as for start."},
+     {.name = "servers",
+      .letter = 's',
+      .kind = value_kind::text,
+      .value_name = "LIST",
+      .default_text = "MEMKV_SERVERS, else none",
+      .help =
+          "Running servers as host:port, with commas between, whose clocks are compared with this one's."},
+     {.name = "log-file",
+      .kind = value_kind::path,
+      .value_name = "PATH",
+      .default_text = "memkv.log",
+      .default_is_value = true,
+      .help = "The file that start will be given for its log; none means standard error."},
+     {.name = "json",
+      .help = "Prints the report as one JSON document (docs/doctor.md) instead of a table."}}};
+
+constexpr std::array<command, 6> top_commands{
     {{.name = "setup",
       .summary = "Initialize drives and generate config",
       .text =
@@ -361,6 +384,14 @@ constexpr std::array<command, 5> top_commands{
               "failure before it exits. Exits with 0 only if every server answered, and answered well.",
       .flags = admin_flags,
       .commands = admin_commands},
+     {.name = "doctor",
+      .summary = "Prove on this machine what a configuration promises",
+      .text =
+          "Checks kernel, io_uring, memory, limits, ports, drives, keys, certificate, network devices and "
+          "clocks against a configuration, and prints one line a check: its state (ok, warning, failed or "
+          "skipped), what was found, and what to do about it. Drives are opened and read, never written "
+          "to. Exits with 1 if a check failed; docs/doctor.md names the checks.",
+      .flags = doctor_flags},
      {.name = "drive",
       .summary = "Offline drive maintenance",
       .text = "Works on a drive directly. The server must be stopped: a drive that is in use is refused.",

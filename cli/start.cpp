@@ -4,6 +4,7 @@
 #include "actors/run_server.hpp"
 #include "cli/admin_endpoint.hpp"
 #include "cli/config.hpp"
+#include "cli/doctor.hpp"
 #include "cli/machine.hpp"
 #include "cli/start_options.hpp"
 #include "cli/version.hpp"
@@ -64,6 +65,7 @@ int run_start_command(const parsed& line) {
     log::warn(target, key.key + " is not in effect: " + key.reason, {{"line", key.line}});
   if (line.given("license"))
     log::warn(target, "--license is not in effect: this build does not check licenses");
+  log_doctor_report(path, loaded, variable("MEMKV_AUTH_KEY").value_or("") != "", log_is_apart ? file : "");
 
   const auto admin = admin_endpoint::make(config, problem);
   if (admin == nullptr)
