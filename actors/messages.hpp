@@ -212,6 +212,12 @@ struct reactor_changed {
   caf::actor reactor;
 }; // SERVER to LISTENER; null: gone
 
+// The licence.
+/// LICENSE WATCHER to SERVER: it is not in force any more; the server is to stop.
+struct license_ended {
+  std::string reason;
+};
+
 // Stopping.
 struct stop_accepting {};  // SERVER to LISTENER
 struct finish_requests {}; // SERVER to REACTOR: answer what is open, take nothing new, then end
@@ -219,7 +225,7 @@ struct close_drive {};     // SERVER to DRIVE: checkpoint, mark clean, end
 struct stop_server {};     // main to SERVER
 
 // Itself.
-struct look_again {}; // EVICTOR and SERVER: a timer
+struct look_again {}; // EVICTOR, LICENSE WATCHER and SERVER: a timer
 
 } // namespace memkv::actors
 
@@ -251,6 +257,7 @@ MEMKV_MESSAGE(actor_started)
 MEMKV_MESSAGE(new_connection)
 MEMKV_MESSAGE(connection_closed)
 MEMKV_MESSAGE(reactor_changed)
+MEMKV_MESSAGE(license_ended)
 MEMKV_MESSAGE(stop_accepting)
 MEMKV_MESSAGE(finish_requests)
 MEMKV_MESSAGE(close_drive)

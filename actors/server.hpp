@@ -30,6 +30,7 @@ struct server_board {
   std::atomic<std::uint32_t> drives_online{0};
   std::promise<std::string> started; // empty: serving; else why not
   std::atomic<bool> orderly{false};
+  std::string ended_because; // under the lock; why it stopped without being told to
   std::shared_ptr<admission> door;
 };
 
@@ -78,6 +79,7 @@ struct server_state {
   ring_seat listener;
   caf::actor evictor;
   caf::actor trim_batcher; // null: no drive is discarded from
+  caf::actor license_watcher;
   membership members;
   std::shared_ptr<change_filter> changed; // null while all drives take part
   /// Of the step of a change of members that is being carried out.

@@ -15,14 +15,18 @@ std::string shown_path(const std::string& path) {
   return path.size() <= most ? path : path.substr(0, most) + "...";
 }
 
-license_verdict verdict_of(const std::string& path, const license_text& file,
-                           std::span<const license_key> keys, std::uint64_t now_s) {
-  if (file.result != license_text::outcome::read)
-    return {std::nullopt, "the license file " + shown_path(path) + " cannot be read: " + file.problem};
-  auto verdict = verify_license(trimmed_license(file.text), keys, now_s);
-  if (!verdict.ok())
-    verdict.problem = shown_path(path) + ": " + verdict.problem;
-  return verdict;
+/// A file that was read, or could not be.
+void judge(found_license& found, const license_text& file, std::span<const license_key> keys,
+           std::uint64_t now_s) {
+  if (file.result != license_text::outcome::read) {
+    found.verdict.problem =
+        "the license file " + shown_path(found.path) + " cannot be read: " + file.problem;
+    return;
+  }
+  found.token = trimmed_license(file.text);
+  found.verdict = verify_license(found.token, keys, now_s);
+  if (!found.verdict.ok())
+    found.verdict.problem = shown_path(found.path) + ": " + found.verdict.problem;
 }
 
 found_license look_at(const license_place& place, const license_reader& read,
@@ -31,10 +35,11 @@ found_license look_at(const license_place& place, const license_reader& read,
   found.source = place.source;
   const auto value = trimmed_license(place.value);
   if (is_inline_license(value)) {
-    found.verdict = verify_license(value, keys, now_s);
+    found.token = value;
+    found.verdict = verify_license(found.token, keys, now_s);
   } else {
     found.path = value;
-    found.verdict = verify_license_file(found.path, read, keys, now_s);
+    judge(found, read(found.path), keys, now_s);
   }
   if (!found.verdict.ok())
     found.verdict.problem = place.source + ": " + found.verdict.problem;
@@ -64,11 +69,6 @@ std::vector<std::string> well_known_licenses(std::string_view home) {
   return paths;
 }
 
-license_verdict verify_license_file(const std::string& path, const license_reader& read,
-                                    std::span<const license_key> keys, std::uint64_t now_s) {
-  return verdict_of(path, read(path), keys, now_s);
-}
-
 found_license find_license(const license_place& first, const license_variable& variable,
                            const license_reader& read, std::span<const license_key> keys,
                            std::uint64_t now_s) {
@@ -87,7 +87,11 @@ found_license find_license(const license_place& first, const license_variable& v
       looked += (looked.empty() ? "" : ", ") + path + (hidden ? " (which may not be read)" : "");
       continue;
     }
-    return {verdict_of(path, file, keys, now_s), path, path};
+    found_license found;
+    found.source = path;
+    found.path = path;
+    judge(found, file, keys, now_s);
+    return found;
   }
   found_license none;
   none.verdict.problem = "no license found: looked for one in " +

@@ -42,6 +42,7 @@ struct found_license {
   license_verdict verdict; // not ok: its problem names the source and says what to do
   std::string source;      // of the licence; also when it is not valid
   std::string path;        // of its file; empty when it was given itself
+  std::string token;       // as it was read
 };
 
 /// Whether a value is the token itself rather than a path.
@@ -51,10 +52,6 @@ struct found_license {
 
 /// The files that are looked at last, in this order. `home` may be empty.
 [[nodiscard]] std::vector<std::string> well_known_licenses(std::string_view home);
-
-/// Reads and verifies the licence of a file.
-[[nodiscard]] license_verdict verify_license_file(const std::string& path, const license_reader& read,
-                                                  std::span<const license_key> keys, std::uint64_t now_s);
 
 /// `first` when its value is not empty, then MEMKV_LICENSE, AISTOR_LICENSE, MINIO_LICENSE, then the
 /// well-known files. A variable that is set to nothing counts as not set.
