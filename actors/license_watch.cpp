@@ -97,16 +97,19 @@ void license_watch::look_at_file(std::uint64_t now_s, license_look& result) {
       wrong = path_ + " holds no valid license: " + verdict.problem;
     }
   }
+  // A file that is being written is another one at each look.
+  auto seen = wrong + file.text;
   if (wrong.empty()) {
+    seen.clear();
     if (std::exchange(told_, false))
       result.remarks.push_back({license_look::level::info, "the license file " + path_ + " is good again"});
-  } else if (wrong == seen_ && !std::exchange(told_, true)) {
+  } else if (seen != seen_) {
+    told_ = false;
+  } else if (!std::exchange(told_, true)) {
     result.remarks.push_back({license_look::level::warning,
                               wrong + "; the license read before stays in force, " + described(granted_)});
-  } else if (wrong != seen_) {
-    told_ = false;
   }
-  seen_ = std::move(wrong);
+  seen_ = std::move(seen);
 }
 
 void license_watch::warn_of_the_end(std::uint64_t now_s, license_look& result) {

@@ -83,7 +83,7 @@ private:
   license_clock clock_;
   std::shared_ptr<license_state> state_ = std::make_shared<license_state>();
   std::uint32_t warned_days_ = UINT32_MAX; // the last warning was that so many days are left
-  std::string seen_;                       // what was wrong with the file at the last look
+  std::string seen_;                       // at the last look, if it was wrong: why, and the file
   bool told_ = false;                      // and the log says so
 };
 

@@ -42,8 +42,8 @@ public:
 void block_signals();
 
 /// Waits for SIGINT or SIGTERM, stops in good order and returns the exit code of the process. If the root
-/// supervisor dies, or the stop was not in good order, it ends the process with 1 itself. A server that stopped
-/// by itself in good order gives 1, and says why in `problem`.
+/// supervisor dies, or the stop was not in good order, it ends the process with 1 itself. A server that
+/// stopped by itself in good order gives 1, and says why in `problem`.
 [[nodiscard]] int serve_until_told(std::unique_ptr<running_server> server, std::string& problem);
 
 /// The three together. `ready` is called once it serves. `problem` says why it did not, or why it stopped,

@@ -259,8 +259,8 @@ constexpr std::array<command, 4> top_commands{
       .summary = "Start the server",
       .text = "Runs the server in the foreground until SIGINT or SIGTERM, which flush the metadata of the "
               "storage. "
-              "The authentication key comes from MEMKV_AUTH_KEY or from network.auth_key. Needs a license, and "
-              "Linux 6.8 or newer. Exits with 1 when the license ends, after the metadata was flushed.",
+              "The authentication key comes from MEMKV_AUTH_KEY or from network.auth_key. Needs a license, "
+              "and Linux 6.8 or newer. Exits with 1 when the license ends, after the metadata was flushed.",
       .flags = start_flags},
      {.name = "drive",
       .summary = "Offline drive maintenance",

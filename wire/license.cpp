@@ -283,29 +283,9 @@ license_verdict verify(std::string_view token, std::span<const license_key> keys
   return verdict;
 }
 
-constexpr std::array<std::pair<license_plan, std::string_view>, 4> plans{
-    {{license_plan::free, "Free"},
-     {license_plan::enterprise, "Enterprise"},
-     {license_plan::enterprise_lite, "EnterpriseLite"},
-     {license_plan::enterprise_plus, "EnterprisePlus"}}};
-
 constexpr const char* out_of_memory = "the license could not be checked: not enough memory";
 
 } // namespace
-
-std::string_view name(license_plan plan) noexcept {
-  for (const auto& [each, text] : plans)
-    if (each == plan)
-      return text;
-  return "";
-}
-
-std::optional<license_plan> parse_license_plan(std::string_view text) noexcept {
-  for (const auto& [each, known] : plans)
-    if (known == text)
-      return each;
-  return std::nullopt;
-}
 
 std::string utc_text(std::uint64_t seconds) {
   using namespace std::chrono;

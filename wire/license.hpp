@@ -6,6 +6,7 @@
 // was withdrawn.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -21,10 +22,20 @@ constexpr std::uint64_t license_clock_allowance_s = 300; // it may be issued so 
 
 enum class license_plan : std::uint8_t { free, enterprise, enterprise_lite, enterprise_plus };
 
-/// Free, Enterprise, EnterpriseLite, EnterprisePlus.
-[[nodiscard]] std::string_view name(license_plan plan) noexcept;
+constexpr std::array<std::string_view, 4> license_plan_names{"Free", "Enterprise", "EnterpriseLite",
+                                                             "EnterprisePlus"};
+
+[[nodiscard]] constexpr std::string_view name(license_plan plan) noexcept {
+  return license_plan_names[static_cast<std::size_t>(plan)];
+}
+
 /// From exactly such a name.
-[[nodiscard]] std::optional<license_plan> parse_license_plan(std::string_view text) noexcept;
+[[nodiscard]] constexpr std::optional<license_plan> parse_license_plan(std::string_view text) noexcept {
+  for (std::size_t i = 0; i < license_plan_names.size(); ++i)
+    if (license_plan_names[i] == text)
+      return static_cast<license_plan>(i);
+  return std::nullopt;
+}
 
 /// What a licence says. Times are in seconds since 1970-01-01 UTC.
 struct license {

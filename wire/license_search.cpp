@@ -19,8 +19,7 @@ std::string shown_path(const std::string& path) {
 void judge(found_license& found, const license_text& file, std::span<const license_key> keys,
            std::uint64_t now_s) {
   if (file.result != license_text::outcome::read) {
-    found.verdict.problem =
-        "the license file " + shown_path(found.path) + " cannot be read: " + file.problem;
+    found.verdict.problem = "the license file " + shown_path(found.path) + " cannot be read: " + file.problem;
     return;
   }
   found.token = trimmed_license(file.text);

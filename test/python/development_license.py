@@ -9,8 +9,10 @@ import pathlib
 
 
 def environment(program, *, keep=False, **variables):
-    """A copy of this process's environment, without MEMKV_* unless they are to be kept, and with variables."""
-    chosen = {name: value for name, value in os.environ.items() if keep or not name.startswith("MEMKV_")}
+    """A copy of this process's environment, without MEMKV_* unless they are kept, and with variables."""
+    chosen = {
+        name: value for name, value in os.environ.items() if keep or not name.startswith("MEMKV_")
+    }
     given = os.environ.get("MEMKV_LICENSE")
     issued = pathlib.Path(program).resolve().parents[1] / "license" / "development.license"
     if given:

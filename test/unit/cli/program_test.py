@@ -147,9 +147,9 @@ class start(refusals):
         nothing = {name: "" for name in ["MEMKV_LICENSE", "AISTOR_LICENSE", "MINIO_LICENSE"]}
         home = {"HOME": self.keeper.name, "MEMKV_AUTH_KEY": KEY}
         if not os.path.exists("/etc/memkv"):
-            self.refused(self.start(text, **nothing, **home), "no license found", "--license", "MINIO_LICENSE",
-                         "/etc/memkv/memkv.license", self.keeper.name + "/.minio/minio.license",
-                         "set MEMKV_LICENSE", "docs/license.md")
+            self.refused(self.start(text, **nothing, **home), "no license found", "--license",
+                         "MINIO_LICENSE", "/etc/memkv/memkv.license",
+                         self.keeper.name + "/.minio/minio.license", "set MEMKV_LICENSE", "docs/license.md")
         # The first place that names one decides, whatever the others hold.
         wrong = os.path.join(self.keeper.name, "license")
         self.refused(self.start(text, "--license", wrong, **home), "--license: ", wrong, "cannot be read")
