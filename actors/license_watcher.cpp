@@ -1,5 +1,6 @@
 #include "actors/license_watcher.hpp"
 
+#include "actors/admin_gateway.hpp"
 #include "actors/log.hpp"
 
 namespace memkv::actors {
@@ -15,6 +16,7 @@ license_watcher_actor::behavior_type license_watcher(license_watcher_actor::poin
                                                      server_actor server) {
   self->send(self, look_again{});
   return {
+      [self](const describe_yourself& question) { answer(question, self->id(), self->mailbox().size()); },
       [self, watch = std::move(watch), server = std::move(server)](const look_again&) {
         const auto found = watch->look();
         for (const auto& remark : found.remarks) {

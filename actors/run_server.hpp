@@ -1,6 +1,7 @@
 // Runs a server in this process until it is told to stop.
 #pragma once
 
+#include "actors/admin_gateway.hpp"
 #include "actors/server_options.hpp"
 
 #include <caf/actor_system.hpp>
@@ -30,6 +31,8 @@ public:
   [[nodiscard]] virtual std::vector<std::pair<std::string, caf::actor>> actors() const = 0;
   /// Why it stopped by itself, in good order; empty when it did not.
   [[nodiscard]] virtual std::string ended_because() const = 0;
+  /// Reports, and what an operator may change. It may outlive the server.
+  [[nodiscard]] virtual std::shared_ptr<admin_door> door() const = 0;
   [[nodiscard]] virtual std::uint32_t drives_online() const noexcept = 0;
   [[nodiscard]] virtual std::uint32_t connections() const noexcept = 0;
 };
@@ -46,9 +49,9 @@ void block_signals();
 /// stopped by itself in good order gives 1, and says why in `problem`.
 [[nodiscard]] int serve_until_told(std::unique_ptr<running_server> server, std::string& problem);
 
-/// The three together. `ready` is called once it serves. `problem` says why it did not, or why it stopped,
-/// in one sentence.
-[[nodiscard]] int run_server(const server_options& options,
-                             const std::function<void(std::uint16_t port)>& ready, std::string& problem);
+/// The three together. `ready` is called once it serves. `problem` says why it did not, or why it
+/// stopped, in one sentence.
+[[nodiscard]] int run_server(const server_options& options, const std::function<void(running_server&)>& ready,
+                             std::string& problem);
 
 } // namespace memkv::actors

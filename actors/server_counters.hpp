@@ -7,6 +7,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <string_view>
 
 namespace memkv::actors {
 
@@ -38,11 +39,18 @@ enum class close_reason : std::uint8_t {
   count_
 };
 
+[[nodiscard]] constexpr std::string_view name_of(close_reason reason) noexcept {
+  constexpr std::array<std::string_view, static_cast<std::size_t>(close_reason::count_)> names{
+      "peer_closed",  "protocol",    "too_many_drops", "version", "handshake_timeout", "header_timeout",
+      "slow_payload", "slow_reader", "idle",           "socket_error", "actor_killed", "stopping"};
+  return names[static_cast<std::size_t>(reason)];
+}
+
 struct reactor_counters {
   counter reads, read_bytes, read_misses;
   counter writes, write_bytes, write_failures;
   counter deletes, exists_keys, prefixes;
-  counter connections_accepted, frames;
+  counter connections_accepted, previous_key_connections, frames;
   counter digest_mismatches, corrupt_blocks, deadlines_exceeded;
   counter dropped_stale, dropped_replayed;
   std::array<counter, static_cast<std::size_t>(close_reason::count_)> closed;

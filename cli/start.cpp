@@ -3,7 +3,9 @@
 #include "actors/license_watch.hpp"
 #include "actors/log.hpp"
 #include "actors/run_server.hpp"
+#include "cli/admin_endpoint.hpp"
 #include "cli/config.hpp"
+#include "cli/doctor.hpp"
 #include "cli/machine.hpp"
 #include "cli/start_options.hpp"
 #include "cli/version.hpp"
@@ -85,6 +87,12 @@ int run_start_command(const parsed& line) {
   if (!license.verdict.ok())
     return refuse(license.verdict.problem, log_is_apart);
   log_license(license);
+  log_doctor_report(path, loaded, variable("MEMKV_AUTH_KEY").value_or("") != "", log_is_apart ? file : "",
+                    line.text("license"));
+
+  const auto admin = admin_endpoint::make(config, problem);
+  if (admin == nullptr)
+    return refuse(path + ": " + problem, log_is_apart);
 
   if (config.storage.mode == storage_mode::direct)
     for (auto& drive : config.storage.drives)
@@ -110,12 +118,13 @@ int run_start_command(const parsed& line) {
   const auto keys = wire::built_in_license_keys();
   options.license = std::make_shared<actors::license_watch>(
       license, wire::read_license_file, std::vector<wire::license_key>(keys.begin(), keys.end()), time);
+  options.beside = [&admin](std::uint16_t port, std::string& why) { return admin->begin(port, why); };
   const int code = actors::run_server(
       options,
-      [&config](std::uint16_t port) {
-        const bool is_ipv6 = config.network.host.find(':') != std::string::npos;
-        std::printf("memkv: serving on %s%s%s:%u\n", is_ipv6 ? "[" : "", config.network.host.c_str(),
-                    is_ipv6 ? "]" : "", static_cast<unsigned>(port));
+      [&config, &admin](actors::running_server& server) {
+        admin->open(server.door());
+        std::printf("memkv: serving on %s\nmemkv: administration on %s\n",
+                    address_text(config.network.host, server.port()).c_str(), admin->url().c_str());
         std::fflush(stdout);
       },
       problem);

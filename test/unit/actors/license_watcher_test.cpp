@@ -315,6 +315,9 @@ server_actor::behavior_type listening_server(server_actor::pointer,
           [](const actor_started&) {},
           [heard](const license_ended& message) { heard->push_back(message.reason); },
           [](const stop_server&) {},
+          [](const describe_yourself&) {},
+          [](const reset_drive&) {},
+          [](const drive_was_reset&) {},
           [](const look_again&) {}};
 }
 

@@ -1,0 +1,148 @@
+// What a running server says of itself, all of it at one moment: what the administration endpoint, the
+// metrics and the console are made of.
+//
+// Gathered by ADMIN GATEWAY from the actors and from what they count (admin_gateway.hpp). Counters only ever
+// rise while the process lives, those of a drive included: they go on over its incarnations.
+//
+// Threading: values. Units: bytes; nanoseconds of the steady clock where a name ends in _ns; seconds since
+// 1970-01-01 UTC where it ends in _at (0: never).
+#pragma once
+
+#include "actors/block_cache.hpp"
+#include "actors/latency.hpp"
+#include "engine/block_device.hpp"
+#include "engine/buffer_pool.hpp"
+#include "engine/drive_store.hpp"
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace memkv::actors {
+
+enum class drive_state : std::uint8_t {
+  opening,     // it is being opened and recovered
+  online,      // its blocks are served
+  joining,     // open, and on its way back among the others
+  offline,     // it failed, and is tried again
+  blacklisted, // it failed too often: only `memkv drive reset` brings it back
+  resetting,   // it is being emptied
+};
+
+/// What DRIVE itself says; of the present incarnation.
+struct drive_facts {
+  std::uint32_t index = 0;
+  std::string device; // as the device calls itself: path or model
+  std::uint64_t raw_bytes = 0;
+  engine::store_counters store;
+  engine::device_statistics io;
+  std::size_t in_flight = 0;         // requests in the kernel
+  std::uint64_t oldest_request_ns = 0;
+  std::uint64_t journal_bytes = 0;   // its size
+  std::uint64_t memory_bytes = 0;    // of the index and what belongs to it; looked at once a minute
+  std::uint64_t trim_waiting_bytes = 0, trim_submitted_bytes = 0, trimmed_bytes = 0;
+  bool discards = false;             // TRIM is supported and used
+  std::uint64_t opened_in_ns = 0;    // how long opening and recovery took
+  /// Age of the last block that was evicted, since it was stored or last read; 0: none was.
+  std::uint64_t evicted_age_ns = 0;
+};
+
+/// A drive as SERVER sees it.
+struct drive_report {
+  std::uint32_t index = 0;
+  std::string media; // as configured
+  drive_state state = drive_state::opening;
+  std::string reason; // why it is not online
+  std::uint32_t failure_count = 0;
+  std::uint64_t first_failed_at = 0, last_failed_at = 0;
+  bool member = true; // keys are placed on it
+  /// While it is reset: how much of the data region was overwritten.
+  std::uint64_t reset_done_bytes = 0, reset_total_bytes = 0;
+  bool reset_secure = false;
+  std::optional<drive_facts> facts; // while it is open
+  latency_series reads, writes, flushes; // requests of the device, in the kernel
+};
+
+struct actor_report {
+  std::string name; // "server", "drive-0", …
+  std::uint64_t restarts = 0;
+  bool alive = false;
+  bool answered = false;         // within the deadline of this report
+  std::uint64_t answered_in_ns = 0;
+  std::size_t mailbox = 0;       // messages that waited behind the question
+};
+
+/// Sums over all REACTORs, those that died included.
+struct request_report {
+  std::uint64_t reads = 0, read_bytes = 0, read_misses = 0;
+  std::uint64_t writes = 0, write_bytes = 0, write_failures = 0;
+  std::uint64_t deletes = 0, exists_keys = 0, prefixes = 0, frames = 0;
+  std::uint64_t digest_mismatches = 0, corrupt_blocks = 0, deadlines_exceeded = 0, busy = 0;
+  std::uint64_t dropped_stale = 0, dropped_replayed = 0;
+  std::vector<std::pair<std::string, std::uint64_t>> closed; // connections, by reason
+};
+
+struct license_report {
+  std::string plan, organization, source;
+  std::uint64_t expires_at = 0;
+  std::int64_t days_left = 0;
+  bool development = false;
+  bool valid = false;
+};
+
+struct server_report {
+  // SERVER
+  std::string phase; // "opening", "starting", "serving", "stopping"
+  std::string address; // of the data port
+  std::array<std::byte, 16> set_id{};
+  std::uint64_t started_at = 0, uptime_ns = 0;
+  std::uint64_t now_ns = 0; // since 1970-01-01 UTC
+  bool fault_injection = false;
+  std::vector<drive_report> drives;
+  std::vector<actor_report> actors; // in the order of their names
+  std::optional<license_report> license;
+
+  // Configuration that an operator wants to see beside the figures.
+  std::string storage_mode; // "direct", "file", "memory"
+  std::uint64_t block_size = 0, shard_size = 0;
+  bool eviction = false;
+  double high_watermark = 0, low_watermark = 0;
+
+  // What is shared.
+  engine::buffer_pool_statistics pool;
+  std::uint64_t pool_bytes = 0, pool_chunk_bytes = 0;
+  std::uint64_t requests_waiting_for_room = 0;
+  block_cache_statistics cache;
+  std::uint64_t resident_bytes = 0; // of the process
+
+  // Network
+  std::uint32_t connections = 0, connections_unauthenticated = 0, connections_max = 0;
+  std::uint64_t connections_accepted = 0, connections_refused = 0;
+  std::uint64_t sessions = 0, requests_open = 0, held_bytes = 0;
+  bool rdma_active = false;
+  std::uint64_t rdma_connections = 0;
+
+  request_report requests;
+  /// Time of requests by operation and stage.
+  std::vector<latency_series> latencies;
+
+  // Log
+  std::array<std::uint64_t, 5> log_lines{};
+  std::uint64_t log_lines_lost = 0;
+
+  // Sums over the drives that are open.
+  [[nodiscard]] std::uint32_t drives_online() const noexcept;
+  [[nodiscard]] std::uint64_t blocks() const noexcept;
+  [[nodiscard]] std::uint64_t raw_bytes() const noexcept;
+  [[nodiscard]] std::uint64_t usable_bytes() const noexcept;
+  [[nodiscard]] std::uint64_t used_bytes() const noexcept;
+};
+
+/// Of a report: "healthy": everything serves; "degraded": a drive is not online, or an actor that should be
+/// there is not; "unhealthy": no drive is online, or the server is not serving.
+enum class health : std::uint8_t { healthy, degraded, unhealthy };
+[[nodiscard]] health health_of(const server_report& report) noexcept;
+
+} // namespace memkv::actors
