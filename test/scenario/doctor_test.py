@@ -25,10 +25,12 @@ import time
 from loop_drives import PAGE, Loops, wait_until_given_back
 from raw_server import free_port
 
+from development_license import environment as licensed
+
 MEMKV, SHIFTED_CLOCK = (os.path.abspath(name) for name in sys.argv[1:3])
 SKIPPED = 77
 KEY = os.urandom(32).hex()
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")}
+ENVIRONMENT = licensed(MEMKV)
 ENVIRONMENT.pop("NO_COLOR", None)
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -125,7 +127,10 @@ def healthy_set(folder, drives):
     report.has("io_uring", "ok")
     report.has("port.data", "ok", says="free")
     report.has("clock.peer", "skipped")
-    report.has("license", "skipped")
+    report.has("license", "ok", "MEMKV_LICENSE", says=", until 2")
+    broken = Report(config, environment={"MEMKV_LICENSE": "/nonexistent/license"})
+    expect(broken.code == 1, "a licence that cannot be read is a failure", broken.text)
+    broken.has("license", "failed", "MEMKV_LICENSE", "cannot be read")
     expect([digest(device) for device in drives] == before, "doctor wrote to a drive")
     for device in drives:
         os.close(os.open(device, os.O_RDONLY | os.O_EXCL))  # given back
