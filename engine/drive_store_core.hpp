@@ -15,11 +15,13 @@
 #include "engine/allocator.hpp"
 #include "engine/drive_io.hpp"
 #include "engine/drive_store.hpp"
+#include "engine/entry_extras.hpp"
 #include "engine/eviction.hpp"
 #include "engine/extent_check.hpp"
 #include "engine/extent_header.hpp"
 #include "engine/journal_batch.hpp"
 #include "engine/known_headers.hpp"
+#include "engine/part_order.hpp"
 #include "engine/superblock.hpp"
 #include "engine/tree.hpp"
 #include "engine/tree_proof.hpp"
@@ -30,7 +32,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -119,13 +120,6 @@ private:
     counter.fetch_add(by, std::memory_order_relaxed);
   }
 
-  /// What an index entry has no room for.
-  struct entry_extra {
-    std::vector<run> runs;   // entry_fragmented
-    key_id head;             // entry_part
-    std::uint32_t parts = 0; // entry_striped
-  };
-
   struct held_space {
     put_description what; // its views point into the two copies below
     std::string name_space;
@@ -194,6 +188,7 @@ private:
   // Space.
   [[nodiscard]] errc take_space(std::uint32_t length, extent_space& out);
   void give_space(const extent_space& space);
+  [[nodiscard]] std::vector<run> stored_runs(entry_handle handle) const;
   [[nodiscard]] extent_space space_of(entry_handle handle) const;
   [[nodiscard]] std::uint32_t device_page_of(const extent_space& space, std::uint64_t page) const;
   void space_changed(std::span<const run> runs);
@@ -290,9 +285,8 @@ private:
   unit_allocator units_;
   header_page_allocator headers_;
   std::unique_ptr<eviction_policy> policy_;
-  std::unordered_map<entry_handle, entry_extra> extras_;
-  std::set<std::pair<std::uint64_t, entry_handle>>
-      parts_by_age_;                         // parts are evicted only when nothing else can be
+  entry_extras extras_;
+  std::optional<part_order> parts_;          // evicted only when nothing else can be
   std::unordered_set<entry_handle> leaving_; // chosen as victims, their removal is on its way
   std::uint32_t entries_max_ = 0;
   const header_extent covered_;

@@ -494,8 +494,8 @@ void drive_store_core::rebuild_space() {
       continue;
     const block_entry& entry = index_->at(handle);
     if ((entry.flags & entry_part) != 0) {
-      parts_by_age_.insert({generation, handle});
-      recovered_parts_.push_back({entry.id, extras_.at(handle).head, entry.put_id});
+      parts_->add_youngest(handle);
+      recovered_parts_.push_back({entry.id, extras_.head(handle), entry.put_id});
     } else {
       policy_->recovered(handle);
     }

@@ -41,13 +41,13 @@ bool drive_store_core::insert_recovered(const entry_record& record) {
   if (replaced != no_entry)
     release_recovered(replaced);
   if (record.flags != 0)
-    extras_[inserted] = {record.runs, record.head, record.parts};
+    extras_.add(inserted, record);
   own_generation_ = std::max(own_generation_, record.generation);
   return true;
 }
 
 void drive_store_core::release_recovered(entry_handle handle) {
-  extras_.erase(handle);
+  extras_.remove(handle, index_->at(handle).flags);
   const bool unused = index_->retire(handle);
   MEMKV_ASSERT(unused, "nobody reads while a drive is recovered");
   index_->free(handle);
