@@ -299,6 +299,7 @@ void drive::on_tick(std::uint64_t) {
   if (hung_ || failure_reported_)
     return;
   body_->sweep();
+  body_->store->tick();
   trim_if_due();
 }
 

@@ -11,6 +11,7 @@
 // freed given back.
 #pragma once
 
+#include "engine/age_samples.hpp"
 #include "engine/allocator.hpp"
 #include "engine/drive_io.hpp"
 #include "engine/drive_store.hpp"
@@ -97,6 +98,7 @@ public:
   errc view(const block_pin& pin, std::string_view name_space, std::span<const std::byte> key,
             extent_view& out) const override;
   void reclaim() override;
+  void tick() override;
   bool poll(bool wait) override;
   bool idle() const noexcept override;
   status close() override;
@@ -110,7 +112,10 @@ private:
     std::atomic<std::uint64_t> used_bytes{0}, evicted_blocks{0}, evicted_bytes{0}, corrupt_blocks{0},
         io_errors{0}, checkpoints{0}, journal_batches{0}, journal_records{0}, journal_used_bytes{0},
         recovered_blocks{0}, replayed_records{0}, dropped_at_recovery{0}, bad_superblocks{0},
-        bad_tree_pages{0}, bad_bitmap_pages{0}, journal_holes{0}, torn_tails{0}, emptied_by_power_loss{0};
+        bad_tree_pages{0}, bad_bitmap_pages{0}, journal_holes{0}, torn_tails{0}, emptied_by_power_loss{0},
+        evicted_at_watermark{0}, evicted_for_space{0}, evicted_for_room{0}, evicted_age_ns{0},
+        evicted_age_sum_ns{0}, ghost_hits{0}, trim_waiting_bytes{0}, trim_submitted_bytes{0},
+        trimmed_bytes{0};
     std::atomic<bool> offline{false};
   };
   static void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) {
@@ -152,9 +157,9 @@ private:
     std::uint64_t only_generation = 0; // erase
     std::uint32_t freeing_units = 0;   // counted in freeing_units_ until applied
     entry_handle unlinked = no_entry;  // out of the index already, its space not yet free
-    std::uint32_t writes = 0;         // of payload and of the header page, in the device
-    std::uint32_t payload_writes = 0; // of these, those of payload
-    bool ready = false;       // nothing of it is
+    std::uint32_t writes = 0;          // of payload and of the header page, in the device
+    std::uint32_t payload_writes = 0;  // of these, those of payload
+    bool ready = false;                // nothing of it is
     bool evicted = false;
     [[nodiscard]] bool is_erase() const noexcept { return record.kind == record_kind::erase; }
   };
@@ -187,8 +192,9 @@ private:
   [[nodiscard]] reservation reserve(put_description what, std::string name_space, std::vector<std::byte> key,
                                     extent_space space);
   void pump_waiting();
-  [[nodiscard]] bool evict_one();
-  void free_units_until(std::uint64_t units);
+  /// `reason` is the counter of why.
+  [[nodiscard]] bool evict_one(std::atomic<std::uint64_t>& reason);
+  void free_units_until(std::uint64_t units, std::atomic<std::uint64_t>& reason);
   void release(std::uint64_t token);
 
   // Changes.
@@ -272,6 +278,7 @@ private:
   unit_allocator units_;
   header_page_allocator headers_;
   std::unique_ptr<eviction_policy> policy_;
+  age_samples ages_;
   std::unordered_map<entry_handle, entry_extra> extras_;
   std::set<std::pair<std::uint64_t, entry_handle>>
       parts_by_age_;                         // parts are evicted only when nothing else can be
