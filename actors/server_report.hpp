@@ -45,7 +45,7 @@ struct drive_facts {
   std::uint64_t trim_waiting_bytes = 0, trim_submitted_bytes = 0, trimmed_bytes = 0;
   bool discards = false;             // TRIM is supported and used
   std::uint64_t opened_in_ns = 0;    // how long opening and recovery took
-  /// Age of the last block that was evicted, since it was stored or last read; 0: none was.
+  /// Age of the last block that was evicted, since it was stored; 0: none was.
   std::uint64_t evicted_age_ns = 0;
 };
 
@@ -80,6 +80,7 @@ struct request_report {
   std::uint64_t writes = 0, write_bytes = 0, write_failures = 0;
   std::uint64_t deletes = 0, exists_keys = 0, prefixes = 0, frames = 0;
   std::uint64_t digest_mismatches = 0, corrupt_blocks = 0, deadlines_exceeded = 0, busy = 0;
+  std::uint64_t wrong_version = 0, malformed = 0; // frames
   std::uint64_t dropped_stale = 0, dropped_replayed = 0;
   std::vector<std::pair<std::string, std::uint64_t>> closed; // connections, by reason
 };
