@@ -1,5 +1,7 @@
 #include "actors/evictor.hpp"
 
+#include "actors/admin_gateway.hpp"
+
 #include <caf/actor_cast.hpp>
 
 namespace memkv::actors {
@@ -34,6 +36,7 @@ evictor_actor::behavior_type evictor(evictor_actor::stateful_pointer<evictor_sta
         self->state.look(self);
         self->delayed_send(self, self->state.interval, look_again{});
       },
+      [self](const describe_yourself& question) { answer(question, self->id(), self->mailbox().size()); },
   };
 }
 

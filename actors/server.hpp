@@ -4,6 +4,8 @@
 #include "actors/admission.hpp"
 #include "actors/change_filter.hpp"
 #include "actors/drive_body.hpp"
+#include "actors/drive_past.hpp"
+#include "actors/drive_resetter.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/membership.hpp"
 #include "actors/reactor.hpp"
@@ -41,6 +43,7 @@ struct server_state {
   struct drive_seat {
     caf::actor actor;                     // null while offline
     std::weak_ptr<drive_body> body;       // of the last incarnation
+    std::shared_ptr<drive_past> past = std::make_shared<drive_past>();
     std::shared_ptr<drive_body> survivor; // memory: kept for the next incarnation
     std::uint32_t failures = 0;           // in the drive's registry, and those that are not in it yet
     engine::drive_failures unnoted;       // not in the registry yet: noted when the drive opens again
@@ -54,7 +57,13 @@ struct server_state {
     bool online = false;            // open and recovered
     bool admitted = false;          // and the reactors know it
     bool blacklisted = false;
-    std::string reason;
+    std::string reason;                                    // of the failure that is being dealt with
+    std::string last_reason;                               // why it is not online, for people
+    std::uint64_t first_failed_ns = 0, last_failed_ns = 0; // by the wall clock
+    // A reset is wanted, waits for the last incarnation's device, or is under way.
+    std::shared_ptr<reset_progress> reset; // null: none
+    bool reset_secure = false;
+    caf::actor resetter; // null: not begun
   };
   /// Of a reactor, or of the listener.
   struct ring_seat {
@@ -78,6 +87,8 @@ struct server_state {
   ring_seat listener;
   caf::actor evictor;
   caf::actor trim_batcher; // null: no drive is discarded from
+  caf::actor admin_gateway;
+  std::map<std::string, std::uint64_t> spawned; // how often, by name of the actor
   membership members;
   std::shared_ptr<change_filter> changed; // null while all drives take part
   /// Of the step of a change of members that is being carried out.

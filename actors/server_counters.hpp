@@ -42,8 +42,12 @@ enum class close_reason : std::uint8_t {
   count_
 };
 
-/// As it is spelt here.
-[[nodiscard]] std::string_view name_of(close_reason why) noexcept;
+[[nodiscard]] constexpr std::string_view name_of(close_reason reason) noexcept {
+  constexpr std::array<std::string_view, static_cast<std::size_t>(close_reason::count_)> names{
+      "peer_closed",  "protocol",    "too_many_drops", "version",      "handshake_timeout", "header_timeout",
+      "slow_payload", "slow_reader", "idle",           "socket_error", "actor_killed",      "stopping"};
+  return names[static_cast<std::size_t>(reason)];
+}
 
 /// What a request asks for, as far as its time is counted apart.
 enum class request_kind : std::uint8_t {
@@ -59,9 +63,12 @@ enum class request_kind : std::uint8_t {
   lookup,
   count_
 };
-/// "get", "batch_get", "put", "batch_put", "delete", "batch_delete", "exists", "batch_exists", "prefix",
-/// "lookup".
-[[nodiscard]] std::string_view name_of(request_kind what) noexcept;
+[[nodiscard]] constexpr std::string_view name_of(request_kind what) noexcept {
+  constexpr std::array<std::string_view, static_cast<std::size_t>(request_kind::count_)> names{
+      "get",          "batch_get", "put",          "batch_put", "delete",
+      "batch_delete", "exists",    "batch_exists", "prefix",    "lookup"};
+  return names[static_cast<std::size_t>(what)];
+}
 
 /// Where the time of a request goes.
 enum class request_stage : std::uint8_t {
@@ -71,8 +78,11 @@ enum class request_stage : std::uint8_t {
   total,   // from its header to there
   count_
 };
-/// "queue", "drive", "network", "total".
-[[nodiscard]] std::string_view name_of(request_stage stage) noexcept;
+[[nodiscard]] constexpr std::string_view name_of(request_stage stage) noexcept {
+  constexpr std::array<std::string_view, static_cast<std::size_t>(request_stage::count_)> names{
+      "queue", "drive", "network", "total"};
+  return names[static_cast<std::size_t>(stage)];
+}
 
 struct reactor_counters {
   counter reads, read_bytes, read_misses;

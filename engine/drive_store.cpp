@@ -327,7 +327,6 @@ void drive_store_core::tick() {
                                             : own_generation_,
              time_.steady_ns());
   counters_.ghost_hits.store(policy_->statistics().ghost_hits, std::memory_order_relaxed);
-  counters_.trim_waiting_bytes.store(untrimmed_bytes(), std::memory_order_relaxed);
 }
 
 void drive_store_core::begin_trimming() {
@@ -348,7 +347,6 @@ std::vector<device_range> drive_store_core::take_trim() {
     ranges.push_back(
         {places_.unit_offset(range.first_unit), std::uint64_t{range.units} * places_.unit_bytes});
   }
-  bump(counters_.trim_submitted_bytes, trimming_units_ * places_.unit_bytes);
   return ranges;
 }
 
@@ -359,8 +357,6 @@ void drive_store_core::trimmed(bool done) {
     if (!done && trim_)
       trim_->freed(range, now);
   }
-  if (done)
-    bump(counters_.trimmed_bytes, trimming_units_ * places_.unit_bytes);
   if (!done && trim_)
     trim_->put_off(now);
   trimming_units_ = 0;
@@ -965,9 +961,6 @@ store_counters drive_store_core::counters() const noexcept {
   result.evicted_age_sum_ns = read(counters_.evicted_age_sum_ns);
   result.ghost_hits = read(counters_.ghost_hits);
   result.journal_bytes = options_.persistent ? places_.journal_bytes : 0;
-  result.trim_waiting_bytes = read(counters_.trim_waiting_bytes);
-  result.trim_submitted_bytes = read(counters_.trim_submitted_bytes);
-  result.trimmed_bytes = read(counters_.trimmed_bytes);
   return result;
 }
 
@@ -986,8 +979,6 @@ store_counters& store_counters::operator+=(const store_counters& earlier) noexce
   if (evicted_age_ns == 0)
     evicted_age_ns = earlier.evicted_age_ns;
   ghost_hits += earlier.ghost_hits;
-  trim_submitted_bytes += earlier.trim_submitted_bytes;
-  trimmed_bytes += earlier.trimmed_bytes;
   return *this;
 }
 

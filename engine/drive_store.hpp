@@ -133,7 +133,6 @@ struct store_counters {
   std::uint64_t evicted_age_ns = 0, evicted_age_sum_ns = 0;
   std::uint64_t ghost_hits = 0;    // blocks stored again soon after they were evicted
   std::uint64_t journal_bytes = 0; // size of the journal
-  std::uint64_t trim_waiting_bytes = 0, trim_submitted_bytes = 0, trimmed_bytes = 0;
 
   /// Goes on from what an earlier incarnation counted: adds what only ever rises, and leaves what describes
   /// the present or the last recovery.

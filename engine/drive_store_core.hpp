@@ -114,8 +114,7 @@ private:
         recovered_blocks{0}, replayed_records{0}, dropped_at_recovery{0}, bad_superblocks{0},
         bad_tree_pages{0}, bad_bitmap_pages{0}, journal_holes{0}, torn_tails{0}, emptied_by_power_loss{0},
         evicted_at_watermark{0}, evicted_for_space{0}, evicted_for_room{0}, evicted_age_ns{0},
-        evicted_age_sum_ns{0}, ghost_hits{0}, trim_waiting_bytes{0}, trim_submitted_bytes{0},
-        trimmed_bytes{0};
+        evicted_age_sum_ns{0}, ghost_hits{0};
     std::atomic<bool> offline{false};
   };
   static void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) {
@@ -157,9 +156,9 @@ private:
     std::uint64_t only_generation = 0; // erase
     std::uint32_t freeing_units = 0;   // counted in freeing_units_ until applied
     entry_handle unlinked = no_entry;  // out of the index already, its space not yet free
-    std::uint32_t writes = 0;          // of payload and of the header page, in the device
-    std::uint32_t payload_writes = 0;  // of these, those of payload
-    bool ready = false;                // nothing of it is
+    std::uint32_t writes = 0;         // of payload and of the header page, in the device
+    std::uint32_t payload_writes = 0; // of these, those of payload
+    bool ready = false;       // nothing of it is
     bool evicted = false;
     [[nodiscard]] bool is_erase() const noexcept { return record.kind == record_kind::erase; }
   };
