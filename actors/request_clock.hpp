@@ -44,10 +44,14 @@ public:
     const auto at = [&](request_stage which) -> latency_histogram& {
       return series[static_cast<std::size_t>(which)];
     };
-    at(request_stage::queue).note(queue_ns_);
-    at(request_stage::drive).note(drive_ns_);
-    at(request_stage::network).note(total_ns - queue_ns_ - drive_ns_);
-    at(request_stage::total).note(total_ns);
+    const auto network_ns = total_ns - queue_ns_ - drive_ns_;
+    const auto bucket = latency_bucket(total_ns);
+    at(request_stage::total).note_in(bucket, total_ns);
+    // Often nothing was waited for, and all of it is the network's.
+    at(request_stage::network)
+        .note_in(network_ns == total_ns ? bucket : latency_bucket(network_ns), network_ns);
+    at(request_stage::queue).note_in(queue_ns_ == 0 ? 0 : latency_bucket(queue_ns_), queue_ns_);
+    at(request_stage::drive).note_in(drive_ns_ == 0 ? 0 : latency_bucket(drive_ns_), drive_ns_);
   }
 
 private:

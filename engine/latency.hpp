@@ -63,9 +63,12 @@ struct latency_series {
 
 class latency_histogram {
 public:
-  void note(std::uint64_t ns) noexcept {
-    bump(counts_[latency_bucket(ns)], 1);
-    bump(sum_ns_, ns);
+  void note(std::uint64_t ns) noexcept { note_in(latency_bucket(ns), ns); }
+  /// The same when the bucket of `ns` is known.
+  void note_in(std::size_t bucket, std::uint64_t ns) noexcept {
+    bump(counts_[bucket], 1);
+    if (ns > 0)
+      bump(sum_ns_, ns);
   }
   [[nodiscard]] latency_counts value() const noexcept {
     latency_counts out;
