@@ -4,6 +4,7 @@
 #include "actors/admission.hpp"
 #include "actors/change_filter.hpp"
 #include "actors/drive_body.hpp"
+#include "actors/drive_past.hpp"
 #include "actors/drive_resetter.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/membership.hpp"
@@ -43,6 +44,7 @@ struct server_state {
   struct drive_seat {
     caf::actor actor;                     // null while offline
     std::weak_ptr<drive_body> body;       // of the last incarnation
+    std::shared_ptr<drive_past> past = std::make_shared<drive_past>();
     std::shared_ptr<drive_body> survivor; // memory: kept for the next incarnation
     std::uint32_t failures = 0;           // in the drive's registry, and those that are not in it yet
     engine::drive_failures unnoted;       // not in the registry yet: noted when the drive opens again
