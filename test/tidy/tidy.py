@@ -67,6 +67,7 @@ SLEEP = r"\b(sleep_for|sleep_until|usleep|nanosleep|sleep)\s*\("
 SKIPPED_DIRECTORIES = {".git", ".cache", "__pycache__", "build"}
 CODE = {".hpp", ".cpp"}
 TEXT = CODE | {".py", ".md", ".txt", ".cmake", ".json", ".yaml", ".yml", ".sh", ""}
+PICTURES = {".png"}
 BROKEN_LINES_ALLOWED = {".md", ".json", ".yaml", ".yml"}
 
 
@@ -77,7 +78,11 @@ def files_of(root):
         relative = path.relative_to(root)
         if any(part in SKIPPED_DIRECTORIES or part.startswith("build") for part in relative.parts[:-1]):
             continue
-        if not path.is_file() or path.is_symlink() or path.suffix not in TEXT:
+        if not path.is_file() or path.is_symlink():
+            continue
+        if path.suffix in PICTURES:
+            found[relative.as_posix()] = ""  # there, for the pages that link to it
+        if path.suffix not in TEXT:
             continue
         try:
             found[relative.as_posix()] = path.read_text(encoding="utf-8")
