@@ -493,8 +493,7 @@ void tcp_connection::pump_output() {
     ready_.pop_front();
   }
   // Making a part may end its request, and with the last request of a peer that sends no more the
-  // connection. Until the frames of this round are with the kernel it counts as sending: nobody else sends, or
-  // buries it.
+  // connection. Meanwhile it counts as sending, so that nobody else sends, or buries it.
   out.busy = true;
   // One part a turn: what becomes ready meanwhile goes before the next part.
   if (ready_.empty() && bytes < gathered_bytes_max / 4) {
