@@ -3,6 +3,7 @@
 #include "actors/log.hpp"
 #include "admin/console_assets.hpp"
 #include "admin/http_server.hpp"
+#include "admin/metrics.hpp"
 #include "admin/routes.hpp"
 #include "cli/version.hpp"
 #include "wire/assert.hpp"
@@ -47,6 +48,7 @@ private:
         config.network.previous_key);
     for (const auto& each : admin::console_assets())
       setup.files.push_back({each.path, each.content_type, each.bytes, each.etag});
+    setup.metrics = [](const actors::gathered& about) { return admin::metrics_text(about, version()); };
     return setup;
   }
 
