@@ -1,5 +1,5 @@
-"""memkv admin against servers that run: every row of its table, with one, three and five of them, one of which
-is down, answers garbage, or never answers; and over HTTPS.
+"""memkv admin against servers that run: every row of its table, with one, three and five of them, one of
+which is down, answers garbage, or never answers; and over HTTPS.
 
 admin_live_test.py MEMKV
 """
