@@ -64,6 +64,16 @@ void add_shared(server_report& report, const reactor_shared& shared, const admis
   report.pool_chunk_bytes = shared.pool->chunk_bytes();
   report.cache = shared.cache->statistics();
   report.resident_bytes = resident_bytes();
+  if (options.license != nullptr) {
+    const auto facts = options.license->state()->read();
+    report.license = {.plan = facts.plan,
+                      .organization = facts.organization,
+                      .source = facts.source,
+                      .expires_at = facts.expires_at_s,
+                      .days_left = static_cast<std::int64_t>(facts.days_left),
+                      .development = facts.development,
+                      .valid = facts.valid};
+  }
   report.connections_max = options.limits.connections_max;
   if (door != nullptr) {
     report.connections = door->connections();

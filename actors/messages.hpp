@@ -244,6 +244,12 @@ struct reactor_changed {
   caf::actor reactor;
 }; // SERVER to LISTENER; null: gone
 
+// The licence.
+/// LICENSE WATCHER to SERVER: it is not in force any more; the server is to stop.
+struct license_ended {
+  std::string reason;
+};
+
 // Stopping.
 struct stop_accepting {};  // SERVER to LISTENER
 struct finish_requests {}; // SERVER to REACTOR: answer what is open, take nothing new, then end
@@ -288,6 +294,7 @@ MEMKV_MESSAGE(drive_was_reset)
 MEMKV_MESSAGE(new_connection)
 MEMKV_MESSAGE(connection_closed)
 MEMKV_MESSAGE(reactor_changed)
+MEMKV_MESSAGE(license_ended)
 MEMKV_MESSAGE(stop_accepting)
 MEMKV_MESSAGE(finish_requests)
 MEMKV_MESSAGE(close_drive)

@@ -32,6 +32,7 @@ struct server_board {
   std::atomic<std::uint32_t> drives_online{0};
   std::promise<std::string> started; // empty: serving; else why not
   std::atomic<bool> orderly{false};
+  std::string ended_because; // under the lock; why it stopped without being told to
   std::shared_ptr<admission> door;
 };
 
@@ -87,6 +88,7 @@ struct server_state {
   ring_seat listener;
   caf::actor evictor;
   caf::actor trim_batcher; // null: no drive is discarded from
+  caf::actor license_watcher;
   caf::actor admin_gateway;
   std::map<std::string, std::uint64_t> spawned; // how often, by name of the actor
   membership members;
