@@ -3,7 +3,6 @@
     prometheus_test.py MEMKV SOURCE
 """
 import json
-import os
 import pathlib
 import secrets
 import shutil
@@ -16,7 +15,9 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "python"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
+
+from development_license import environment as licensed  # noqa: E402
 from memkv_page_client import Client  # noqa: E402
 
 MEMKV = sys.argv[1]
@@ -114,9 +115,7 @@ class Server:
         self.folder = folder
         port = free_port(following=1)
         self.address, self.admin = f"127.0.0.1:{port}", f"127.0.0.1:{port + 1}"
-        self.environment = {name: value for name, value in os.environ.items()
-                            if not name.startswith("MEMKV_")}
-        self.environment["MEMKV_AUTH_KEY"] = secrets.token_hex(32)
+        self.environment = licensed(MEMKV, MEMKV_AUTH_KEY=secrets.token_hex(32))
         drives = "".join(f"    - {{ media: {folder / f'drive-{i}'}, max_size: 256 MiB }}\n" for i in range(2))
         (folder / "server.yaml").write_text(
             f"network:\n  address: {self.address}\nmemory:\n  max_size: 64 MiB\n"
