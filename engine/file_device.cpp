@@ -70,6 +70,7 @@ public:
   }
 
   [[nodiscard]] std::size_t in_flight() const noexcept override { return waiting_.size(); }
+  [[nodiscard]] bool needs_poll() const noexcept override { return !waiting_.empty(); }
   [[nodiscard]] std::span<const std::byte> mapping() const noexcept override { return mapped_; }
 
   void close() noexcept override {
