@@ -80,6 +80,7 @@ struct server_state {
   caf::actor trim_batcher; // null: no drive is discarded from
   membership members;
   std::shared_ptr<change_filter> changed; // null while all drives take part
+  std::uint64_t next_fault_warning_ns = 0;
   /// Of the step of a change of members that is being carried out.
   std::uint64_t step_serial = 0;
   bool step_sent = false;
