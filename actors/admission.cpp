@@ -100,6 +100,11 @@ void admission::authenticated(const peer_address& peer) noexcept {
     --found->second.unauthenticated;
 }
 
+std::uint32_t admission::unauthenticated() const {
+  const std::lock_guard guard(lock_);
+  return unauthenticated_;
+}
+
 std::uint32_t admission::connections() const {
   std::lock_guard guard{lock_};
   return total_;

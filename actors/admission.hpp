@@ -53,6 +53,7 @@ public:
   [[nodiscard]] std::shared_ptr<admission_slot> admit(int descriptor, const peer_address& peer, refusal& why);
 
   [[nodiscard]] std::uint32_t connections() const;
+  [[nodiscard]] std::uint32_t unauthenticated() const;
   [[nodiscard]] std::uint64_t refused() const;
 
 private:

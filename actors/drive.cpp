@@ -1,5 +1,6 @@
 #include "actors/drive.hpp"
 
+#include "actors/admin_gateway.hpp"
 #include "actors/change_filter.hpp"
 #include "actors/drive_table.hpp"
 #include "actors/log.hpp"
@@ -9,6 +10,7 @@
 #include <caf/behavior.hpp>
 #include <caf/send.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <mutex>
 #include <thread>
@@ -49,6 +51,7 @@ void drive::on_no_ring(const std::string& problem) {
 
 bool drive::on_start() {
   body_ = std::move(settings_.survivor);
+  const auto begun_ns = steady_now_ns();
   if (body_ == nullptr) {
     body_ = std::make_shared<drive_body>();
     body_->index = settings_.index;
@@ -100,11 +103,12 @@ bool drive::on_start() {
                {"replayed_records", std::to_string(counters.replayed_records)},
                {"dropped_at_recovery", std::to_string(counters.dropped_at_recovery)}});
   }
+  opened_in_ns_ = steady_now_ns() - begun_ns;
   caf::anon_send(settings_.server,
                  drive_changed{settings_.index, caf::actor_cast<caf::actor>(this), body_,
                                std::make_shared<std::vector<engine::drive_store::recovered_part>>(
                                    body_->store->take_recovered_parts()),
-                               body_->store->failures().failure_count, body_->store->set_epoch()});
+                               body_->store->failures(), body_->store->set_epoch()});
   return true;
 }
 
@@ -144,12 +148,16 @@ caf::behavior drive::make_handlers() {
   auto on_discarded = [this](const ranges_discarded& message) {
     const std::lock_guard turn(body_->turn);
     trimming_ = false;
+    if (message.done)
+      trimmed_bytes_ += submitted_bytes_;
+    submitted_bytes_ = 0;
     body_->store->trimmed(message.done);
   };
   auto on_batcher = [this](const trim_batcher_changed& message) {
     const std::lock_guard turn(body_->turn);
     settings_.trim_batcher = message.batcher;
     // What the one before had is not answered; its last call to the device has ended before it did.
+    submitted_bytes_ = 0;
     if (std::exchange(trimming_, false))
       body_->store->trimmed(false);
   };
@@ -167,11 +175,42 @@ caf::behavior drive::make_handlers() {
     closing_ = true;
     stop(caf::exit_reason::normal);
   };
+  auto on_describe = [this](const describe_yourself& question) {
+    answer(question, id(), mailbox().size(), {.drive = facts()});
+  };
   [[maybe_unused]] drive_actor::behavior_type conforms{
-      on_store, on_allocate,  on_write, on_commit, on_abandon, on_read, on_erase,
-      on_evict, on_discarded, on_sweep, on_epoch,  on_batcher, on_close};
-  return {on_store, on_allocate,  on_write, on_commit, on_abandon, on_read, on_erase,
-          on_evict, on_discarded, on_sweep, on_epoch,  on_batcher, on_close};
+      on_store, on_allocate,  on_write, on_commit, on_abandon, on_read,  on_erase,
+      on_evict, on_discarded, on_sweep, on_epoch,  on_batcher, on_close, on_describe};
+  return {on_store, on_allocate,  on_write, on_commit, on_abandon, on_read,  on_erase,
+          on_evict, on_discarded, on_sweep, on_epoch,  on_batcher, on_close, on_describe};
+}
+
+drive_facts drive::facts() {
+  drive_facts out;
+  out.index = settings_.index;
+  if (body_ == nullptr)
+    return out;
+  const std::lock_guard turn(body_->turn);
+  const auto& device = *body_->device;
+  out.device = device.information().name;
+  out.raw_bytes = device.information().size_bytes;
+  out.store = body_->store->counters();
+  out.io = device.statistics();
+  out.in_flight = device.in_flight();
+  out.oldest_request_ns = device.oldest_request_ns();
+  out.discards = discarder_ != nullptr;
+  out.trim_waiting_bytes =
+      body_->store->untrimmed_bytes() - std::min(submitted_bytes_, body_->store->untrimmed_bytes());
+  out.trim_submitted_bytes = submitted_bytes_;
+  out.trimmed_bytes = trimmed_bytes_;
+  out.opened_in_ns = opened_in_ns_;
+  // It takes time in proportion to what there is.
+  if (const auto now = round_ns(); memory_looked_ns_ == 0 || now - memory_looked_ns_ >= 60'000'000'000) {
+    memory_looked_ns_ = now;
+    memory_bytes_ = body_->store->memory_bytes();
+  }
+  out.memory_bytes = memory_bytes_;
+  return out;
 }
 
 void drive::report_failure(std::string reason, errc code) {
@@ -229,6 +268,8 @@ void drive::trim_if_due() {
   if (ranges.empty())
     return;
   trimming_ = true;
+  for (const auto& range : ranges)
+    submitted_bytes_ += range.length;
   send(caf::actor_cast<trim_batcher_actor>(settings_.trim_batcher),
        discard_ranges{settings_.index, discarder_, std::move(ranges), caf::actor_cast<caf::actor>(this)});
 }

@@ -4,6 +4,7 @@
 #include "actors/drive_body.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/ring_actor.hpp"
+#include "actors/server_report.hpp"
 #include "engine/open_drive.hpp"
 
 #include <memory>
@@ -50,6 +51,7 @@ private:
     settings_.pool_keeper.reset();
   }
 
+  [[nodiscard]] drive_facts facts();
   void look_for_failure();
   void report_failure(std::string reason, engine::errc code = engine::errc::io_error);
   void trim_if_due();
@@ -61,6 +63,9 @@ private:
   std::shared_ptr<drive_body> body_;
   std::shared_ptr<engine::discarder> discarder_; // null: nothing is discarded
   bool trimming_ = false;
+  std::uint64_t submitted_bytes_ = 0, trimmed_bytes_ = 0;
+  std::uint64_t opened_in_ns_ = 0;
+  std::uint64_t memory_bytes_ = 0, memory_looked_ns_ = 0;
 
   /// A walk through the index, a slice each turn, that erases what is not to stay.
   struct sweep {

@@ -1,5 +1,6 @@
 #include "actors/evictor.hpp"
 
+#include "actors/admin_gateway.hpp"
 #include "actors/fault_points.hpp"
 
 #include <caf/actor_cast.hpp>
@@ -37,6 +38,7 @@ evictor_actor::behavior_type evictor(evictor_actor::stateful_pointer<evictor_sta
         self->state.look(self);
         self->delayed_send(self, self->state.interval, look_again{});
       },
+      [self](const describe_yourself& question) { answer(question, self->id(), self->mailbox().size()); },
   };
 }
 

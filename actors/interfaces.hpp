@@ -8,6 +8,8 @@
 //   REACTOR <-> DRIVE                                             blocks
 //   EVICTOR -> DRIVE                                              space
 //   DRIVE <-> TRIM BATCHER                                        what the device may forget
+//   a door -> ADMIN GATEWAY <-> everybody                         reports
+//   ADMIN GATEWAY -> SERVER -> DRIVE RESETTER                     emptying a drive
 //
 // With fault injection every actor takes act_up besides (fault_points.hpp).
 // Every actor answers exit messages; SERVER monitors all of them and starts a dead one anew.
@@ -48,7 +50,9 @@ using drive_actor = caf::typed_actor<
     // From SERVER: which drives take part, and who discards. Answer to the first two: drive_did.
     caf::reacts_to<sweep_blocks>, caf::reacts_to<enter_epoch>, caf::reacts_to<trim_batcher_changed>,
     // From SERVER: stop in good order.
-    caf::reacts_to<close_drive>>;
+    caf::reacts_to<close_drive>,
+    // From ADMIN GATEWAY.
+    caf::reacts_to<describe_yourself>>;
 
 /// The REACTOR actor: owner of many sockets, their parse state, their requests and their queues of answers.
 ///
@@ -64,7 +68,9 @@ using reactor_actor = caf::typed_actor<
     // From fault injection.
     caf::reacts_to<end_connections>,
     // From SERVER: finish what is open, take nothing new, end.
-    caf::reacts_to<finish_requests>>;
+    caf::reacts_to<finish_requests>,
+    // From ADMIN GATEWAY.
+    caf::reacts_to<describe_yourself>>;
 
 /// The CONNECTION actor: one a TCP connection; owns the SessionTracker, the sessions attached through it.
 ///
@@ -78,7 +84,9 @@ using connection_actor = caf::typed_actor<
 /// Threading: dedicated; waits in its ring.
 using listener_actor = caf::typed_actor<
     // From SERVER.
-    caf::reacts_to<reactor_changed>, caf::reacts_to<stop_accepting>>;
+    caf::reacts_to<reactor_changed>, caf::reacts_to<stop_accepting>,
+    // From ADMIN GATEWAY.
+    caf::reacts_to<describe_yourself>>;
 
 /// The EVICTOR actor: watches the watermarks of the drives and has them make room ahead of need.
 ///
@@ -87,14 +95,37 @@ using evictor_actor = caf::typed_actor<
     // From SERVER.
     caf::reacts_to<drive_changed>,
     // Its own timer.
-    caf::reacts_to<look_again>>;
+    caf::reacts_to<look_again>,
+    // From ADMIN GATEWAY.
+    caf::reacts_to<describe_yourself>>;
 
 /// The TRIM BATCHER actor: discards what drives have gathered, since BLKDISCARD blocks.
 ///
 /// Threading: dedicated. Answers every batch, unless it dies: then SERVER names the next one to the drives.
 using trim_batcher_actor = caf::typed_actor<
     // From DRIVE. Answer: ranges_discarded.
-    caf::reacts_to<discard_ranges>>;
+    caf::reacts_to<discard_ranges>,
+    // From ADMIN GATEWAY.
+    caf::reacts_to<describe_yourself>>;
+
+/// The DRIVE RESETTER actor: empties one drive that is offline, and ends.
+///
+/// Threading: dedicated. If it dies on the way the drive is empty, or as it was, or has to be reset again.
+using drive_resetter_actor = caf::typed_actor<
+    // From SERVER, once. Answer: drive_was_reset.
+    caf::reacts_to<reset_drive>>;
+
+/// The ADMIN GATEWAY actor: gathers reports from all actors, within a deadline, for threads that are none.
+///
+/// Threading: scheduled. What it is asked for while it is dead is not answered; doors wait no longer than
+/// their limit.
+using admin_gateway_actor = caf::typed_actor<
+    // From a door.
+    caf::reacts_to<gather_report>, caf::reacts_to<reset_drive>,
+    // From every actor.
+    caf::reacts_to<described>,
+    // Its own timer.
+    caf::reacts_to<look_again>>;
 
 /// The SERVER actor: root supervisor; configuration, order of start and stop, the table of drives.
 ///
@@ -112,6 +143,10 @@ using server_actor = caf::typed_actor<
     caf::reacts_to<actor_started>,
     // From main: stop in good order.
     caf::reacts_to<stop_server>,
+    // From ADMIN GATEWAY.
+    caf::reacts_to<describe_yourself>, caf::reacts_to<reset_drive>,
+    // From DRIVE RESETTER.
+    caf::reacts_to<drive_was_reset>,
     // Its own timer.
     caf::reacts_to<look_again>>;
 

@@ -1,5 +1,6 @@
 #include "actors/listener.hpp"
 
+#include "actors/admin_gateway.hpp"
 #include "actors/log.hpp"
 
 #include <caf/actor_cast.hpp>
@@ -105,8 +106,11 @@ caf::behavior listener::make_handlers() {
     arm();
   };
   auto on_stop_accepting = [this](const stop_accepting&) { stop(caf::exit_reason::normal); };
-  [[maybe_unused]] listener_actor::behavior_type conforms{on_reactor, on_stop_accepting};
-  return {on_reactor, on_stop_accepting};
+  auto on_describe = [this](const describe_yourself& question) {
+    answer(question, id(), mailbox().size());
+  };
+  [[maybe_unused]] listener_actor::behavior_type conforms{on_reactor, on_stop_accepting, on_describe};
+  return {on_reactor, on_stop_accepting, on_describe};
 }
 
 void listener::on_tick(std::uint64_t now_ns) {

@@ -9,6 +9,7 @@
 #include "engine/drive_members.hpp"
 #include "engine/drive_store.hpp"
 #include "engine/errc.hpp"
+#include "engine/failure_registry.hpp"
 #include "wire/key_id.hpp"
 
 #include <caf/actor.hpp>
@@ -25,7 +26,10 @@ namespace memkv::actors {
 
 class admission_slot;
 class change_filter;
+class outcome_waiter; // admin_gateway.hpp
+class report_waiter;
 struct drive_body;
+struct self_description;
 
 /// Bytes of a bounce buffer (or of anything else that `keep` keeps alive).
 struct payload_slice {
@@ -183,8 +187,8 @@ struct drive_changed {
   /// DRIVE to SERVER after a recovery: parts of striped blocks whose heads SERVER looks for on the other
   /// drives.
   std::shared_ptr<std::vector<engine::drive_store::recovered_part>> recovered;
-  std::uint32_t failures = 0; // in the drive's registry
-  std::uint64_t epoch = 0;    // that is durable on it
+  engine::failure_registry registry{}; // of the drive
+  std::uint64_t epoch = 0;             // that is durable on it
 };
 /// DRIVE to SERVER: the device failed, or could not be opened; the actor ends.
 struct drive_failed {
@@ -201,6 +205,34 @@ struct parts_orphaned {
 struct actor_started {
   caf::actor_id which = 0;
   std::string problem; // empty: at work
+};
+
+// About the server itself (admin_gateway.hpp).
+/// ADMIN GATEWAY to every actor. Answer: described.
+struct describe_yourself {
+  std::uint64_t serial = 0;
+  caf::actor reply_to;
+};
+struct described {
+  std::uint64_t serial = 0;
+  caf::actor_id who = 0;
+  std::size_t mailbox = 0; // messages that waited behind the question
+  std::shared_ptr<const self_description> what;
+};
+/// A door to ADMIN GATEWAY; what comes of it is in the waiter.
+struct gather_report {
+  std::shared_ptr<report_waiter> waiter;
+};
+/// A door to ADMIN GATEWAY, which passes it to SERVER.
+struct reset_drive {
+  std::uint32_t index = 0;
+  bool secure = false;
+  std::shared_ptr<outcome_waiter> waiter;
+};
+/// DRIVE RESETTER to SERVER; then it ends.
+struct drive_was_reset {
+  std::uint32_t index = 0;
+  std::string problem; // empty: done
 };
 
 // About connections.
@@ -232,7 +264,7 @@ struct close_drive {};     // SERVER to DRIVE: checkpoint, mark clean, end
 struct stop_server {};     // main to SERVER
 
 // Itself.
-struct look_again {}; // EVICTOR and SERVER: a timer
+struct look_again {}; // a timer
 
 } // namespace memkv::actors
 
@@ -261,6 +293,11 @@ MEMKV_MESSAGE(drive_changed)
 MEMKV_MESSAGE(drive_failed)
 MEMKV_MESSAGE(parts_orphaned)
 MEMKV_MESSAGE(actor_started)
+MEMKV_MESSAGE(describe_yourself)
+MEMKV_MESSAGE(described)
+MEMKV_MESSAGE(gather_report)
+MEMKV_MESSAGE(reset_drive)
+MEMKV_MESSAGE(drive_was_reset)
 MEMKV_MESSAGE(new_connection)
 MEMKV_MESSAGE(connection_closed)
 MEMKV_MESSAGE(reactor_changed)

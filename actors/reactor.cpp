@@ -1,5 +1,6 @@
 #include "actors/reactor.hpp"
 
+#include "actors/admin_gateway.hpp"
 #include "actors/connection.hpp"
 #include "actors/fault_points.hpp"
 #include "actors/tcp_connection.hpp"
@@ -167,6 +168,11 @@ caf::behavior reactor::make_handlers() {
   };
   auto on_end_some = [this](const end_connections& message) { end_some(message); };
   auto on_finish = [this](const finish_requests&) { begin_to_finish(); };
+  auto on_describe = [this](const describe_yourself& question) {
+    answer(question, id(), mailbox().size(),
+           {.reactor =
+                reactor_facts{connections_.size(), requests_.size(), waiting_for_room_.size(), held_bytes_}});
+  };
   // A CONNECTION died: its socket goes with it.
   auto on_down = [this](const caf::down_msg& message) {
     const auto found = by_actor_.find(message.source.id());
@@ -177,11 +183,11 @@ caf::behavior reactor::make_handlers() {
     if (connection != connections_.end())
       connection->second->close(close_reason::actor_killed);
   };
-  [[maybe_unused]] reactor_actor::behavior_type conforms{on_connection, on_drive,    on_members,
-                                                         on_allocated,  on_stored,   on_read,
-                                                         on_erased,     on_end_some, on_finish};
-  return {on_connection, on_drive,  on_members,  on_allocated, on_stored,
-          on_read,       on_erased, on_end_some, on_finish,    on_down};
+  [[maybe_unused]] reactor_actor::behavior_type conforms{on_connection, on_drive,   on_members, on_allocated,
+                                                         on_stored,     on_read,    on_erased,  on_end_some,
+                                                         on_finish,     on_describe};
+  return {on_connection, on_drive,    on_members, on_allocated, on_stored, on_read,
+          on_erased,     on_end_some, on_finish,  on_describe,  on_down};
 }
 
 void reactor::admit(const new_connection& message) {

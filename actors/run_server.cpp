@@ -124,6 +124,7 @@ public:
     std::lock_guard guard{board_->lock};
     return {board_->actors.begin(), board_->actors.end()};
   }
+  [[nodiscard]] std::shared_ptr<admin_door> door() const override { return make_admin_door(board_); }
   [[nodiscard]] std::shared_ptr<fault_injector> faults() const override { return faults_; }
   [[nodiscard]] std::uint32_t drives_online() const noexcept override { return board_->drives_online; }
   [[nodiscard]] std::uint32_t connections() const noexcept override { return board_->door->connections(); }

@@ -1,6 +1,7 @@
 // Runs a server in this process until it is told to stop.
 #pragma once
 
+#include "actors/admin_gateway.hpp"
 #include "actors/fault_orders.hpp"
 #include "actors/server_options.hpp"
 
@@ -29,6 +30,8 @@ public:
   /// Every actor that is alive, by name ("server", "listener", "evictor", "reactor-0", "drive-0", …): for
   /// fault injection.
   [[nodiscard]] virtual std::vector<std::pair<std::string, caf::actor>> actors() const = 0;
+  /// Reports, and what an operator may change. It may outlive the server.
+  [[nodiscard]] virtual std::shared_ptr<admin_door> door() const = 0;
   /// Null, unless server_options::fault_injection was set.
   [[nodiscard]] virtual std::shared_ptr<fault_injector> faults() const = 0;
   [[nodiscard]] virtual std::uint32_t drives_online() const noexcept = 0;

@@ -1,5 +1,6 @@
 #include "actors/server.hpp"
 
+#include "actors/admin_gateway.hpp"
 #include "actors/connection.hpp"
 #include "actors/evictor.hpp"
 #include "actors/fault_points.hpp"
@@ -56,6 +57,8 @@ void supervisor::publish(const std::string& name, const caf::actor& who) const {
     state.board->actors.erase(name);
   else
     state.board->actors[name] = who;
+  if (who != nullptr)
+    ++state.spawned[name];
 }
 
 void supervisor::spawn_reactor(std::uint32_t index) const {
@@ -110,6 +113,61 @@ void supervisor::spawn_trim_batcher() const {
   for (const auto& seat : state.drives)
     if (seat.alive)
       self->send(caf::actor_cast<drive_actor>(seat.actor), trim_batcher_changed{state.trim_batcher});
+}
+
+void supervisor::spawn_admin_gateway() const {
+  state.admin_gateway = caf::actor_cast<caf::actor>(
+      self->home_system().spawn(admin_gateway, state.board, state.shared, caf::actor_cast<caf::actor>(self)));
+  self->monitor(state.admin_gateway);
+  publish(admin_gateway_state::name, state.admin_gateway);
+}
+
+server_facts supervisor::facts() const {
+  server_facts out;
+  switch (state.now) {
+  case phase::opening:
+    out.phase = "opening";
+    break;
+  case phase::starting:
+    out.phase = "starting";
+    break;
+  case phase::serving:
+    out.phase = "serving";
+    break;
+  case phase::finishing_requests:
+  case phase::closing_drives:
+  case phase::ended:
+    out.phase = "stopping";
+    break;
+  }
+  const auto add = [&](const std::string& name, const caf::actor& who, bool asked) -> server_facts::seat& {
+    const auto spawned = state.spawned.find(name);
+    out.actors.push_back({.name = name,
+                          .who = who,
+                          .restarts = spawned == state.spawned.end() ? 0 : spawned->second - 1,
+                          .asked = asked && who != nullptr});
+    return out.actors.back();
+  };
+  add(server_state::name, caf::actor_cast<caf::actor>(self), true);
+  add(admin_gateway_state::name, state.admin_gateway, false);
+  for (std::uint32_t index = 0; index < state.drives.size(); ++index) {
+    const auto& seat = state.drives[index];
+    out.drives.push_back(report_of(index));
+    if (seat.alive || (!seat.blacklisted && seat.reset == nullptr))
+      add("drive-" + std::to_string(index), seat.actor, seat.online).drive = index;
+  }
+  if (state.now == phase::serving) {
+    add("listener", state.listener.actor, state.listener.started);
+    for (std::uint32_t index = 0; index < state.reactors.size(); ++index)
+      add("reactor-" + std::to_string(index), state.reactors[index].actor, state.reactors[index].started);
+    if (state.options.store.eviction)
+      add("evictor", state.evictor, true);
+  }
+  // A large discard takes as long as the device takes.
+  if (state.trim_batcher != nullptr)
+    add("trim-batcher", state.trim_batcher, true).patience_ns = 60'000'000'000;
+  std::ranges::sort(out.actors, {}, &server_facts::seat::name);
+  return out;
 }
 
 void supervisor::begin_serving() const {
@@ -182,16 +240,27 @@ void supervisor::end(caf::exit_reason reason) const {
   // Its thread ends when nobody refers to it any more.
   state.trim_batcher = nullptr;
   publish("trim-batcher", nullptr);
+  for (auto& seat : state.drives)
+    seat.resetter = nullptr;
+  if (state.admin_gateway != nullptr)
+    self->send_exit(state.admin_gateway, caf::exit_reason::user_shutdown);
+  state.admin_gateway = nullptr;
+  publish(admin_gateway_state::name, nullptr);
   self->quit(reason);
 }
 
 void supervisor::down(const caf::down_msg& message) const {
   const auto same = [&](const caf::actor& who) { return who != nullptr && message.source == who; };
-  for (std::uint32_t index = 0; index < state.drives.size(); ++index)
+  for (std::uint32_t index = 0; index < state.drives.size(); ++index) {
     if (same(state.drives[index].actor)) {
       drive_ended(index);
       return;
     }
+    if (same(state.drives[index].resetter)) {
+      resetter_ended(index, "resetting it was interrupted: reset it again");
+      return;
+    }
+  }
   for (std::uint32_t index = 0; index < state.reactors.size(); ++index)
     if (same(state.reactors[index].actor)) {
       if (state.listener.alive)
@@ -210,6 +279,13 @@ void supervisor::down(const caf::down_msg& message) const {
     if (state.now == phase::serving) {
       log::error(target, "the evictor ended and is started anew");
       spawn_evictor();
+    }
+  } else if (same(state.admin_gateway)) {
+    state.admin_gateway = nullptr;
+    publish(admin_gateway_state::name, nullptr);
+    if (state.now != phase::ended) {
+      log::error(target, "the admin gateway ended and is started anew");
+      spawn_admin_gateway();
     }
   } else if (same(state.trim_batcher)) {
     state.trim_batcher = nullptr;
@@ -237,6 +313,9 @@ void supervisor::stop() const {
   if (state.now != phase::serving)
     return;
   log::info(target, "stopping: finishing open requests");
+  for (auto& seat : state.drives)
+    if (seat.reset != nullptr)
+      seat.reset->cancelled = true;
   state.now = phase::finishing_requests;
   state.phase_end_ns = steady_now_ns() + state.options.shutdown_ms * 500'000;
   if (state.listener.alive)
@@ -319,6 +398,7 @@ server_actor::behavior_type server(server_actor::stateful_pointer<server_state> 
   self->set_down_handler([self](const caf::down_msg& message) { supervisor{self}.down(message); });
   state.members = membership(static_cast<std::uint32_t>(state.drives.size()), state.options.set.epoch,
                              state.options.set.members);
+  work.spawn_admin_gateway();
   work.spawn_trim_batcher();
   for (std::uint32_t index = 0; index < state.drives.size(); ++index) {
     state.drives[index].epoch_least = state.options.set.epoch_least(index);
@@ -338,6 +418,11 @@ server_actor::behavior_type server(server_actor::stateful_pointer<server_state> 
       },
       [self](const actor_started& message) { supervisor{self}.ring_started(message); },
       [self](const stop_server&) { supervisor{self}.stop(); },
+      [self](const describe_yourself& question) {
+        answer(question, self->id(), self->mailbox().size(), {.server = supervisor{self}.facts()});
+      },
+      [self](const reset_drive& message) { supervisor{self}.reset(message); },
+      [self](const drive_was_reset& message) { supervisor{self}.was_reset(message); },
       [self](const look_again&) { supervisor{self}.look(); },
   };
 }

@@ -4,6 +4,7 @@
 #include "actors/admission.hpp"
 #include "actors/change_filter.hpp"
 #include "actors/drive_body.hpp"
+#include "actors/drive_resetter.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/membership.hpp"
 #include "actors/reactor.hpp"
@@ -54,7 +55,13 @@ struct server_state {
     bool online = false;            // open and recovered
     bool admitted = false;          // and the reactors know it
     bool blacklisted = false;
-    std::string reason;
+    std::string reason;                                    // of the failure that is being dealt with
+    std::string last_reason;                               // why it is not online, for people
+    std::uint64_t first_failed_ns = 0, last_failed_ns = 0; // by the wall clock
+    // A reset is wanted, waits for the last incarnation's device, or is under way.
+    std::shared_ptr<reset_progress> reset; // null: none
+    bool reset_secure = false;
+    caf::actor resetter; // null: not begun
   };
   /// Of a reactor, or of the listener.
   struct ring_seat {
@@ -78,6 +85,8 @@ struct server_state {
   ring_seat listener;
   caf::actor evictor;
   caf::actor trim_batcher; // null: no drive is discarded from
+  caf::actor admin_gateway;
+  std::map<std::string, std::uint64_t> spawned; // how often, by name of the actor
   membership members;
   std::shared_ptr<change_filter> changed; // null while all drives take part
   std::uint64_t next_fault_warning_ns = 0;

@@ -7,6 +7,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <string_view>
 
 namespace memkv::actors {
 
@@ -37,6 +38,13 @@ enum class close_reason : std::uint8_t {
   stopping,
   count_
 };
+
+[[nodiscard]] constexpr std::string_view name_of(close_reason reason) noexcept {
+  constexpr std::array<std::string_view, static_cast<std::size_t>(close_reason::count_)> names{
+      "peer_closed",  "protocol",    "too_many_drops", "version", "handshake_timeout", "header_timeout",
+      "slow_payload", "slow_reader", "idle",           "socket_error", "actor_killed", "stopping"};
+  return names[static_cast<std::size_t>(reason)];
+}
 
 struct reactor_counters {
   counter reads, read_bytes, read_misses;

@@ -1,4 +1,5 @@
 // The drives of SERVER: opening them, who takes part, and what becomes of a failing one.
+#include "actors/admin_gateway.hpp"
 #include "actors/drive.hpp"
 #include "actors/fault_points.hpp"
 #include "actors/log.hpp"
@@ -81,7 +82,9 @@ void supervisor::drive_opened(const drive_changed& change) const {
     seat.survivor = change.body;
   } else {
     seat.unnoted = {};
-    seat.failures = change.failures;
+    seat.failures = change.registry.failure_count;
+    seat.first_failed_ns = change.registry.first_failed_at_ns;
+    seat.last_failed_ns = change.registry.last_failed_at_ns;
   }
   if (change.recovered != nullptr)
     state.recovered.insert(state.recovered.end(), change.recovered->begin(), change.recovered->end());
@@ -100,6 +103,7 @@ void supervisor::drive_opened(const drive_changed& change) const {
 void supervisor::admit(std::uint32_t index) const {
   auto& seat = state.drives[index];
   seat.admitted = true;
+  seat.last_reason.clear();
   seat.away_since_ns = 0;
   ++state.board->drives_online;
   if (state.now != phase::serving)
@@ -123,6 +127,8 @@ void supervisor::drive_went(std::uint32_t index, const std::string& why) const {
     tell_about_drive(index);
   }
   seat.reason = why;
+  if (!why.empty())
+    seat.last_reason = why;
 }
 
 void supervisor::drive_failed_with(const drive_failed& failure) const {
@@ -135,6 +141,9 @@ void supervisor::drive_failed_with(const drive_failed& failure) const {
     return;
   ++seat.failures;
   const auto now = state.options.time->wall_ns();
+  if (seat.first_failed_ns == 0)
+    seat.first_failed_ns = now;
+  seat.last_failed_ns = now;
   if (seat.unnoted.count++ == 0)
     seat.unnoted.first_ns = now;
   seat.unnoted.last_ns = now;
@@ -346,6 +355,8 @@ void supervisor::forget_reactor(caf::actor_id which) const {
 void supervisor::look_at_drives(std::uint64_t now_ns) const {
   for (std::uint32_t index = 0; index < state.drives.size(); ++index) {
     auto& seat = state.drives[index];
+    if (seat.reset != nullptr && seat.resetter == nullptr && seat.body.expired())
+      begin_reset(index);
     if (seat.alive || seat.reopen_at_ns == 0 || now_ns < seat.reopen_at_ns)
       continue;
     // The old mapping is read by requests that were under way: the space on it is not reused under them.
@@ -355,6 +366,113 @@ void supervisor::look_at_drives(std::uint64_t now_ns) const {
   }
   if (!state.members.changing())
     change_members(now_ns);
+}
+
+// Reports and resets
+
+drive_report supervisor::report_of(std::uint32_t index) const {
+  const auto& seat = state.drives[index];
+  const auto& description = state.options.drives[index];
+  drive_report out;
+  out.index = index;
+  out.media = description.memory ? "memory" : description.path;
+  out.state = seat.reset != nullptr      ? drive_state::resetting
+              : seat.admitted            ? drive_state::online
+              : seat.online              ? drive_state::joining
+              : seat.blacklisted         ? drive_state::blacklisted
+              : seat.last_reason.empty() ? drive_state::opening
+                                         : drive_state::offline;
+  if (!seat.admitted)
+    out.reason = seat.last_reason;
+  out.failure_count = seat.failures;
+  out.first_failed_at = seat.first_failed_ns / 1'000'000'000;
+  out.last_failed_at = seat.last_failed_ns / 1'000'000'000;
+  out.member = engine::is_member(state.members.members(), index);
+  if (seat.reset != nullptr) {
+    out.reset_done_bytes = seat.reset->done_bytes;
+    out.reset_total_bytes = seat.reset->total_bytes;
+    out.reset_secure = seat.reset_secure;
+  }
+  return out;
+}
+
+void supervisor::reset(const reset_drive& message) const {
+  const auto refuse = [&](admin_outcome::kind what, const std::string& why) {
+    message.waiter->give({what, why});
+  };
+  using outcome = admin_outcome::kind;
+  if (message.index >= state.drives.size()) {
+    refuse(outcome::unknown, "there is no drive " + std::to_string(message.index) + ": this server has " +
+                                 std::to_string(state.drives.size()));
+    return;
+  }
+  auto& seat = state.drives[message.index];
+  const auto& description = state.options.drives[message.index];
+  const auto name = "drive " + std::to_string(message.index);
+  if (state.now != phase::serving)
+    refuse(outcome::conflict, "the server is starting or stopping: ask again when it serves");
+  else if (description.memory)
+    refuse(outcome::conflict, name + " is memory: there is nothing to reset");
+  else if (seat.reset != nullptr)
+    refuse(outcome::conflict, name + " is being reset already");
+  else if (seat.online)
+    refuse(outcome::conflict, name + " is online: only a drive that is offline can be reset");
+  else if (seat.blacklisted)
+    refuse(outcome::conflict,
+           name + " is blacklisted: replace it, or stop the server and run memkv drive reset " +
+               description.path);
+  else if (seat.alive)
+    refuse(outcome::conflict,
+           name + " is being opened, or still has requests in the kernel: ask again later");
+  else {
+    seat.reset = std::make_shared<reset_progress>();
+    seat.reset_secure = message.secure;
+    seat.reopen_at_ns = 0;
+    log::warn(target, "a drive is being reset: everything on it goes",
+              {{"drive", std::to_string(message.index)}, {"secure", message.secure ? "yes" : "no"}});
+    refuse(outcome::done, {});
+    if (seat.body.expired())
+      begin_reset(message.index);
+  }
+}
+
+void supervisor::begin_reset(std::uint32_t index) const {
+  auto& seat = state.drives[index];
+  reset_order order;
+  order.drive = state.options.drives[index];
+  order.options = state.options.store;
+  order.options.identity.drive_index = index;
+  order.server = caf::actor_cast<server_actor>(self);
+  order.progress = seat.reset;
+  seat.resetter =
+      caf::actor_cast<caf::actor>(self->home_system().spawn<caf::detached>(drive_resetter, std::move(order)));
+  self->monitor(seat.resetter);
+  publish("drive-resetter-" + std::to_string(index), seat.resetter);
+  self->send(caf::actor_cast<drive_resetter_actor>(seat.resetter),
+             reset_drive{index, seat.reset_secure, nullptr});
+}
+
+void supervisor::was_reset(const drive_was_reset& message) const {
+  resetter_ended(message.index, message.problem);
+}
+
+void supervisor::resetter_ended(std::uint32_t index, const std::string& problem) const {
+  auto& seat = state.drives[index];
+  if (seat.resetter == nullptr)
+    return; // its last words came before
+  publish("drive-resetter-" + std::to_string(index), nullptr);
+  seat.resetter = nullptr;
+  seat.reset = nullptr;
+  if (problem.empty()) {
+    seat.failures = 0;
+    seat.unnoted = {};
+    seat.first_failed_ns = seat.last_failed_ns = 0;
+    seat.attempts = 0;
+    seat.last_reason.clear();
+  } else {
+    seat.last_reason = problem;
+  }
+  seat.reopen_at_ns = steady_now_ns();
 }
 
 // Parts of striped blocks

@@ -41,7 +41,7 @@ struct drive_facts {
   std::size_t in_flight = 0;         // requests in the kernel
   std::uint64_t oldest_request_ns = 0;
   std::uint64_t journal_bytes = 0;   // its size
-  std::uint64_t memory_bytes = 0;    // of the index and what belongs to it
+  std::uint64_t memory_bytes = 0;    // of the index and what belongs to it; looked at once a minute
   std::uint64_t trim_waiting_bytes = 0, trim_submitted_bytes = 0, trimmed_bytes = 0;
   bool discards = false;             // TRIM is supported and used
   std::uint64_t opened_in_ns = 0;    // how long opening and recovery took
@@ -97,7 +97,8 @@ struct server_report {
   std::string phase; // "opening", "starting", "serving", "stopping"
   std::string address; // of the data port
   std::array<std::byte, 16> set_id{};
-  std::uint64_t started_at = 0, uptime_ns = 0, now_at = 0;
+  std::uint64_t started_at = 0, uptime_ns = 0;
+  std::uint64_t now_ns = 0; // since 1970-01-01 UTC
   bool fault_injection = false;
   std::vector<drive_report> drives;
   std::vector<actor_report> actors; // in the order of their names

@@ -4,6 +4,7 @@
 // Threading: SERVER's; event-based: nothing here blocks.
 #pragma once
 
+#include "actors/self_description.hpp"
 #include "actors/server.hpp"
 
 #include <string>
@@ -23,6 +24,9 @@ struct supervisor {
   void spawn_listener() const;
   void spawn_evictor() const;
   void spawn_trim_batcher() const;
+  void spawn_admin_gateway() const;
+  /// What SERVER says of itself.
+  [[nodiscard]] server_facts facts() const;
   /// Everything that a client can reach; the drives are there.
   void begin_serving() const;
   void ring_started(const actor_started& message) const;
@@ -49,12 +53,17 @@ struct supervisor {
   /// REACTORs and EVICTOR: about one drive, as it is now.
   [[nodiscard]] drive_changed change_of(std::uint32_t index) const;
   [[nodiscard]] members_changed members_now(std::uint64_t serial) const;
+  [[nodiscard]] drive_report report_of(std::uint32_t index) const;
+  void reset(const reset_drive& message) const;
+  void was_reset(const drive_was_reset& message) const;
+  void resetter_ended(std::uint32_t index, const std::string& problem) const;
   void erase_part(const wire::key_id& id) const;
   void drop_parts_without_heads() const;
   /// The step that is under way waits for this reactor no more.
   void forget_reactor(caf::actor_id which) const;
 
 private:
+  void begin_reset(std::uint32_t index) const;
   void tell_about_drive(std::uint32_t index) const;
   void drive_went(std::uint32_t index, const std::string& why) const;
   void admit(std::uint32_t index) const;

@@ -1,6 +1,6 @@
 #include "cli/drive_check_run.hpp"
 
-#include "cli/drive_content.hpp"
+#include "engine/drive_content.hpp"
 #include "engine/drive_set.hpp"
 
 #include <cstdio>
@@ -11,10 +11,10 @@ std::string open_to_check(const std::string& path, drive_access access, opened_d
                           drive_report& report) {
   if (auto problem = open_for_tool(path, access, "", drive); !problem.empty())
     return problem;
-  drive_content content;
-  if (const auto looked = look_at_content(*drive.device, content); !looked.ok())
+  engine::drive_content content;
+  if (const auto looked = engine::look_at_content(*drive.device, content); !looked.ok())
     return looked.text;
-  if (const auto why = why_not_ours(content); !why.empty())
+  if (const auto why = engine::why_not_ours(content); !why.empty())
     return path + " " + why;
   report.path = path;
   report.model = drive.model();

@@ -1,7 +1,7 @@
 #include "cli/drive_snapshot.hpp"
 
 #include "cli/command_line.hpp" // format_size
-#include "cli/drive_content.hpp"
+#include "engine/drive_content.hpp"
 #include "cli/drive_text.hpp"
 
 #include <nlohmann/json.hpp>
@@ -63,10 +63,10 @@ std::uint64_t drive_snapshot::usable_bytes() const noexcept {
 
 std::string read_snapshot(engine::block_device& device, const engine::identity& boot_id,
                           drive_snapshot& out) {
-  drive_content content;
-  if (const auto looked = look_at_content(device, content); !looked.ok())
+  engine::drive_content content;
+  if (const auto looked = engine::look_at_content(device, content); !looked.ok())
     return looked.text;
-  if (const auto why = why_not_ours(content); !why.empty())
+  if (const auto why = engine::why_not_ours(content); !why.empty())
     return why;
   engine::check_options options;
   options.boot_id = boot_id;

@@ -2,12 +2,12 @@
 
 #include "actors/log.hpp"
 #include "cli/config.hpp"
-#include "cli/drive_format.hpp"
 #include "cli/drive_progress.hpp"
 #include "cli/drive_text.hpp"
 #include "cli/drive_tool.hpp"
 #include "cli/machine.hpp"
 #include "cli/setup_plan.hpp"
+#include "engine/drive_format.hpp"
 
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -60,7 +60,7 @@ std::string look(setup& work) {
     // All stay claimed until the end: nobody else can take one in between.
     if (auto problem = open_for_tool(drive.path, drive_access::write, "", opened); !problem.empty())
       return problem;
-    if (const auto looked = look_at_content(*opened.device, drive.content); !looked.ok())
+    if (const auto looked = engine::look_at_content(*opened.device, drive.content); !looked.ok())
       return looked.text;
     work.opened.push_back(std::move(opened));
   }
@@ -106,7 +106,7 @@ std::string choose_config(setup& work, const parsed& line, bool keep) {
 // A format keeps the failure registry: what unlocks a failing drive is a reset of just that drive.
 void warn_of_blacklisted(const setup& work) {
   for (const auto& drive : work.drives)
-    if (drive.content.kind == content_kind::memkv && drive.content.super.failures.blacklisted)
+    if (drive.content.kind == engine::content_kind::memkv && drive.content.super.failures.blacklisted)
       log::warn(target, drive.path + " stays blacklisted after " +
                             std::to_string(drive.content.super.failures.failure_count) +
                             " failures: run memkv drive reset " + drive.path + ", or replace it");
@@ -125,19 +125,20 @@ std::string format_all(setup& work) {
   for (std::size_t index = 0; index < count; ++index) {
     const auto& drive = work.drives[index];
     auto& opened = work.opened[index];
-    new_drive wanted;
+    engine::new_drive wanted;
     wanted.identity.set_id = set_id;
     wanted.identity.drive_index = static_cast<std::uint32_t>(index);
     wanted.identity.drive_count = static_cast<std::uint32_t>(count);
     wanted.unit_bytes = work.config.sizes.shard_bytes;
     wanted.extent_bytes_max = work.config.sizes.block_bytes;
-    if (drive.content.kind == content_kind::memkv)
+    if (drive.content.kind == engine::content_kind::memkv)
       wanted.failures = drive.content.super.failures;
     wanted.failures.device_id = drive.facts.serial.empty() ? drive.path : drive.facts.serial;
-    const auto formatted = format_new(*opened.device, opened.discarder.get(), wanted,
-                                      [&](std::string_view, std::uint64_t done, std::uint64_t) {
-                                        shown.show("formatting", done_bytes + done, total_bytes);
-                                      });
+    const auto formatted = engine::format_new(*opened.device, opened.discarder.get(), wanted,
+                                              [&](std::string_view, std::uint64_t done, std::uint64_t) {
+                                                shown.show("formatting", done_bytes + done, total_bytes);
+                                                return true;
+                                              });
     done_bytes += drive.facts.size_bytes;
     shown.show("formatting", done_bytes, total_bytes);
     shown.clear(); // log lines and sentences follow

@@ -29,31 +29,32 @@ std::string place_of(const engine::superblock& super) {
 }
 
 // What lies on a drive, as the end of a sentence that begins with the drive.
-std::string holding(const drive_content& content) {
+std::string holding(const engine::drive_content& content) {
   switch (content.kind) {
-  case content_kind::blank:
+  case engine::content_kind::blank:
     return "is blank";
-  case content_kind::memkv:
+  case engine::content_kind::memkv:
     return "holds memkv data (" + place_of(content.super) + ")";
-  case content_kind::memkv_damaged:
+  case engine::content_kind::memkv_damaged:
     return "holds memkv data whose superblocks are both damaged";
-  case content_kind::memkv_newer:
+  case engine::content_kind::memkv_newer:
     return "holds memkv data of a later release";
-  case content_kind::foreign:
+  case engine::content_kind::foreign:
     break;
   }
   return "holds " + content.signature;
 }
 
 bool is_memkv(const setup_drive& drive) {
-  return drive.content.kind != content_kind::blank && drive.content.kind != content_kind::foreign;
+  return drive.content.kind != engine::content_kind::blank &&
+         drive.content.kind != engine::content_kind::foreign;
 }
 
 // Why the drives, each of which is memkv's, are no set in this order that a server could start on.
 std::string why_no_set(std::span<const setup_drive> drives) {
   for (std::size_t index = 0; index < drives.size(); ++index) {
     const auto& [path, where, facts, no_facts, content] = drives[index];
-    if (content.kind != content_kind::memkv)
+    if (content.kind != engine::content_kind::memkv)
       return path + " " + holding(content);
     const auto& super = content.super;
     const auto& first = drives[0].content.super;
@@ -152,9 +153,9 @@ setup_decision decide_setup(std::span<const setup_drive> drives, bool force, boo
     return {setup_action::refuse,
             no_set + ": name the drives of one set in their order, or " + std::string(or_force)};
   const auto blank = std::ranges::find_if(
-      drives, [](const setup_drive& each) { return each.content.kind == content_kind::blank; });
+      drives, [](const setup_drive& each) { return each.content.kind == engine::content_kind::blank; });
   for (const setup_drive& drive : drives) {
-    if (drive.content.kind == content_kind::blank)
+    if (drive.content.kind == engine::content_kind::blank)
       continue;
     if (idempotent && is_memkv(drive) && blank != drives.end())
       return {setup_action::refuse, drive.path + " " + holding(drive.content) + ", but " + blank->path +

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "cli/device_facts.hpp"
-#include "cli/drive_content.hpp"
+#include "engine/drive_content.hpp"
 
 #include <cstdint>
 #include <span>
@@ -19,9 +19,9 @@ namespace memkv::cli {
 struct setup_drive {
   std::string path; // as the user wrote it
   path_facts where;
-  device_facts facts;    // of a block device
-  std::string no_facts;  // why there are none
-  drive_content content; // after it was looked at
+  device_facts facts;            // of a block device
+  std::string no_facts;          // why there are none
+  engine::drive_content content; // after it was looked at
 };
 
 /// Why the devices cannot become a set, whatever lies on them. `force` lets partitioned ones pass.

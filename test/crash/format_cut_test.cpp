@@ -1,7 +1,7 @@
 // The power goes while a drive is reset or set up: it is what it was, or empty, and never something between.
 #define CAF_SUITE format_cut
-#include "cli/drive_content.hpp"
-#include "cli/drive_format.hpp"
+#include "engine/drive_content.hpp"
+#include "engine/drive_format.hpp"
 #include "test/crash/store_run.hpp"
 
 #include <caf/test/unit_test.hpp>
@@ -11,7 +11,7 @@ using namespace memkv::crash;
 
 namespace {
 
-const cli::format_progress quietly = [](std::string_view, std::uint64_t, std::uint64_t) {};
+const engine::format_progress quietly = [](std::string_view, std::uint64_t, std::uint64_t) { return true; };
 
 // Blocks in the tree and in the journal, and one whose removal only the journal knows.
 void live(store_run& run) {
@@ -28,9 +28,9 @@ void live(store_run& run) {
   run.die(false);
 }
 
-cli::drive_content look(engine::block_device& device) {
-  cli::drive_content content;
-  const auto looked = cli::look_at_content(device, content);
+engine::drive_content look(engine::block_device& device) {
+  engine::drive_content content;
+  const auto looked = engine::look_at_content(device, content);
   if (!looked.ok())
     CAF_FAIL(looked.text);
   return content;
@@ -95,7 +95,7 @@ CAF_TEST(a reset that is cut at any operation leaves the drive as it was or empt
       engine::add_member(found.members, 0);
       found.failures = {"SERIAL", 6, 1, 2, true};
       run.device->cut_power_before(run.device->submitted() + cut);
-      const auto reset = cli::format_again(*run.device, nullptr, found, (seed + cut) % 2 == 0, quietly);
+      const auto reset = engine::format_again(*run.device, nullptr, found, (seed + cut) % 2 == 0, quietly);
       const bool was_cut = run.device->is_cut();
       CAF_REQUIRE_EQUAL(reset.ok(), !was_cut);
       run.device->cut_power();
@@ -103,7 +103,7 @@ CAF_TEST(a reset that is cut at any operation leaves the drive as it was or empt
         sim::world world(seed);
         sim::sim_device device(world, {}, image);
         const auto content = look(device);
-        if (content.kind != cli::content_kind::memkv)
+        if (content.kind != engine::content_kind::memkv)
           CAF_FAIL("the drive has forgotten its place" << where(seed, cut));
         const auto& super = content.super;
         CAF_CHECK(super.set.set_id == found.set.set_id && super.drive_id == found.drive_id);
@@ -122,7 +122,7 @@ CAF_TEST(a reset that is cut at any operation leaves the drive as it was or empt
           CAF_ERROR(after.blocks << " blocks are there" << where(seed, cut));
         ++(is_new ? emptied : as_it_was);
         // What was cut can be run again.
-        CAF_REQUIRE(cli::format_again(device, nullptr, super, false, quietly).ok());
+        CAF_REQUIRE(engine::format_again(device, nullptr, super, false, quietly).ok());
         CAF_CHECK(look(device).copies[0] == engine::errc::ok && look(device).copies[1] == engine::errc::ok);
       });
       if (!was_cut)
@@ -144,13 +144,13 @@ CAF_TEST(a setup that is cut at any operation never shows a block of before) {
       store_run run(options);
       live(run);
       const auto old = look(*run.device).super;
-      cli::new_drive wanted;
+      engine::new_drive wanted;
       wanted.identity.set_id.fill(std::byte{0x5E});
       wanted.identity.drive_count = old.set.drive_count;
       wanted.unit_bytes = options.unit_bytes;
       wanted.extent_bytes_max = options.extent_bytes_max;
       run.device->cut_power_before(run.device->submitted() + cut);
-      const auto formatted = cli::format_new(*run.device, nullptr, wanted, quietly);
+      const auto formatted = engine::format_new(*run.device, nullptr, wanted, quietly);
       const bool was_cut = run.device->is_cut();
       CAF_REQUIRE_EQUAL(formatted.ok(), !was_cut);
       run.device->cut_power();

@@ -1,11 +1,11 @@
 // What is recognised on a drive, how a drive is made empty, and what its metadata says.
-#define CAF_SUITE drive_content
-#include "cli/drive_content.hpp"
+#define CAF_SUITE engine::drive_content
+#include "engine/drive_content.hpp"
 
-#include "cli/drive_format.hpp"
 #include "cli/drive_progress.hpp"
 #include "cli/drive_snapshot.hpp"
 #include "cli/drive_text.hpp"
+#include "engine/drive_format.hpp"
 #include "engine/drive_io.hpp"
 #include "engine/journal_batch.hpp"
 #include "engine/memory_device.hpp"
@@ -28,7 +28,7 @@ namespace {
 constexpr std::uint64_t mib = 1 << 20;
 constexpr std::uint64_t drive_bytes = 64 * mib;
 
-const format_progress quietly = [](std::string_view, std::uint64_t, std::uint64_t) {};
+const engine::format_progress quietly = [](std::string_view, std::uint64_t, std::uint64_t) { return true; };
 
 // Memory that is asked to be a drive: persistent metadata is written to it like to any other.
 struct drive {
@@ -50,16 +50,16 @@ struct drive {
     std::memset(bytes().data(), std::to_integer<int>(value), bytes().size());
   }
   void flip(std::uint64_t offset) const { bytes()[offset] ^= std::byte{1}; }
-  [[nodiscard]] drive_content look() const {
-    drive_content content;
-    const auto looked = look_at_content(*device, content);
+  [[nodiscard]] engine::drive_content look() const {
+    engine::drive_content content;
+    const auto looked = engine::look_at_content(*device, content);
     if (!looked.ok())
       CAF_FAIL(looked.text);
     return content;
   }
   [[nodiscard]] engine::superblock super() const {
     const auto content = look();
-    CAF_REQUIRE(content.kind == content_kind::memkv);
+    CAF_REQUIRE(content.kind == engine::content_kind::memkv);
     return content.super;
   }
 };
@@ -78,8 +78,8 @@ struct recording_discarder final : engine::discarder {
   bool supported() const noexcept override { return able; }
 };
 
-new_drive member(std::uint32_t index = 1, std::uint32_t count = 3) {
-  new_drive wanted;
+engine::new_drive member(std::uint32_t index = 1, std::uint32_t count = 3) {
+  engine::new_drive wanted;
   wanted.identity.set_id.fill(std::byte{0xA5});
   wanted.identity.drive_index = index;
   wanted.identity.drive_count = count;
@@ -88,8 +88,9 @@ new_drive member(std::uint32_t index = 1, std::uint32_t count = 3) {
   return wanted;
 }
 
-void format(const drive& on, const new_drive& wanted = member(), engine::discarder* discarder = nullptr) {
-  const auto done = format_new(*on.device, discarder, wanted, quietly);
+void format(const drive& on, const engine::new_drive& wanted = member(),
+            engine::discarder* discarder = nullptr) {
+  const auto done = engine::format_new(*on.device, discarder, wanted, quietly);
   if (!done.ok())
     CAF_FAIL(done.text);
 }
@@ -157,20 +158,20 @@ bool has_block(const drive& on) {
 
 std::string signature_of(const drive& on) {
   const auto content = on.look();
-  return content.kind == content_kind::foreign ? content.signature : "";
+  return content.kind == engine::content_kind::foreign ? content.signature : "";
 }
 
 } // namespace
 
 CAF_TEST(a drive of zeros or of ones is blank) {
   const drive zeros;
-  CAF_CHECK(zeros.look().kind == content_kind::blank);
+  CAF_CHECK(zeros.look().kind == engine::content_kind::blank);
   const drive ones;
   ones.fill(std::byte{0xFF});
-  CAF_CHECK(ones.look().kind == content_kind::blank);
+  CAF_CHECK(ones.look().kind == engine::content_kind::blank);
   // Between the two ends nothing says whose a drive is.
   zeros.text(drive_bytes / 2, "something");
-  CAF_CHECK(zeros.look().kind == content_kind::blank);
+  CAF_CHECK(zeros.look().kind == engine::content_kind::blank);
 }
 
 CAF_TEST(known file systems and tables and volumes are named) {
@@ -207,16 +208,16 @@ CAF_TEST(the newer whole superblock counts and each copy has a state) {
   const drive on;
   format(on);
   auto content = on.look();
-  CAF_REQUIRE(content.kind == content_kind::memkv);
+  CAF_REQUIRE(content.kind == engine::content_kind::memkv);
   CAF_CHECK(content.copies[0] == errc::ok && content.copies[1] == errc::ok);
   CAF_CHECK(content.fits == errc::ok);
   on.flip(100);
   content = on.look();
-  CAF_CHECK(content.kind == content_kind::memkv);
+  CAF_CHECK(content.kind == engine::content_kind::memkv);
   CAF_CHECK(content.copies[0] == errc::corrupt);
   CAF_CHECK_EQUAL(content.super.set.drive_index, 1U);
   on.flip(drive_bytes - page_bytes + 100);
-  CAF_CHECK(on.look().kind == content_kind::memkv_damaged);
+  CAF_CHECK(on.look().kind == engine::content_kind::memkv_damaged);
   on.flip(100);
   CAF_CHECK(on.look().copies[1] == errc::corrupt);
 }
@@ -226,8 +227,8 @@ CAF_TEST(a superblock of a later release is told from damage) {
   format(on);
   on.bytes()[engine::version_offset] = std::byte{engine::superblock_version + 1};
   engine::seal(on.bytes().first(page_bytes));
-  CAF_CHECK(on.look().kind == content_kind::memkv_newer);
-  CAF_CHECK(why_not_ours(on.look()).find("upgrade memkv") != std::string::npos);
+  CAF_CHECK(on.look().kind == engine::content_kind::memkv_newer);
+  CAF_CHECK(engine::why_not_ours(on.look()).find("upgrade memkv") != std::string::npos);
 }
 
 CAF_TEST(a set takes a drive with its place and without its past) {
@@ -266,7 +267,7 @@ CAF_TEST(a drive without discard is told to be trimmed later) {
     recording_discarder discarder;
     discarder.able = able;
     discarder.answer = errc::io_error;
-    const auto done = format_new(*on.device, &discarder, member(), quietly);
+    const auto done = engine::format_new(*on.device, &discarder, member(), quietly);
     CAF_CHECK(done.ok());
     CAF_CHECK_EQUAL(done.text.empty(), !able);
     CAF_CHECK(on.super().untrimmed);
@@ -277,7 +278,7 @@ CAF_TEST(a device that cannot discard after all is told to be trimmed later) {
   const drive on;
   recording_discarder discarder;
   discarder.gives_up = true;
-  const auto done = format_new(*on.device, &discarder, member(), quietly);
+  const auto done = engine::format_new(*on.device, &discarder, member(), quietly);
   CAF_CHECK(done.ok() && done.text.empty());
   CAF_CHECK_EQUAL(discarder.ranges.size(), 1U);
   CAF_CHECK(on.super().untrimmed);
@@ -305,7 +306,7 @@ CAF_TEST(a reset drive keeps its place and its epoch and loses its blocks and fa
   }
   const auto before = on.super();
   recording_discarder discarder;
-  CAF_REQUIRE(format_again(*on.device, &discarder, before, false, quietly).ok());
+  CAF_REQUIRE(engine::format_again(*on.device, &discarder, before, false, quietly).ok());
   const auto after = on.super();
   CAF_CHECK(after.set.set_id == before.set.set_id && after.drive_id == before.drive_id);
   CAF_CHECK_EQUAL(after.set.drive_index, 1U);
@@ -325,7 +326,7 @@ CAF_TEST(a reset mends what only the mirror still knows) {
   const drive on;
   format(on);
   on.flip(200);
-  CAF_REQUIRE(format_again(*on.device, nullptr, on.super(), false, quietly).ok());
+  CAF_REQUIRE(engine::format_again(*on.device, nullptr, on.super(), false, quietly).ok());
   const auto content = on.look();
   CAF_CHECK(content.copies[0] == errc::ok && content.copies[1] == errc::ok);
   CAF_CHECK_EQUAL(content.super.set.drive_index, 1U);
@@ -338,7 +339,7 @@ CAF_TEST(a secure reset leaves no byte of a block) {
     store_block(on, true);
     const auto super = on.super();
     recording_discarder discarder; // of a device whose discard does nothing
-    CAF_REQUIRE(format_again(*on.device, &discarder, super, secure, quietly).ok());
+    CAF_REQUIRE(engine::format_again(*on.device, &discarder, super, secure, quietly).ok());
     const auto from =
         on.bytes().subspan(super.places.tree_offset, super.places.mirror_offset() - super.places.tree_offset);
     CAF_CHECK_EQUAL(memkv::wire::all_zero(from), secure);

@@ -1,9 +1,9 @@
 // The documented keys of the offline commands' JSON are the ones that are printed.
 #define CAF_SUITE drive_json
-#include "cli/drive_content.hpp"
-#include "cli/drive_format.hpp"
 #include "cli/drive_report.hpp"
 #include "cli/drive_snapshot.hpp"
+#include "engine/drive_content.hpp"
+#include "engine/drive_format.hpp"
 #include "engine/drive_io.hpp"
 #include "engine/memory_device.hpp"
 #include "wire/crc32c.hpp"
@@ -91,12 +91,14 @@ void check_same(const std::string& section, const std::string& printed) {
 std::unique_ptr<engine::block_device> formatted_drive() {
   std::unique_ptr<engine::block_device> device;
   CAF_REQUIRE(engine::open_memory_device(64 << 20, "memory", device).ok());
-  new_drive wanted;
+  engine::new_drive wanted;
   wanted.identity.set_id.fill(std::byte{1});
   wanted.unit_bytes = 64 << 10;
   wanted.extent_bytes_max = 1 << 20;
   CAF_REQUIRE(
-      format_new(*device, nullptr, wanted, [](std::string_view, std::uint64_t, std::uint64_t) {}).ok());
+      engine::format_new(*device, nullptr, wanted, [](std::string_view, std::uint64_t, std::uint64_t) {
+        return true;
+      }).ok());
   return device;
 }
 
@@ -104,8 +106,8 @@ constexpr std::string_view mark = "the bytes of the only block";
 
 // One block, and an orderly close.
 void store_block(engine::block_device& device) {
-  drive_content content;
-  CAF_REQUIRE(look_at_content(device, content).ok());
+  engine::drive_content content;
+  CAF_REQUIRE(engine::look_at_content(device, content).ok());
   engine::store_options options;
   options.identity = content.super.set;
   options.unit_bytes = content.super.places.unit_bytes;

@@ -28,14 +28,14 @@ setup_drive blank(unsigned number) {
 
 setup_drive foreign(unsigned number) {
   auto drive = blank(number);
-  drive.content.kind = content_kind::foreign;
+  drive.content.kind = engine::content_kind::foreign;
   drive.content.signature = "an XFS file system";
   return drive;
 }
 
 setup_drive ours(unsigned number, std::uint32_t index, std::uint32_t count, unsigned char set = 0xA1) {
   auto drive = blank(number);
-  drive.content.kind = content_kind::memkv;
+  drive.content.kind = engine::content_kind::memkv;
   drive.content.super.set.set_id.fill(std::byte{set});
   drive.content.super.set.drive_index = index;
   drive.content.super.set.drive_count = count;
@@ -153,9 +153,9 @@ CAF_TEST(without flags the first drive that holds anything is named) {
   CAF_CHECK(
       contains(refusal({blank(0), foreign(1), ours(2, 0, 1)}, false), "/dev/d1 holds an XFS file system"));
   auto drive = ours(0, 0, 1);
-  drive.content.kind = content_kind::memkv_damaged;
+  drive.content.kind = engine::content_kind::memkv_damaged;
   CAF_CHECK(contains(refusal({drive}, false), "/dev/d0 holds memkv data whose superblocks"));
-  drive.content.kind = content_kind::memkv_newer;
+  drive.content.kind = engine::content_kind::memkv_newer;
   CAF_CHECK(contains(refusal({drive}, false), "/dev/d0 holds memkv data of a later release"));
 }
 
@@ -193,7 +193,7 @@ CAF_TEST(idempotent refuses drives that are no set in this order) {
   other.content.fits = engine::errc::wrong_size;
   CAF_CHECK(contains(refusal({ours(0, 0, 2), other}, true), "/dev/d1 was formatted for a device of another"));
   other = ours(1, 1, 2);
-  other.content.kind = content_kind::memkv_damaged;
+  other.content.kind = engine::content_kind::memkv_damaged;
   CAF_CHECK(contains(refusal({ours(0, 0, 2), other}, true), "/dev/d1 holds memkv data whose"));
   CAF_CHECK(decided({ours(0, 1, 2), ours(1, 0, 2)}, true, true) == setup_action::format);
 }

@@ -14,7 +14,7 @@
 #include <span>
 #include <string>
 
-namespace memkv::cli {
+namespace memkv::engine {
 
 enum class content_kind : std::uint8_t {
   blank,         // zeros or ones at both ends: nobody's
@@ -28,23 +28,23 @@ struct drive_content {
   content_kind kind = content_kind::blank;
   std::string signature; // foreign: what it looks like, with its article
   /// Of both superblocks: ok, bad_format (not ours), corrupt, newer_version, io_error (unreadable).
-  std::array<engine::errc, 2> copies{engine::errc::bad_format, engine::errc::bad_format};
-  engine::superblock super;             // memkv: the copy that counts
-  engine::errc fits = engine::errc::ok; // memkv: whether its layout is this device's
+  std::array<errc, 2> copies{errc::bad_format, errc::bad_format};
+  superblock super;     // memkv: the copy that counts
+  errc fits = errc::ok; // memkv: whether its layout is this device's
 };
 
 /// Of two whole superblocks the one that counts: of two formats the later one, of one format the later state.
-[[nodiscard]] std::size_t newer_of(const std::array<engine::superblock, 2>& copies) noexcept;
+[[nodiscard]] std::size_t newer_of(const std::array<superblock, 2>& copies) noexcept;
 
 /// Why this is no drive that keeps a place in a set, as the end of a sentence that begins with the drive:
 /// "is blank and was never memkv's: ...". Empty for kind memkv.
 [[nodiscard]] std::string why_not_ours(const drive_content& content);
 
-engine::status look_at_content(engine::block_device& device, drive_content& out);
+status look_at_content(block_device& device, drive_content& out);
 
 /// What the two ends of a device look like: "an XFS file system"; empty when no known mark is there. `last`
 /// ends where the device does; `device_bytes` is its whole size.
 [[nodiscard]] std::string foreign_signature(std::span<const std::byte> first, std::span<const std::byte> last,
                                             std::uint64_t device_bytes);
 
-} // namespace memkv::cli
+} // namespace memkv::engine

@@ -17,28 +17,29 @@
 #include <functional>
 #include <string_view>
 
-namespace memkv::cli {
+namespace memkv::engine {
 
-/// Called with what is being done and how far it is.
+/// Called with what is being done and how far it is. False: stop; the drive is empty then, but not all of it
+/// was discarded or overwritten.
 using format_progress =
-    std::function<void(std::string_view verb, std::uint64_t done_bytes, std::uint64_t total_bytes)>;
+    std::function<bool(std::string_view verb, std::uint64_t done_bytes, std::uint64_t total_bytes)>;
 
 struct new_drive {
-  engine::set_identity identity;
+  set_identity identity;
   std::uint32_t unit_bytes = 0, extent_bytes_max = 0;
-  engine::failure_registry failures; // kept from an earlier format, so that setup unlocks no failing drive
+  failure_registry failures; // kept from an earlier format, so that setup unlocks no failing drive
 };
 
 /// Formats a drive as a member of a new set, with set epoch 0. `discarder`: null when there is nothing to be
 /// discarded (a regular file).
-engine::status format_new(engine::block_device& device, engine::discarder* discarder, const new_drive& wanted,
-                          const format_progress& progress);
+status format_new(block_device& device, discarder* discarder, const new_drive& wanted,
+                  const format_progress& progress);
 
 /// Empties a drive that keeps its identity: set, place, drive id, set epoch and members stay as `found` says,
 /// the failure registry is cleared. An empty drive cannot say anything stale, so the epoch may stay; a lower
 /// one would hide that other drives are out of date. `secure`: the tree and data regions are overwritten with
 /// zeros after they were discarded.
-engine::status format_again(engine::block_device& device, engine::discarder* discarder,
-                            const engine::superblock& found, bool secure, const format_progress& progress);
+status format_again(block_device& device, discarder* discarder, const superblock& found, bool secure,
+                    const format_progress& progress);
 
-} // namespace memkv::cli
+} // namespace memkv::engine

@@ -1,4 +1,4 @@
-#include "cli/drive_content.hpp"
+#include "engine/drive_content.hpp"
 
 #include "engine/drive_io.hpp"
 #include "engine/superblock_pair.hpp"
@@ -8,12 +8,10 @@
 #include <string_view>
 #include <vector>
 
-namespace memkv::cli {
+namespace memkv::engine {
 
 namespace {
 
-using engine::errc;
-using engine::page_bytes;
 using bytes = std::span<const std::byte>;
 
 constexpr std::uint64_t end_bytes = std::uint64_t{1} << 20;
@@ -85,7 +83,7 @@ bool all_one_value(bytes from) {
 
 } // namespace
 
-std::size_t newer_of(const std::array<engine::superblock, 2>& copies) noexcept {
+std::size_t newer_of(const std::array<superblock, 2>& copies) noexcept {
   const auto& a = copies[0];
   const auto& b = copies[1];
   if (a.formatted_at_ns != b.formatted_at_ns)
@@ -101,7 +99,7 @@ std::string why_not_ours(const drive_content& content) {
     return "holds " + content.signature + " and was never memkv's: name a drive of memkv";
   case content_kind::memkv_newer:
     return "was formatted by a later release (this one reads superblocks up to version " +
-           std::to_string(engine::superblock_version) + "): upgrade memkv";
+           std::to_string(superblock_version) + "): upgrade memkv";
   case content_kind::memkv_damaged:
     return "has lost both superblocks, so its place in its set is unknown: run memkv setup --force on all "
            "drives "
@@ -133,15 +131,15 @@ std::string foreign_signature(std::span<const std::byte> first, std::span<const 
   return {};
 }
 
-engine::status look_at_content(engine::block_device& device, drive_content& out) {
+status look_at_content(block_device& device, drive_content& out) {
   out = {};
   const std::uint64_t size = device.information().size_bytes;
   if (size < 2 * page_bytes)
     return {errc::wrong_size, device.information().name + " has " + std::to_string(size) +
                                   " bytes, too few for a drive: choose another one"};
-  engine::drive_io io(device);
-  engine::superblock_pair pair;
-  engine::read_superblocks(io, size, pair);
+  drive_io io(device);
+  superblock_pair pair;
+  read_superblocks(io, size, pair);
   out.copies = pair.states;
   if (out.copies[0] == errc::io_error && out.copies[1] == errc::io_error)
     return {errc::io_error,
@@ -155,7 +153,7 @@ engine::status look_at_content(engine::block_device& device, drive_content& out)
     const std::size_t chosen = pair.valid(0) && pair.valid(1) ? newer_of(pair.copies) : pair.valid(0) ? 0 : 1;
     out.kind = content_kind::memkv;
     out.super = pair.copies[chosen];
-    out.fits = engine::check_against(out.super, size);
+    out.fits = check_against(out.super, size);
     return {};
   }
   if (pair.ours[0] || pair.ours[1]) {
@@ -163,8 +161,8 @@ engine::status look_at_content(engine::block_device& device, drive_content& out)
     return {};
   }
   const std::uint64_t wanted = std::min(end_bytes, size / page_bytes * page_bytes);
-  engine::aligned_bytes first(wanted);
-  engine::aligned_bytes last(wanted);
+  aligned_bytes first(wanted);
+  aligned_bytes last(wanted);
   if (io.read_now(0, first.span()) != errc::ok ||
       io.read_now(size / page_bytes * page_bytes - wanted, last.span()) != errc::ok)
     return {errc::io_error,
@@ -177,4 +175,4 @@ engine::status look_at_content(engine::block_device& device, drive_content& out)
   return {};
 }
 
-} // namespace memkv::cli
+} // namespace memkv::engine

@@ -1,0 +1,40 @@
+// The DRIVE RESETTER actor: empties one drive while the server runs on without it.
+//
+// Operation. What `memkv drive reset` does offline: a new, empty format for the same place of the same set,
+// the failure registry cleared, everything discarded, and overwritten with zeros if that is asked for. A
+// drive that is blank, since a new one was put in the place of a failed one, gets the format of its place. A
+// drive of another set or place, or with anybody else's data, is refused: the path may lead elsewhere than it
+// did.
+//
+// Threading: dedicated; blocks, and heeds an exit message only when it is done; reset_progress::cancelled
+// ends it sooner. Ownership: claims the device, as a drive does; progress is shared. What is cut short leaves
+// the drive as it was, or empty but not all of it overwritten.
+#pragma once
+
+#include "actors/interfaces.hpp"
+#include "engine/open_drive.hpp"
+
+#include <caf/typed_event_based_actor.hpp>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+namespace memkv::actors {
+
+/// Written by DRIVE RESETTER, read by SERVER, unless it says otherwise.
+struct reset_progress {
+  std::atomic<std::uint64_t> done_bytes{0}, total_bytes{0};
+  std::atomic<bool> cancelled{false}; // by SERVER: it stops
+};
+
+struct reset_order {
+  engine::drive_description drive;
+  engine::store_options options; // with the identity of this drive
+  server_actor server;
+  std::shared_ptr<reset_progress> progress;
+};
+
+drive_resetter_actor::behavior_type drive_resetter(drive_resetter_actor::pointer self, reset_order order);
+
+} // namespace memkv::actors

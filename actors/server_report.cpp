@@ -1,0 +1,50 @@
+#include "actors/server_report.hpp"
+
+#include <algorithm>
+
+namespace memkv::actors {
+
+namespace {
+
+template <class Value>
+std::uint64_t sum(const std::vector<drive_report>& drives, Value value) {
+  std::uint64_t all = 0;
+  for (const auto& each : drives)
+    if (each.facts)
+      all += value(*each.facts);
+  return all;
+}
+
+} // namespace
+
+std::uint32_t server_report::drives_online() const noexcept {
+  return static_cast<std::uint32_t>(
+      std::ranges::count(drives, drive_state::online, [](const auto& each) { return each.state; }));
+}
+
+std::uint64_t server_report::blocks() const noexcept {
+  return sum(drives, [](const drive_facts& each) { return each.store.blocks; });
+}
+
+std::uint64_t server_report::raw_bytes() const noexcept {
+  return sum(drives, [](const drive_facts& each) { return each.raw_bytes; });
+}
+
+std::uint64_t server_report::usable_bytes() const noexcept {
+  return sum(drives, [](const drive_facts& each) { return each.store.usable_bytes; });
+}
+
+std::uint64_t server_report::used_bytes() const noexcept {
+  return sum(drives, [](const drive_facts& each) { return each.store.used_bytes; });
+}
+
+health health_of(const server_report& report) noexcept {
+  const auto online = report.drives_online();
+  if (report.phase != "serving" || online == 0)
+    return health::unhealthy;
+  const bool whole = online == report.drives.size() &&
+                     std::ranges::all_of(report.actors, [](const auto& each) { return each.alive; });
+  return whole ? health::healthy : health::degraded;
+}
+
+} // namespace memkv::actors
