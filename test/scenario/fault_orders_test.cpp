@@ -236,6 +236,24 @@ CAF_TEST(a stalled actor answers nothing for so long) {
   CAF_CHECK(order(actors::faults::stall{"nobody", 1}).what == outcome::unknown);
 }
 
+CAF_TEST(a report names the actor that is stalled and the next one has it again) {
+  serve(media::file);
+  auto user = connect();
+  CAF_REQUIRE(healthy(*user));
+  const auto door = server->door();
+  CAF_CHECK(door->report(1s).silent.empty());
+  CAF_CHECK(door->report(1s).report->fault_injection);
+  for (const std::string name : {"reactor-1", "evictor", "server"}) {
+    must_order(actors::faults::stall{name, 2'000});
+    std::this_thread::sleep_for(150ms); // an earlier report is not given again
+    const auto during = door->report(1s);
+    CAF_CHECK_EQUAL(during.silent.size(), 1u);
+    if (!during.silent.empty())
+      CAF_CHECK_EQUAL(during.silent.front(), name);
+    CAF_CHECK(within(10s, [&] { return door->report(1s).silent.empty(); }));
+  }
+}
+
 CAF_TEST(memory drives have no faults of a device but their actor can be killed) {
   serve(media::memory);
   auto user = connect();
