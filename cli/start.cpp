@@ -40,6 +40,9 @@ int run_start_command(const parsed& line) {
     return refuse("--log-write-timing needs at least 1 second: leave the flag out to switch it off", false);
   if (const auto problem = check_kernel(kernel_release()); !problem.empty())
     return refuse(problem, false);
+  const auto faults = line.text("fault-injection");
+  if (!faults.empty() && faults != "on" && faults != "force")
+    return refuse("--fault-injection is given alone or as --fault-injection=force", false);
   const auto path = line.text("config");
   const auto loaded = load_config(path, {variable("MEMKV_AUTH_KEY")});
   if (!loaded.ok())
@@ -82,6 +85,13 @@ int run_start_command(const parsed& line) {
              {"available_bytes", facts.available_bytes}});
 
   auto options = server_options_of(config, line.number("log-write-timing").value_or(0));
+  // This build checks no license, so none can be one for production.
+  constexpr bool development_license = true;
+  options.fault_injection = !faults.empty();
+  if (options.fault_injection && !may_inject_faults(development_license, faults == "force"))
+    return refuse("--fault-injection is refused with a release license: use a development license, or "
+                  "--fault-injection=force",
+                  log_is_apart);
   options.store.blocks_max = static_cast<std::uint32_t>(
       std::min<std::uint64_t>(verdict.blocks_max, std::numeric_limits<std::uint32_t>::max()));
   const int code = actors::run_server(
