@@ -44,8 +44,11 @@ void relax() noexcept {
 // --- what reactors share ---
 
 reactor_shared::reactor_shared(const server_options& given)
-    : options(given), mac(*given.key), budget(given.limits.header_budget_bytes),
-      started_ns(given.time->steady_ns()) {
+    : options(given), mac(*given.key),
+      previous_mac(given.previous_key == nullptr
+                       ? std::nullopt
+                       : std::optional<wire::mac>(std::in_place, *given.previous_key)),
+      budget(given.limits.header_budget_bytes), started_ns(given.time->steady_ns()) {
   for (std::uint32_t index = 0; index < options.reactors; ++index)
     counters.push_back(std::make_unique<reactor_counters>());
 }

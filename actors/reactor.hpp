@@ -24,6 +24,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <unordered_map>
 #include <vector>
@@ -59,6 +60,7 @@ struct reactor_shared {
 
   const server_options options;
   const wire::mac mac;
+  const std::optional<wire::mac> previous_mac;
   wire::header_budget budget;
   std::unique_ptr<engine::buffer_pool> pool;
   std::unique_ptr<block_cache> cache; // in the pool

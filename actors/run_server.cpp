@@ -78,15 +78,34 @@ int bind_socket(const server_options& options, std::string& problem) {
   return socket;
 }
 
+std::uint16_t port_of(int socket) {
+  sockaddr_storage address{};
+  socklen_t bytes = sizeof address;
+  ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &bytes);
+  return ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&address)->sin6_port
+                                             : reinterpret_cast<sockaddr_in*>(&address)->sin_port);
+}
+
+/// The listening socket, and what belongs beside it; -1 and a sentence. Of any free port the next one may be
+/// taken by somebody else: then another pair is looked for.
+int bind_sockets(const server_options& options, std::string& problem) {
+  constexpr int attempts_max = 100;
+  const int attempts = options.port == 0 && options.beside ? attempts_max : 1;
+  for (int i = 0; i < attempts; ++i) {
+    const int socket = bind_socket(options, problem);
+    if (socket < 0)
+      return -1;
+    if (!options.beside || options.beside(port_of(socket), problem))
+      return socket;
+    ::close(socket);
+  }
+  return -1;
+}
+
 class running final : public running_server {
 public:
   running(server_options options, int socket, std::shared_ptr<reactor_shared> shared)
-      : socket_(socket), board_(std::make_shared<server_board>()) {
-    sockaddr_storage address{};
-    socklen_t bytes = sizeof address;
-    ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &bytes);
-    port_ = ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&address)->sin6_port
-                                                : reinterpret_cast<sockaddr_in*>(&address)->sin_port);
+      : socket_(socket), port_(port_of(socket)), board_(std::make_shared<server_board>()) {
     if (options.faults != nullptr)
       faults_ = std::make_shared<fault_injector>(options.faults, board_);
     auto started = board_->started.get_future();
@@ -132,7 +151,7 @@ public:
 
 private:
   int socket_;
-  std::uint16_t port_ = 0;
+  std::uint16_t port_;
   std::shared_ptr<server_board> board_;
   std::shared_ptr<fault_injector> faults_;
   caf::actor_system_config configuration_;
@@ -208,7 +227,8 @@ std::unique_ptr<running_server> start_server(const server_options& given, std::s
   if (shared == nullptr)
     return nullptr;
   raise_descriptor_limit(options.limits.connections_max);
-  const int socket = bind_socket(options, problem);
+  const int socket = bind_sockets(options, problem);
+  options.beside = nullptr;
   if (socket < 0)
     return nullptr;
   auto server = std::make_unique<running>(std::move(options), socket, std::move(shared));
@@ -262,7 +282,7 @@ int serve_until_told(std::unique_ptr<running_server> server) {
   return 0;
 }
 
-int run_server(const server_options& options, const std::function<void(std::uint16_t)>& ready,
+int run_server(const server_options& options, const std::function<void(running_server&)>& ready,
                std::string& problem) {
   block_signals();
   auto server = start_server(options, problem);
@@ -274,7 +294,7 @@ int run_server(const server_options& options, const std::function<void(std::uint
             {{"address", options.host + ":" + std::to_string(server->port())},
              {"drives_online", std::to_string(server->drives_online())}});
   if (ready)
-    ready(server->port());
+    ready(*server);
   return serve_until_told(std::move(server));
 }
 

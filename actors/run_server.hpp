@@ -50,7 +50,7 @@ void block_signals();
 [[nodiscard]] int serve_until_told(std::unique_ptr<running_server> server);
 
 /// The three together. `ready` is called once it serves. `problem` says why it did not, in one sentence.
-[[nodiscard]] int run_server(const server_options& options,
-                             const std::function<void(std::uint16_t port)>& ready, std::string& problem);
+[[nodiscard]] int run_server(const server_options& options, const std::function<void(running_server&)>& ready,
+                             std::string& problem);
 
 } // namespace memkv::actors

@@ -50,7 +50,7 @@ struct reactor_counters {
   counter reads, read_bytes, read_misses;
   counter writes, write_bytes, write_failures;
   counter deletes, exists_keys, prefixes;
-  counter connections_accepted, frames;
+  counter connections_accepted, previous_key_connections, frames;
   counter digest_mismatches, corrupt_blocks, deadlines_exceeded;
   counter dropped_stale, dropped_replayed;
   std::array<counter, static_cast<std::size_t>(close_reason::count_)> closed;

@@ -9,6 +9,7 @@
 #include "wire/limits.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -34,7 +35,11 @@ struct connection_limits {
 struct server_options {
   std::string host = "0.0.0.0"; // numeric IPv4 or IPv6
   std::uint16_t port = 9900;    // 0: any free one (tests)
+  /// Called when the data port is bound and before any drive is opened: binds what belongs beside it. False
+  /// and a sentence: it cannot; of port 0 another one is tried then.
+  std::function<bool(std::uint16_t port, std::string& problem)> beside;
   std::shared_ptr<const wire::shared_key> key;
+  std::shared_ptr<const wire::shared_key> previous_key; // accepted beside it while keys are changed, or null
   bool require_keyed_digest = false;
   connection_limits limits;
   std::uint32_t socket_buffer_bytes = 0; // 0 = automatic

@@ -95,7 +95,8 @@ private:
 tcp_connection::tcp_connection(reactor& owner, std::uint64_t id, std::shared_ptr<admission_slot> slot,
                                connection_actor handle)
     : owner_(owner), id_(id), slot_(std::move(slot)), handle_(std::move(handle)),
-      reader_(owner.shared().mac, owner.shared().budget),
+      reader_(owner.shared().mac, owner.shared().budget,
+              owner.shared().previous_mac ? &*owner.shared().previous_mac : nullptr),
       receiving_(std::make_unique<receive_operation>(*this)),
       sending_(std::make_unique<send_operation>(*this)), begun_ns_(owner.now_ns()),
       last_frame_ns_(begun_ns_) {
@@ -394,7 +395,8 @@ void tcp_connection::handle_hello() {
   own.capabilities = options.require_keyed_digest ? wire::server_capabilities::keyed_digest_required : 0;
   own.value_bytes_max = options.limits.value_bytes_max;
   own.idle_timeout_ms = options.limits.idle_timeout_ms;
-  const auto answer = wire::answer_hello(*options.key, reader_.variable_part(), wire::random_nonce(), own);
+  const auto answer = wire::answer_hello(reader_.uses_second_key() ? *options.previous_key : *options.key,
+                                         reader_.variable_part(), wire::random_nonce(), own);
   outgoing frame;
   if (answer.status != wire::status::ok || owner_.finishing()) {
     const auto why = answer.status != wire::status::ok ? answer.status : wire::status::shutting_down;
@@ -402,6 +404,8 @@ void tcp_connection::handle_hello() {
     close_when_sent_ = true;
   } else {
     wire::append_hello_answer(frame.frame, reader_.header(), answer);
+    if (reader_.uses_second_key())
+      owner_.counters().previous_key_connections.add();
     keys_ = answer.keys;
     digest_.emplace(keys_.payload_key);
     reader_.accept_hello(keys_.tag);
@@ -523,7 +527,7 @@ void tcp_connection::pump_output() {
   out.vectors.clear();
   out.first_vector = 0;
   for (auto& frame : out.frames) {
-    wire::seal(frame.frame, now, owner_.shared().mac);
+    wire::seal(frame.frame, now, reader_.verifier());
     out.vectors.push_back({frame.frame.data(), frame.frame.size()});
     for (const auto& piece : frame.payload) {
       if (piece.empty())

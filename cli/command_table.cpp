@@ -93,7 +93,8 @@ constexpr std::array<flag, 8> get_flags{
       .kind = value_kind::path,
       .value_name = "PATH",
       .default_text = "standard output",
-      .help = "File to write the value to. It appears only when every byte was verified."},
+      .help = "File to write the value to, - for standard output. It appears only when every byte was "
+              "verified."},
      {.name = "offset",
       .kind = value_kind::size,
       .value_name = "SIZE",
@@ -249,7 +250,30 @@ constexpr std::array<command, 4> drive_commands{
       .flags = health_flags,
       .arguments = drive_arguments}}};
 
-constexpr std::array<command, 4> top_commands{
+constexpr std::array<flag, 4> doctor_flags{
+    {{.name = "config",
+      .kind = value_kind::path,
+      .value_name = "PATH",
+      .default_text = "/etc/memkv/config.yaml",
+      .default_is_value = true,
+      .help = "YAML configuration file, as for start."},
+     {.name = "servers",
+      .letter = 's',
+      .kind = value_kind::text,
+      .value_name = "LIST",
+      .default_text = "MEMKV_SERVERS, else none",
+      .help =
+          "Running servers as host:port, with commas between, whose clocks are compared with this one's."},
+     {.name = "log-file",
+      .kind = value_kind::path,
+      .value_name = "PATH",
+      .default_text = "memkv.log",
+      .default_is_value = true,
+      .help = "The file that start will be given for its log; none means standard error."},
+     {.name = "json",
+      .help = "Prints the report as one JSON document (docs/doctor.md) instead of a table."}}};
+
+constexpr std::array<command, 5> top_commands{
     {{.name = "setup",
       .summary = "Initialize drives and generate config",
       .text =
@@ -267,6 +291,14 @@ constexpr std::array<command, 4> top_commands{
               "The authentication key comes from MEMKV_AUTH_KEY or from network.auth_key. Needs Linux 6.8 or "
               "newer.",
       .flags = start_flags},
+     {.name = "doctor",
+      .summary = "Prove on this machine what a configuration promises",
+      .text =
+          "Checks kernel, io_uring, memory, limits, ports, drives, keys, certificate, network devices and "
+          "clocks against a configuration, and prints one line a check: its state (ok, warning, failed or "
+          "skipped), what was found, and what to do about it. Drives are opened and read, never written "
+          "to. Exits with 1 if a check failed; docs/doctor.md names the checks.",
+      .flags = doctor_flags},
      {.name = "drive",
       .summary = "Offline drive maintenance",
       .text = "Works on a drive directly. The server must be stopped: a drive that is in use is refused.",

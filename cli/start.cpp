@@ -2,7 +2,9 @@
 
 #include "actors/log.hpp"
 #include "actors/run_server.hpp"
+#include "cli/admin_endpoint.hpp"
 #include "cli/config.hpp"
+#include "cli/doctor.hpp"
 #include "cli/machine.hpp"
 #include "cli/start_options.hpp"
 #include "cli/version.hpp"
@@ -66,6 +68,11 @@ int run_start_command(const parsed& line) {
     log::warn(target, key.key + " is not in effect: " + key.reason, {{"line", key.line}});
   if (line.given("license"))
     log::warn(target, "--license is not in effect: this build does not check licenses");
+  log_doctor_report(path, loaded, variable("MEMKV_AUTH_KEY").value_or("") != "", log_is_apart ? file : "");
+
+  const auto admin = admin_endpoint::make(config, !faults.empty(), problem);
+  if (admin == nullptr)
+    return refuse(path + ": " + problem, log_is_apart);
 
   if (config.storage.mode == storage_mode::direct)
     for (auto& drive : config.storage.drives)
@@ -94,12 +101,13 @@ int run_start_command(const parsed& line) {
                   log_is_apart);
   options.store.blocks_max = static_cast<std::uint32_t>(
       std::min<std::uint64_t>(verdict.blocks_max, std::numeric_limits<std::uint32_t>::max()));
+  options.beside = [&admin](std::uint16_t port, std::string& why) { return admin->begin(port, why); };
   const int code = actors::run_server(
       options,
-      [&config](std::uint16_t port) {
-        const bool is_ipv6 = config.network.host.find(':') != std::string::npos;
-        std::printf("memkv: serving on %s%s%s:%u\n", is_ipv6 ? "[" : "", config.network.host.c_str(),
-                    is_ipv6 ? "]" : "", static_cast<unsigned>(port));
+      [&config, &admin](actors::running_server& server) {
+        admin->open(server.door(), server.faults());
+        std::printf("memkv: serving on %s\nmemkv: administration on %s\n",
+                    address_text(config.network.host, server.port()).c_str(), admin->url().c_str());
         std::fflush(stdout);
       },
       problem);

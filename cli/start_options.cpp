@@ -14,6 +14,8 @@ actors::server_options server_options_of(const server_config& config, std::uint6
   options.host = config.network.host;
   options.port = config.network.port;
   options.key = std::make_shared<const wire::shared_key>(*config.network.auth_key);
+  if (config.network.previous_key)
+    options.previous_key = std::make_shared<const wire::shared_key>(*config.network.previous_key);
   options.require_keyed_digest = config.network.require_keyed_digest;
   options.limits.connections_max = config.network.max_connections;
   options.limits.connections_per_address_max = config.network.max_connections_per_address;

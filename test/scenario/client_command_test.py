@@ -234,6 +234,28 @@ def refusals(tester):
     tester.one_sentence(tester.client("get", "k" * 1025), "1 to 1024 bytes", "long key")
     tester.one_sentence(tester.client("get", "key", "--deadline-ms", "0"), "--deadline-ms", "deadline")
     tester.one_sentence(tester.client("get", "key", MEMKV_TRANSPORT="rdma"), "transport rdma", "rdma")
+    tester.one_sentence(tester.client("get", "key", MEMKV_SERVERS=" ,, "), "names no server", "empty list")
+
+
+def oddities(tester):
+    """Values that come too slowly, keys that are hard to print, streams that are closed."""
+    never, writer = os.pipe()
+    words = [MEMKV, "client", "put", "key", "--deadline-ms", "500"]
+    result = subprocess.run(words, env=tester.environment, stdin=never, capture_output=True, timeout=60)
+    os.close(writer)
+    os.close(never)
+    tester.one_sentence(result, "did not end in time", "a value that never comes")
+    result = tester.client("put", "small", stdin=b"small value")
+    result = tester.client("get", "small", "--output", "-")
+    tester.expect(result.stdout == b"small value" and not os.path.exists("-"), "get -o -", result)
+    result = tester.client("exists", "--json", "\u043a\u043b\u044e\u0447", "tab\tkey")
+    names = [json.loads(line)["key"] for line in result.stdout.decode().splitlines()]
+    tester.expect(names == ["\u043a\u043b\u044e\u0447", "tab\tkey"], "keys in JSON", result)
+    result = tester.client("exists", "tab\tkey\x1b[31m")
+    tester.expect(result.stdout == b"tab\\x09key\\x1b[31m: missing\n", "a key that is hard to print", result)
+    words = f"exec {MEMKV} client get small >&-"
+    result = subprocess.run(["sh", "-c", words], env=tester.environment, capture_output=True, timeout=60)
+    tester.one_sentence(result, "standard output", "standard output is closed")
 
 
 def on_terminal(tester, words):
@@ -312,6 +334,7 @@ def main():
             states(tester)
             outputs(tester, folder)
             refusals(tester)
+            oddities(tester)
             progress(tester, folder)
         finally:
             if server:

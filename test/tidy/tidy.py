@@ -28,7 +28,7 @@ MAY_INCLUDE = {
 LIBRARIES = [
     (r"caf/", r"(actors/(?!log\.)|admin/|cli/|bench/)"),
     (r"liburing(\.h|/)", r"(engine/uring_device\.cpp|actors/ring_actor\.[hc]pp)$"),
-    (r"openssl/", r"wire/auth\.cpp$"),
+    (r"openssl/", r"(wire/auth\.cpp|cli/doctor_tls\.cpp)$"),
     (r"(isa-l|isa-l\.h|isa-l/|crc\.h|crc64\.h)", r"wire/crc32c\.cpp$"),
     (r"yaml-cpp/", r"(cli/config[a-z_]*\.cpp|client/config\.cpp)$"),
     (r"httplib\.h", r"admin/"),
