@@ -114,7 +114,7 @@ private:
   void note_failure(errc code) {
     ++counts_.failures[std::string{client::name(code)}];
     // An answer that no server may give, whatever is done to it.
-    if (code == errc::bad_reply || code == errc::bad_request || code == errc::internal)
+    if (code == errc::bad_reply || code == errc::bad_request)
       load_.report("a request failed with " + std::string{client::name(code)});
   }
 
