@@ -43,8 +43,8 @@ struct routes_setup {
   std::shared_ptr<request_verifier> verifier; // null: requests that change something come from loopback
   bool open = false;                          // network.admin_open
   std::function<std::string(const actors::gathered&)> metrics; // text for Prometheus
-  /// Takes orders of faults, and lists what is armed (admin/faults.hpp); asked from loopback only. Null: there
-  /// is no such path.
+  /// Takes orders of faults, and lists what is armed (admin/faults.hpp); asked from loopback only. Null:
+  /// there is no such path.
   std::function<http_answer(const http_request&)> faults;
   std::vector<page_file> files;
   std::chrono::milliseconds limit{1'000};

@@ -138,7 +138,7 @@ class start(refusals):
         text = "storage: { mode: memory, drives: [{ media: memory, max_size: 16 MiB }] }\n"
         self.refused(self.start(text, "--log-level", "loud", MEMKV_AUTH_KEY=KEY), "--log-level", "loud")
         self.refused(self.start(text, "--log-write-timing=0", MEMKV_AUTH_KEY=KEY), "--log-write-timing")
-        self.refused(self.start(text, "--fault-injection=maybe", MEMKV_AUTH_KEY=KEY), "--fault-injection=force")
+        self.refused(self.start(text, "--fault-injection=maybe", MEMKV_AUTH_KEY=KEY), "=force")
 
     def test_a_store_larger_than_the_memory_is_refused_with_a_hint(self):
         text = ("memory: { max_size: 64 TiB }\n"
