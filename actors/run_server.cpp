@@ -223,14 +223,17 @@ std::unique_ptr<running_server> start_server(const server_options& given, std::s
     log::warn(target,
               "/proc/sys/kernel/random/boot_id cannot be read: a power cut cannot be told from a crash");
   options.faults = options.fault_injection ? fault_points_for(options) : nullptr;
-  auto shared = reactor_shared::create(options, problem);
-  if (shared == nullptr)
-    return nullptr;
   raise_descriptor_limit(options.limits.connections_max);
   const int socket = bind_sockets(options, problem);
-  options.beside = nullptr;
   if (socket < 0)
     return nullptr;
+  options.beside = nullptr;
+  options.port = port_of(socket);
+  auto shared = reactor_shared::create(options, problem);
+  if (shared == nullptr) {
+    ::close(socket);
+    return nullptr;
+  }
   auto server = std::make_unique<running>(std::move(options), socket, std::move(shared));
   if (!server->problem().empty()) {
     problem = server->problem();

@@ -30,8 +30,7 @@ namespace {
 using clock = std::chrono::steady_clock;
 using phase = http_connection::phase;
 
-// A request that has not come in whole after so long makes room for another connection, an answer later.
-constexpr std::chrono::milliseconds slow_request{100};
+// Whoever has not taken an answer after so long makes room for another connection.
 constexpr std::chrono::milliseconds slow_answer{1'000};
 constexpr std::chrono::milliseconds pause_without_descriptors{100};
 constexpr int socket_buffer_bytes = 128 * 1024;
@@ -308,7 +307,8 @@ void server::accept_some(clock::time_point now) {
   }
 }
 
-// Those that wait for a peer, the slowest first: who sends a whole request at once is never among them.
+// Those that wait for a peer, the slowest first. Whoever sends a whole request at once is among them for a
+// moment only, and as the youngest.
 bool server::make_room(const actors::peer_address* of, clock::time_point now) {
   http_connection* victim = nullptr;
   int victim_rank = 0;
@@ -326,8 +326,6 @@ bool server::make_room(const actors::peer_address* of, clock::time_point now) {
       break;
     case phase::shaking:
     case phase::reading:
-      if (age < slow_request)
-        continue;
       rank = each->idle() ? 2 : 1;
       break;
     case phase::writing:

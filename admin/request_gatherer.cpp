@@ -18,6 +18,14 @@ bool is_token(char c) noexcept {
          others.find(c) != std::string_view::npos;
 }
 
+/// Or with what may become one: capital letters, then a blank.
+bool begins_with_method(std::string_view text) noexcept {
+  constexpr std::size_t method_bytes_max = 16;
+  const auto method = text.substr(0, std::min(text.find(' '), method_bytes_max + 1));
+  return !method.empty() && method.size() <= method_bytes_max &&
+         std::all_of(method.begin(), method.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
+}
+
 bool all_of_token(std::string_view text) noexcept {
   return !text.empty() && std::all_of(text.begin(), text.end(), is_token);
 }
@@ -58,8 +66,8 @@ std::optional<http_request> request_gatherer::take() {
   if (refused_ || bytes_.empty())
     return std::nullopt;
   if (head_bytes_ == 0) {
-    // What is no HTTP at all is not waited for: a method begins with a letter.
-    if (bytes_[0] < 'A' || bytes_[0] > 'Z')
+    // What is no HTTP at all is not waited for.
+    if (!begins_with_method(bytes_))
       return refuse(400, not_http);
     const auto end = bytes_.find("\r\n\r\n", searched_ < 3 ? 0 : searched_ - 3);
     searched_ = bytes_.size();
@@ -115,7 +123,7 @@ bool request_gatherer::parse_request_line(std::string_view line) {
   head_.method = line.substr(0, first);
   head_.target = line.substr(first + 1, last - first - 1);
   head_.version = line.substr(last + 1);
-  if (!all_of_token(head_.method) || (head_.version != "HTTP/1.1" && head_.version != "HTTP/1.0")) {
+  if (head_.version != "HTTP/1.1" && head_.version != "HTTP/1.0") {
     refuse(400, not_http);
     return false;
   }

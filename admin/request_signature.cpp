@@ -94,8 +94,10 @@ std::string_view sentence_of(signature_verdict verdict) noexcept {
   return "";
 }
 
-request_verifier::request_verifier(const wire::shared_key& key, clock now, std::size_t nonces_max)
-    : key_(key), now_(std::move(now)), nonces_max_(nonces_max), earliest_(now_()) {}
+request_verifier::request_verifier(const wire::shared_key& key, clock now,
+                                   std::optional<wire::shared_key> previous, std::size_t nonces_max)
+    : key_(key), previous_(std::move(previous)), now_(std::move(now)), nonces_max_(nonces_max),
+      earliest_(now_()) {}
 
 signature_verdict request_verifier::check(std::string_view method, std::string_view target,
                                           std::string_view body, const request_signature& given) {
@@ -113,8 +115,12 @@ signature_verdict request_verifier::check(std::string_view method, std::string_v
   if (at + request_drift_seconds_max < now || (at > now && at - now > request_drift_seconds_max))
     return signature_verdict::stale;
   // Before anything is remembered: a stranger must not fill the memory.
-  const auto right = signature_of(key_, method, target, body, given.time, given.nonce);
-  if (!wire::equal_in_constant_time(right, *claimed))
+  const auto right = [&](const wire::shared_key& key) {
+    return wire::equal_in_constant_time(signature_of(key, method, target, body, given.time, given.nonce),
+                                        *claimed);
+  };
+  const bool by_present = right(key_), by_previous = previous_ && right(*previous_);
+  if (!by_present && !by_previous)
     return signature_verdict::wrong;
 
   std::lock_guard guard{lock_};

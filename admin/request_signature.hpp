@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -57,7 +58,10 @@ class request_verifier {
 public:
   using clock = std::function<std::uint64_t()>; // seconds since 1970-01-01 UTC
   /// What was signed before the verifier was made is refused: it may have been used before a restart.
-  request_verifier(const wire::shared_key& key, clock now, std::size_t nonces_max = nonces_kept_max);
+  /// `previous`: a key that is accepted beside it while keys are changed.
+  request_verifier(const wire::shared_key& key, clock now,
+                   std::optional<wire::shared_key> previous = std::nullopt,
+                   std::size_t nonces_max = nonces_kept_max);
 
   /// A request that is found good is good once.
   [[nodiscard]] signature_verdict check(std::string_view method, std::string_view target,
@@ -69,6 +73,7 @@ private:
   void forget_before(std::uint64_t oldest);
 
   const wire::shared_key key_;
+  const std::optional<wire::shared_key> previous_;
   const clock now_;
   const std::size_t nonces_max_;
 

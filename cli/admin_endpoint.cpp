@@ -1,6 +1,7 @@
 #include "cli/admin_endpoint.hpp"
 
 #include "actors/log.hpp"
+#include "admin/console_assets.hpp"
 #include "admin/faults.hpp"
 #include "admin/http_server.hpp"
 #include "admin/routes.hpp"
@@ -76,7 +77,10 @@ private:
     setup.version = version();
     setup.open = config.network.admin_open;
     setup.verifier = std::make_shared<admin::request_verifier>(
-        *config.network.auth_key, [] { return static_cast<std::uint64_t>(std::time(nullptr)); });
+        *config.network.auth_key, [] { return static_cast<std::uint64_t>(std::time(nullptr)); },
+        config.network.previous_key);
+    for (const auto& each : admin::console_assets())
+      setup.files.push_back({each.path, each.content_type, each.bytes, each.etag});
     if (fault_injection)
       setup.faults = [this](const admin::http_request& request) { return faults_.answer(request); };
     return setup;

@@ -250,6 +250,100 @@ constexpr std::array<command, 4> drive_commands{
       .flags = health_flags,
       .arguments = drive_arguments}}};
 
+constexpr flag admin_servers_flag{
+    .name = "servers",
+    .letter = 's',
+    .kind = value_kind::text,
+    .value_name = "LIST",
+    .default_text = "MEMKV_SERVERS, else http://127.0.0.1:9901",
+    .help = "Servers with commas between: host:port, http://host:port or https://host:port; without a port "
+            "9901. Blanks and empty entries are dropped."};
+constexpr flag admin_timeout_flag{
+    .name = "timeout-ms",
+    .kind = value_kind::integer,
+    .value_name = "MS",
+    .default_text = "5000",
+    .help = "Time for all servers together, in milliseconds, 1 to 600000: they are asked at the same time."};
+constexpr flag ca_file_flag{.name = "ca-file",
+                            .kind = value_kind::path,
+                            .value_name = "PATH",
+                            .default_text = "the system's",
+                            .help = "Certificates in PEM that https servers are trusted by."};
+constexpr flag insecure_flag{.name = "insecure", .help = "Does not check the certificates of https servers."};
+
+// The group takes the flags of its commands as well, so that they may stand before the command.
+constexpr std::array<flag, 4> admin_flags{
+    {admin_servers_flag, admin_timeout_flag, ca_file_flag, insecure_flag}};
+constexpr std::array<flag, 6> admin_status_flags{
+    {{.name = "json",
+      .help = "Prints the document of each server as it is, with a labelled rule before each of several."},
+     {.name = "verbose",
+      .help = "Prints everything about each server: uptime, memory pool, drives, RDMA connections, blocks, "
+              "actors."},
+     admin_servers_flag,
+     admin_timeout_flag,
+     ca_file_flag,
+     insecure_flag}};
+constexpr std::array<flag, 5> admin_failed_flags{
+    {{.name = "json",
+      .help = "Prints the list of each server as it is, with a labelled rule before each of several."},
+     admin_servers_flag,
+     admin_timeout_flag,
+     ca_file_flag,
+     insecure_flag}};
+constexpr std::array<flag, 5> admin_reset_flags{
+    {{.name = "secure",
+      .help = "Overwrites the data region with zeros after it was discarded. On a terminal the command shows "
+              "how far it is and ends when it is done."},
+     admin_servers_flag,
+     admin_timeout_flag,
+     ca_file_flag,
+     insecure_flag}};
+constexpr std::array<argument, 1> device_arguments{
+    {{.name = "DEVICE_ID", .help = "Number of the drive, as memkv admin drives failed shows it."}}};
+
+constexpr std::array<command, 2> admin_drives_commands{
+    {{.name = "failed",
+      .summary = "List drives that failed",
+      .text = "Prints a table for each server: the drives that have failed since their registry was last "
+              "cleared, or that are not online.",
+      .flags = admin_failed_flags},
+     {.name = "reset",
+      .summary = "Empty a drive that is offline, and let it join again",
+      .text =
+          "Asks one server to discard everything on a drive and to write a new, empty format. A drive that "
+          "is online is refused, and so is one that is blacklisted: memkv drive reset, with the server "
+          "stopped, is for that. Exactly one server must be named. The request is signed when "
+          "MEMKV_AUTH_KEY is set, or when the file that MEMKV_CONFIG names holds the key; without a key it "
+          "is accepted from the server's own machine.",
+      .flags = admin_reset_flags,
+      .arguments = device_arguments}}};
+constexpr std::array<command, 5> admin_commands{
+    {{.name = "health",
+      .summary = "Ask whether servers are alive",
+      .text = "Prints a table of the servers with their status. A server that is unhealthy is an error, one "
+              "that is degraded is none.",
+      .flags = admin_flags},
+     {.name = "ready",
+      .summary = "Ask whether servers take requests",
+      .text = "Prints a table of the servers. One that is not ready is an error.",
+      .flags = admin_flags},
+     {.name = "status",
+      .summary = "Show the state of servers",
+      .text = "Prints a table of the servers with their drives, space and blocks, and the sum of them.",
+      .flags = admin_status_flags},
+     {.name = "metrics",
+      .summary = "Print the metrics of servers",
+      .text =
+          "Prints the exposition for Prometheus as it came; of several servers with a labelled rule, which "
+          "is a comment, before each.",
+      .flags = admin_flags},
+     {.name = "drives",
+      .summary = "Look at drives that failed, and reset one",
+      .text = "Commands about the drives of running servers.",
+      .flags = admin_flags,
+      .commands = admin_drives_commands}}};
+
 constexpr std::array<flag, 4> doctor_flags{
     {{.name = "config",
       .kind = value_kind::path,
@@ -273,7 +367,7 @@ constexpr std::array<flag, 4> doctor_flags{
      {.name = "json",
       .help = "Prints the report as one JSON document (docs/doctor.md) instead of a table."}}};
 
-constexpr std::array<command, 5> top_commands{
+constexpr std::array<command, 6> top_commands{
     {{.name = "setup",
       .summary = "Initialize drives and generate config",
       .text =
@@ -291,6 +385,12 @@ constexpr std::array<command, 5> top_commands{
               "The authentication key comes from MEMKV_AUTH_KEY or from network.auth_key. Needs Linux 6.8 or "
               "newer.",
       .flags = start_flags},
+     {.name = "admin",
+      .summary = "Query the administration endpoint of servers",
+      .text = "Asks one or more running servers over HTTP or HTTPS, all at the same time, and shows every "
+              "failure before it exits. Exits with 0 only if every server answered, and answered well.",
+      .flags = admin_flags,
+      .commands = admin_commands},
      {.name = "doctor",
       .summary = "Prove on this machine what a configuration promises",
       .text =

@@ -24,7 +24,7 @@ namespace memkv::cli {
 namespace {
 
 constexpr int connect_ms = 1'500;
-constexpr int answer_ms = 800;
+constexpr int answer_ms = 1'500; // a busy server takes its time
 // Two stamps this far apart are not both near one clock, so only one greeting of a connection is answered.
 constexpr std::int64_t step_s = 115;
 constexpr std::int64_t near_steps = 16;
@@ -167,6 +167,52 @@ std::vector<std::int64_t> shifts_to_try() {
   return shifts;
 }
 
+peer_facts ask_at(const std::string& host, std::uint16_t port, const wire::shared_key& key) {
+  peer_facts out;
+  out.what = peer_facts::outcome::unreachable;
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (const int rc = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found); rc != 0) {
+    out.problem = ::gai_strerror(rc);
+    return out;
+  }
+  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> all(found, &::freeaddrinfo);
+  for (const addrinfo* each = found; each != nullptr; each = each->ai_next) {
+    switch (greet(*each, key, {0}, out)) {
+    case greeting::unreachable:
+      continue;
+    case greeting::answered:
+      out.what = peer_facts::outcome::answered;
+      return out;
+    case greeting::closed:
+      // Only a good signature with a time that is not is left unanswered on an open connection.
+      out.what = peer_facts::outcome::wrong_key;
+      return out;
+    case greeting::silent:
+      break;
+    }
+    const auto shifts = shifts_to_try();
+    for (std::size_t at = 0; at < shifts.size(); at += wire::limits::drops_max) {
+      const auto end = std::min<std::size_t>(shifts.size(), at + wire::limits::drops_max);
+      const auto heard = greet(*each, key,
+                               {shifts.begin() + static_cast<std::ptrdiff_t>(at),
+                                shifts.begin() + static_cast<std::ptrdiff_t>(end)},
+                               out);
+      if (heard == greeting::answered) {
+        out.what = peer_facts::outcome::answered;
+        return out;
+      }
+      // All three dropped end the connection; one that stays open is not a server that drops.
+      if (heard != greeting::closed)
+        break;
+    }
+    out.what = peer_facts::outcome::silent;
+    return out;
+  }
+  return out;
+}
+
 } // namespace
 
 bool parse_peer(std::string_view text, std::string& host, std::uint16_t& port) {
@@ -215,54 +261,20 @@ bool parse_peer(std::string_view text, std::string& host, std::uint16_t& port) {
 
 peer_facts ask_peer(const std::string& server, const wire::shared_key& key) {
   peer_facts out;
-  out.server = server;
   out.what = peer_facts::outcome::unreachable;
   std::string host;
   std::uint16_t port = 0;
-  if (!parse_peer(server, host, port)) {
+  if (parse_peer(server, host, port))
+    out = ask_at(host, port, key);
+  else
     out.problem = "this is no host:port";
-    return out;
-  }
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  if (const int rc = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found); rc != 0) {
-    out.problem = ::gai_strerror(rc);
-    return out;
-  }
-  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> all(found, &::freeaddrinfo);
-  for (const addrinfo* each = found; each != nullptr; each = each->ai_next) {
-    switch (greet(*each, key, {0}, out)) {
-    case greeting::unreachable:
-      continue;
-    case greeting::answered:
-      out.what = peer_facts::outcome::answered;
-      return out;
-    case greeting::closed:
-      // Only a good signature with a time that is not is left unanswered on an open connection.
-      out.what = peer_facts::outcome::wrong_key;
-      return out;
-    case greeting::silent:
-      break;
-    }
-    const auto shifts = shifts_to_try();
-    for (std::size_t at = 0; at < shifts.size(); at += wire::limits::drops_max) {
-      const auto end = std::min<std::size_t>(shifts.size(), at + wire::limits::drops_max);
-      const auto heard = greet(*each, key,
-                               {shifts.begin() + static_cast<std::ptrdiff_t>(at),
-                                shifts.begin() + static_cast<std::ptrdiff_t>(end)},
-                               out);
-      if (heard == greeting::answered) {
-        out.what = peer_facts::outcome::answered;
-        return out;
-      }
-      // All three dropped end the connection; one that stays open is not a server that drops.
-      if (heard != greeting::closed)
-        break;
-    }
-    out.what = peer_facts::outcome::silent;
-    return out;
-  }
+  // MEMKV_SERVERS may name administration endpoints, which are for memkv admin and do not greet like this.
+  const bool strange = out.what == peer_facts::outcome::wrong_key || out.what == peer_facts::outcome::silent;
+  if (strange && port > 1)
+    if (auto below = ask_at(host, static_cast<std::uint16_t>(port - 1), key);
+        below.what == peer_facts::outcome::answered)
+      out = below;
+  out.server = server;
   return out;
 }
 

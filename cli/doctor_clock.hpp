@@ -19,13 +19,14 @@
 
 namespace memkv::cli {
 
-inline constexpr std::uint32_t peer_deadline_ms = 8'000;
+inline constexpr std::uint32_t peer_deadline_ms = 12'000;
 
 /// Where a server listens. From "host", "host:port", "[v6]:port", or the URL of its administration endpoint,
 /// whose port is the next one. False: none of these.
 [[nodiscard]] bool parse_peer(std::string_view text, std::string& host, std::uint16_t& port);
 
-/// In this process: may wait as long as names are resolved.
+/// In this process: may wait as long as names are resolved. What listens at the port and is not a server that
+/// knows the key may be an administration endpoint: then the port before it is tried, too.
 [[nodiscard]] peer_facts ask_peer(const std::string& server, const wire::shared_key& key);
 
 [[nodiscard]] std::string encode(const peer_facts& facts);

@@ -184,10 +184,14 @@ void judge_machine(const doctor_facts& facts, std::vector<finding>& out) {
 
 std::vector<finding> judge(const doctor_facts& facts) {
   std::vector<finding> out;
-  if (!facts.loaded.ok())
-    out.push_back(from_sentence(failed, "config", "", describe(facts.config_path, facts.loaded.problem)));
-  else
+  if (!facts.loaded.ok()) {
+    auto problem = from_sentence(failed, "config", "", facts.loaded.problem.sentence);
+    // Path and line in front, which have a colon of their own.
+    problem.found = describe(facts.config_path, {facts.loaded.problem.line, {}, problem.found});
+    out.push_back(std::move(problem));
+  } else {
     out.push_back({ok, "config", "", facts.config_path + " is read and consistent", ""});
+  }
   for (const auto& each : facts.loaded.warnings)
     out.push_back(from_sentence(warning, "config.access", "", each));
   for (const auto& key : facts.loaded.not_in_effect)

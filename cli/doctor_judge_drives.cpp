@@ -17,6 +17,7 @@ namespace {
 using enum check_state;
 
 constexpr std::uint64_t page_bytes = 4096;
+constexpr std::uint64_t serial_ns = 1'000'000;
 constexpr std::uint64_t request_kb = 1024; // the server's requests are at most this large
 
 std::string time_text(std::uint64_t nanoseconds) {
@@ -233,7 +234,9 @@ private:
         (probe.device_depth == 0 ? "not counted" : std::to_string(probe.device_depth)) + "), " +
         std::to_string(probe.probe_ns == 0 ? 0 : probe.reads * 1'000'000'000 / probe.probe_ns) +
         " reads of 4 KiB a second, median " + time_text(probe.median_ns) + ", p99 " + time_text(probe.p99_ns);
-    if (probe.depth_reached < probe.depth_wanted || probe.device_depth == 1)
+    // One at a time at the device, and slow for it: a queue above that holds the rest back.
+    const bool serial = probe.device_depth == 1 && probe.median_ns >= serial_ns;
+    if (probe.depth_reached < probe.depth_wanted || serial)
       say(warning, "drive.depth", found, "check the queue of the device (nr_requests, scheduler)");
     else if (drive_.requests_max.value_or(probe.depth_wanted) < probe.depth_wanted)
       say(warning, "drive.depth", found + "; its queue has room for " + std::to_string(*drive_.requests_max),

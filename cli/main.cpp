@@ -1,4 +1,5 @@
 // The program memkv: main only dispatches.
+#include "cli/admin_command.hpp"
 #include "cli/client_command.hpp"
 #include "cli/command_line.hpp"
 #include "cli/config_page.hpp"
@@ -55,6 +56,8 @@ int dispatch(const std::vector<std::string>& words) {
     return run_start_command(line);
   if (line.path.front() == "setup")
     return run_setup_command(line);
+  if (line.path.front() == "admin")
+    return run_admin_command(line);
   if (line.path.front() == "doctor")
     return run_doctor_command(line);
   if (line.path.front() == "drive")

@@ -42,6 +42,7 @@ class Server:
         pool_mib: int = 16,
         network: str = "",
         storage: str = "",
+        host: str = "127.0.0.1",
     ) -> None:
         self.program = program
         self.drive_bytes = drive_mib * MIB
@@ -51,7 +52,7 @@ class Server:
         media = "memory" if mode == "memory" else str(self.directory / "drive0")
         self._config = self.directory / "config.yaml"
         self._config.write_text(
-            f'network: {{ address: "127.0.0.1:0"{", " + network if network else ""} }}\n'
+            f'network: {{ address: "{host}:0"{", " + network if network else ""} }}\n'
             f"memory: {{ max_size: {pool_mib} MiB, block_size: 1 MiB }}\n"
             f"storage: {{ mode: {mode}, shard_size: 4 KiB, drives: "
             f"[{{ media: {media}, max_size: {drive_mib} MiB }}]{', ' + storage if storage else ''} }}\n",
@@ -71,6 +72,11 @@ class Server:
     def pid(self) -> int:
         """The process id of the running server."""
         return self._process.pid
+
+    @property
+    def admin_port(self) -> int:
+        """Where the administration endpoint answers."""
+        return self.port + 1
 
     @property
     def running(self) -> bool:

@@ -66,7 +66,8 @@ CAF_TEST(what comes behind a request is the next one) {
 }
 
 CAF_TEST(what is not HTTP is refused with its first byte) {
-  for (const auto* text : {"\x16\x03\x01", "mkv", "\r\nGET / HTTP/1.1\r\n\r\n", " GET / HTTP/1.1\r\n\r\n"})
+  for (const auto* text : {"\x16\x03\x01", "mkv", "get ", "M-SEARCH", "MKV\1", "GETGETGETGETGETGET",
+                           "\r\nGET / HTTP/1.1\r\n\r\n", " GET / HTTP/1.1\r\n\r\n"})
     CAF_CHECK_EQUAL(status_of(text), 400);
   CAF_CHECK_EQUAL(status_of(std::string_view("\0\0\0\0", 4)), 400);
 }

@@ -26,7 +26,7 @@ wire::nonce nonce_of(std::uint32_t number) {
 struct fixture {
   std::uint64_t now = 1'763'720'000;
   wire::shared_key key = key_of(key_text);
-  request_verifier verifier{key, [this] { return now; }, 100};
+  request_verifier verifier{key, [this] { return now; }, std::nullopt, 100};
 
   request_signature sign(std::uint32_t number) {
     return sign_request(key, "POST", target, "", now, nonce_of(number));
@@ -80,6 +80,15 @@ CAF_TEST(another key does not do) {
   const auto other = key_of("1f1e2d3c4b5a69788796a5b4c3d2e1f00123456789abcdef0fedcba987654321");
   CAF_CHECK(check(sign_request(other, "POST", target, "", now, nonce_of(1))) == verdict::wrong);
   CAF_CHECK_EQUAL(verifier.nonces_kept(), 0u);
+}
+
+CAF_TEST(while keys are changed both are accepted and a nonce is used once under either) {
+  const auto previous = key_of("1f1e2d3c4b5a69788796a5b4c3d2e1f00123456789abcdef0fedcba987654321");
+  request_verifier both{key, [this] { return now; }, previous};
+  CAF_CHECK(both.check("POST", target, "", sign_request(previous, "POST", target, "", now, nonce_of(1))) ==
+            verdict::good);
+  CAF_CHECK(both.check("POST", target, "", sign(1)) == verdict::replayed);
+  CAF_CHECK(both.check("POST", target, "", sign(2)) == verdict::good);
 }
 
 CAF_TEST(a missing header and one that cannot be read are told apart) {

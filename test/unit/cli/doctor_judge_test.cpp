@@ -168,6 +168,10 @@ CAF_TEST(a configuration that cannot be read is a failure and the rest is still 
   facts.loaded.problem = {3, "storage.mode", "storage.mode must be file, memory or direct"};
   CAF_CHECK_EQUAL(said(facts, "config"),
                   "failed c.yaml, line 3: storage.mode must be file, memory or direct");
+  facts.loaded.problem = {0, "", "the file cannot be opened (Permission denied): name another"};
+  CAF_CHECK_EQUAL(said(facts, "config"),
+                  "failed c.yaml: the file cannot be opened (Permission denied): name another");
+  CAF_CHECK_EQUAL(judge(facts)[0].remedy, "name another");
   CAF_CHECK_EQUAL(said(facts, "kernel"), "ok Linux 6.8.0");
   CAF_CHECK_EQUAL(said(facts, "clock"), "ok synchronised, to within 0.002 s");
   CAF_CHECK_EQUAL(exit_code(judge(facts)), 1);
@@ -362,7 +366,11 @@ CAF_TEST(the depth that was reached is reported with the latency) {
       "ok /dev/nvme0n1 reached 64 of 64 requests in flight (at the device: 63), 250000 reads of 4 KiB a "
       "second, median 80 us, p99 2.3 ms");
   CAF_CHECK(of_drive("drive.depth", [](auto& d) { d.probe.depth_reached = 1; }).starts_with("warning "));
-  CAF_CHECK(of_drive("drive.depth", [](auto& d) { d.probe.device_depth = 1; }).starts_with("warning "));
+  CAF_CHECK(of_drive("drive.depth", [](auto& d) { d.probe.device_depth = 1; }).starts_with("ok "));
+  CAF_CHECK(of_drive("drive.depth", [](auto& d) {
+              d.probe.device_depth = 1;
+              d.probe.median_ns = 5'000'000;
+            }).starts_with("warning "));
   CAF_CHECK(of_drive("drive.depth", [](auto& d) { d.probe.device_depth = 0; }).find("not counted") !=
             std::string::npos);
   CAF_CHECK(of_drive("drive.depth", [](auto& d) {
