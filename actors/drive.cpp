@@ -199,10 +199,14 @@ drive_facts drive::facts() {
   out.in_flight = device.in_flight();
   out.oldest_request_ns = device.oldest_request_ns();
   out.discards = discarder_ != nullptr;
+  out.journal_bytes = out.store.journal_bytes;
   out.trim_waiting_bytes =
       body_->store->untrimmed_bytes() - std::min(submitted_bytes_, body_->store->untrimmed_bytes());
   out.trim_submitted_bytes = submitted_bytes_;
   out.trimmed_bytes = trimmed_bytes_;
+  if (settings_.past != nullptr)
+    settings_.past->add_to(out);
+  out.evicted_age_ns = out.store.evicted_age_ns;
   out.opened_in_ns = opened_in_ns_;
   // It takes time in proportion to what there is.
   if (const auto now = round_ns(); memory_looked_ns_ == 0 || now - memory_looked_ns_ >= 60'000'000'000) {
@@ -350,6 +354,7 @@ void drive::on_tick(std::uint64_t) {
   if (hung_ || failure_reported_)
     return;
   body_->sweep();
+  body_->store->tick();
   trim_if_due();
 }
 
@@ -370,6 +375,8 @@ void drive::on_stop() {
     for (int step = 0; step < 100'000 && !body->store->idle(); ++step)
       body->store->poll(false);
   }
+  if (settings_.past != nullptr && !body->memory)
+    settings_.past->add(body->store->counters(), body->device->statistics(), trimmed_bytes_);
   if (closing_)
     body->reserved.clear();
   // The ring ends with this actor; whoever still holds the body finds a closed device.

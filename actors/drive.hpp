@@ -2,6 +2,7 @@
 #pragma once
 
 #include "actors/drive_body.hpp"
+#include "actors/drive_past.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/ring_actor.hpp"
 #include "actors/server_report.hpp"
@@ -30,6 +31,7 @@ struct drive_settings {
   std::uint64_t epoch_least = 0;
   /// Memory drives only: what an earlier incarnation left.
   std::shared_ptr<drive_body> survivor;
+  std::shared_ptr<drive_past> past; // never null in a server
 };
 
 class drive final : public ring_actor {

@@ -8,6 +8,7 @@
 //   REACTOR <-> DRIVE                                             blocks
 //   EVICTOR -> DRIVE                                              space
 //   DRIVE <-> TRIM BATCHER                                        what the device may forget
+//   LICENSE WATCHER -> SERVER                                     the end of the licence
 //   a door -> ADMIN GATEWAY <-> everybody                         reports
 //   ADMIN GATEWAY -> SERVER -> DRIVE RESETTER                     emptying a drive
 //
@@ -127,6 +128,15 @@ using admin_gateway_actor = caf::typed_actor<
     // Its own timer.
     caf::reacts_to<look_again>>;
 
+/// The LICENSE WATCHER actor: reads the licence's file again, warns before its end, and tells of the end.
+///
+/// Threading: scheduled.
+using license_watcher_actor = caf::typed_actor<
+    // From ADMIN GATEWAY.
+    caf::reacts_to<describe_yourself>,
+    // Its own timer.
+    caf::reacts_to<look_again>>;
+
 /// The SERVER actor: root supervisor; configuration, order of start and stop, the table of drives.
 ///
 /// Threading: scheduled. Its death ends the process with 1; a restart finds every acknowledged block.
@@ -141,6 +151,8 @@ using server_actor = caf::typed_actor<
     caf::reacts_to<parts_orphaned>,
     // From REACTOR and LISTENER, once.
     caf::reacts_to<actor_started>,
+    // From LICENSE WATCHER: stop in good order, and say that it was for this.
+    caf::reacts_to<license_ended>,
     // From main: stop in good order.
     caf::reacts_to<stop_server>,
     // From ADMIN GATEWAY.

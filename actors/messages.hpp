@@ -257,6 +257,12 @@ struct act_up {
   std::uint64_t stall_ms = 0; // 0: throws
 };
 
+// The licence.
+/// LICENSE WATCHER to SERVER: it is not in force any more; the server is to stop.
+struct license_ended {
+  std::string reason;
+};
+
 // Stopping.
 struct stop_accepting {};  // SERVER to LISTENER
 struct finish_requests {}; // SERVER to REACTOR: answer what is open, take nothing new, then end
@@ -303,6 +309,7 @@ MEMKV_MESSAGE(connection_closed)
 MEMKV_MESSAGE(reactor_changed)
 MEMKV_MESSAGE(end_connections)
 MEMKV_MESSAGE(act_up)
+MEMKV_MESSAGE(license_ended)
 MEMKV_MESSAGE(stop_accepting)
 MEMKV_MESSAGE(finish_requests)
 MEMKV_MESSAGE(close_drive)

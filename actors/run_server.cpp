@@ -143,6 +143,10 @@ public:
     std::lock_guard guard{board_->lock};
     return {board_->actors.begin(), board_->actors.end()};
   }
+  [[nodiscard]] std::string ended_because() const override {
+    std::lock_guard guard{board_->lock};
+    return board_->ended_because;
+  }
   [[nodiscard]] std::shared_ptr<admin_door> door() const override { return make_admin_door(board_); }
   [[nodiscard]] std::shared_ptr<fault_injector> faults() const override { return faults_; }
   [[nodiscard]] std::uint32_t drives_online() const noexcept override { return board_->drives_online; }
@@ -260,7 +264,7 @@ void block_signals() {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 }
 
-int serve_until_told(std::unique_ptr<running_server> server) {
+int serve_until_told(std::unique_ptr<running_server> server, std::string& problem) {
   // The root supervisor's own death ends the process with 1: nobody above it could do better.
   std::atomic<bool> over{false};
   std::thread watcher{[&] {
@@ -280,9 +284,10 @@ int serve_until_told(std::unique_ptr<running_server> server) {
     log::error(target, "the server did not end in good order; the next start recovers the drives");
     std::_Exit(1);
   }
+  problem = server->ended_because();
   server.reset();
   log::info(target, "stopped");
-  return 0;
+  return problem.empty() ? 0 : 1;
 }
 
 int run_server(const server_options& options, const std::function<void(running_server&)>& ready,
@@ -298,7 +303,7 @@ int run_server(const server_options& options, const std::function<void(running_s
              {"drives_online", std::to_string(server->drives_online())}});
   if (ready)
     ready(*server);
-  return serve_until_told(std::move(server));
+  return serve_until_told(std::move(server), problem);
 }
 
 } // namespace memkv::actors

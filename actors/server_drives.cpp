@@ -63,6 +63,7 @@ void supervisor::spawn_drive(std::uint32_t index) const {
   settings.epoch_least = settings.description.memory ? 0 : seat.epoch_least;
   settings.survivor = std::move(seat.survivor);
   seat.survivor = nullptr;
+  settings.past = seat.past;
   seat.reopen_at_ns = 0;
   seat.alive = true;
   seat.actor = self->home_system().spawn<drive, caf::detached>(std::move(settings));

@@ -1,6 +1,7 @@
 // What a running server needs to know. cli/config makes it from YAML; tests make it by hand.
 #pragma once
 
+#include "actors/license_watch.hpp"
 #include "engine/clock.hpp"
 #include "engine/drive_set.hpp"
 #include "engine/drive_store.hpp"
@@ -56,6 +57,8 @@ struct server_options {
   std::uint64_t write_timing_interval_s = 0; // 0 = off
   bool fault_injection = false;              // orders are taken: fault_orders.hpp
   std::shared_ptr<fault_points> faults;      // filled in by start_server; null: off
+  /// Of the licence that was found valid before the start; null: none is watched (tests).
+  std::shared_ptr<license_watch> license;
   std::shared_ptr<engine::clock> time = std::make_shared<engine::system_clock>();
 };
 

@@ -374,6 +374,7 @@ bool tcp_connection::take_header(std::span<const std::byte>& bytes) {
         .add();
     break;
   case wire::request_event::refuse_version: {
+    owner_.counters().wrong_version.add();
     outgoing answer;
     wire::append_version_refusal(answer.frame, reader_.header(), reader_.variable_part());
     close_when_sent_ = true;
@@ -414,6 +415,7 @@ void tcp_connection::handle_hello() {
 }
 
 void tcp_connection::answer_malformed() {
+  owner_.counters().malformed.add();
   outgoing answer;
   if (reader_.header().opcode == wire::opcode::hello) {
     wire::append_hello_refusal(answer.frame, reader_.header(), reader_.variable_part(),
@@ -432,6 +434,7 @@ void tcp_connection::handle_request() {
   const bool large = cost > large_request_bytes;
   if (large && !owner_.shared().hold_large(cost)) {
     outgoing answer;
+    owner_.counters().busy.add();
     wire::append_frame(answer.frame, wire::reply_header(reader_.header(), keys_.tag, wire::status::busy),
                        wire::empty_message{});
     queue(std::move(answer));
@@ -505,8 +508,10 @@ void tcp_connection::pump_output() {
   if (ready_.empty() && bytes < gathered_bytes_max / 4) {
     for (auto at = streams_.begin(); at != streams_.end(); ++at) {
       auto* which = *at;
-      if (!which->part_ready())
+      if (!which->part_ready()) {
+        which->now_in(which->waits_for());
         continue;
+      }
       streams_.erase(at);
       streams_.push_back(which);
       auto part = which->next_part(); // may end the request and take it out of streams_
@@ -581,9 +586,11 @@ void tcp_connection::sent(std::int32_t result) {
     submit_send();
     return;
   }
-  for (const auto& frame : out.frames) {
+  for (auto& frame : out.frames) {
     ready_bytes_ -= frame.frame.size();
     let_go(frame.frame.size() + frame_overhead_bytes);
+    if (frame.clock.runs())
+      frame.clock.note(owner_.counters(), owner_.now_ns());
   }
   out.frames.clear();
   if (out.vectors.capacity() > 64)

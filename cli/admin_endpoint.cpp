@@ -4,6 +4,7 @@
 #include "admin/console_assets.hpp"
 #include "admin/faults.hpp"
 #include "admin/http_server.hpp"
+#include "admin/metrics.hpp"
 #include "admin/routes.hpp"
 #include "cli/version.hpp"
 #include "wire/assert.hpp"
@@ -83,6 +84,7 @@ private:
       setup.files.push_back({each.path, each.content_type, each.bytes, each.etag});
     if (fault_injection)
       setup.faults = [this](const admin::http_request& request) { return faults_.answer(request); };
+    setup.metrics = [](const actors::gathered& about) { return admin::metrics_text(about, version()); };
     return setup;
   }
 

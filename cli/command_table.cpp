@@ -19,8 +19,10 @@ constexpr std::array<flag, 6> start_flags{{
      .kind = value_kind::path,
      .value_name = "PATH",
      .default_text = "unset",
-     .help = "License file. This build does not check licenses: the flag is accepted and reported as not in "
-             "effect."},
+     .empty_is_unset = true,
+     .help = "License file, or the license itself. Comes before MEMKV_LICENSE, AISTOR_LICENSE, MINIO_LICENSE "
+             "and the well-known files. Accepted plans: Free, Enterprise, EnterpriseLite, EnterprisePlus. "
+             "docs/license.md says more."},
     {.name = "log-level",
      .kind = value_kind::text,
      .value_name = "STRING",
@@ -382,8 +384,8 @@ constexpr std::array<command, 6> top_commands{
       .summary = "Start the server",
       .text = "Runs the server in the foreground until SIGINT or SIGTERM, which flush the metadata of the "
               "storage. "
-              "The authentication key comes from MEMKV_AUTH_KEY or from network.auth_key. Needs Linux 6.8 or "
-              "newer.",
+              "The authentication key comes from MEMKV_AUTH_KEY or from network.auth_key. Needs a license, "
+              "and Linux 6.8 or newer. Exits with 1 when the license ends, after the metadata was flushed.",
       .flags = start_flags},
      {.name = "admin",
       .summary = "Query the administration endpoint of servers",

@@ -32,9 +32,9 @@ int refuse(const std::string& sentence) {
   return 1;
 }
 
-std::vector<finding> all_findings(const doctor_facts& facts) {
+std::vector<finding> all_findings(const doctor_facts& facts, const std::string& license) {
   auto findings = judge(facts);
-  findings.push_back(check_license());
+  findings.push_back(check_license(license));
   return findings;
 }
 
@@ -62,7 +62,7 @@ int run_doctor_command(const parsed& line) {
     return refuse("--servers names more than " + std::to_string(peers_max) + " servers: name fewer");
   const auto key = variable("MEMKV_AUTH_KEY");
   const auto facts = gather_facts(order, load_config(order.config_path, {key}), key.has_value());
-  const auto findings = all_findings(facts);
+  const auto findings = all_findings(facts, "");
   const bool colour = ::isatty(STDOUT_FILENO) == 1 && !variable("NO_COLOR");
   const auto text = line.has("json") ? findings_json(findings, order.config_path, version())
                                      : findings_text(findings, colour);
@@ -72,12 +72,12 @@ int run_doctor_command(const parsed& line) {
 }
 
 void log_doctor_report(const std::string& config_path, const config_result& loaded, bool key_from_environment,
-                       const std::string& log_file) {
+                       const std::string& log_file, const std::string& license) {
   try {
     gather_order order;
     order.config_path = config_path;
     order.log_file = log_file;
-    const auto findings = all_findings(gather_facts(order, loaded, key_from_environment));
+    const auto findings = all_findings(gather_facts(order, loaded, key_from_environment), license);
     const auto counts = count_states(findings);
     log::info(target, "checked the machine; memkv doctor checks more",
               {{"ok", counts.ok},

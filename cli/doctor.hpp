@@ -16,7 +16,8 @@ namespace memkv::cli {
 
 /// The checks that cost no time, as lines of the log: one with the counts, and one for each finding that is
 /// not as it should be. What memkv start says itself is only counted. `log_file`: empty is standard error.
+/// `license`: the value of --license.
 void log_doctor_report(const std::string& config_path, const config_result& loaded, bool key_from_environment,
-                       const std::string& log_file);
+                       const std::string& log_file, const std::string& license);
 
 } // namespace memkv::cli

@@ -30,7 +30,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint32_t look_deadline_ms = 3'000;
+constexpr std::uint32_t look_deadline_ms = 5'000;
 
 fs::path top_of(const std::string& root) {
   return root.empty() ? "/" : root;

@@ -5,9 +5,11 @@
 
 #include "cli/doctor_report.hpp"
 
+#include <string>
+
 namespace memkv::cli {
 
-/// The check "license".
-[[nodiscard]] finding check_license();
+/// The check "license". `flag` is the value of --license, if there is one.
+[[nodiscard]] finding check_license(const std::string& flag);
 
 } // namespace memkv::cli

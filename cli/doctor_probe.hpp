@@ -15,7 +15,7 @@
 namespace memkv::cli {
 
 inline constexpr std::uint32_t probe_ms = 400;
-inline constexpr std::uint32_t probe_deadline_ms = 5'000;
+inline constexpr std::uint32_t probe_deadline_ms = 10'000;
 inline constexpr std::size_t drives_at_once = 4;
 
 /// In this process: may hang with the drive. `reads`: measure depth and latency (raw drives).

@@ -3,12 +3,8 @@
 
 #include "engine/id_range.hpp"
 #include "wire/assert.hpp"
-#include "wire/bytes.hpp"
 
 #include <algorithm>
-#include <array>
-#include <bit>
-#include <tuple>
 
 namespace memkv::engine {
 
@@ -28,12 +24,7 @@ void drive_checker::summarise(std::uint32_t page, std::span<const std::byte> byt
   summary.state = decode(bytes, super().format_id, page, places(), found);
   if (summary.state != errc::ok)
     return;
-  summary.level = found.header.level;
-  summary.checksum = wire::load_le<std::uint32_t>(bytes.data() + checksum_offset);
-  summary.sequence = found.header.sequence;
-  summary.journal_sequence = found.header.journal_sequence;
-  summary.first = found.header.first;
-  summary.last = found.header.last;
+  static_cast<tree_page_facts&>(summary) = facts_of(bytes, found.header);
   if (found.header.level > 0)
     children_.insert_or_assign(page, std::move(found.children));
 }
@@ -144,85 +135,17 @@ status drive_checker::walk_children(std::uint8_t level, const std::vector<tree_c
 
 std::vector<tree_child> drive_checker::reconstruct(std::uint8_t level, const tree_reference& reference,
                                                    const key_id& first, const key_id& last) {
-  // All that the page said is what its children say of themselves; its parent knows its checksum. What is not
-  // known is its journal sequence: no lower than a child's, and few batches later than the last of them,
-  // since all were written in one checkpoint.
-  constexpr std::uint64_t later_most = 1 << 14;
-  const auto order = [&](std::uint32_t a, std::uint32_t b) {
-    const page_summary& x = summaries_[a];
-    const page_summary& y = summaries_[b];
-    return std::tie(x.level, x.first, y.sequence) < std::tie(y.level, y.first, x.sequence);
-  };
   if (by_range_.empty()) {
-    for (std::uint32_t page = 0; page < summaries_.size(); ++page)
-      if (summaries_[page].state == errc::ok)
-        by_range_.push_back(page);
-    std::ranges::sort(by_range_, order);
+    for (const page_summary& summary : summaries_)
+      if (summary.state == errc::ok)
+        by_range_.push_back(&summary);
+    order_by_range(by_range_);
   }
-  std::vector<tree_child> children;
-  std::uint64_t applied = 0;
-  for (key_id next = first;;) {
-    // The youngest page that begins here and was written before its parent.
-    page_summary wanted;
-    wanted.level = level - 1;
-    wanted.first = next;
-    wanted.sequence = reference.sequence;
-    const page_summary* found = nullptr;
-    for (auto at = std::ranges::lower_bound(
-             by_range_, 0, {},
-             [&](std::uint32_t page) {
-               const page_summary& one = summaries_[page];
-               return std::tie(one.level, one.first) < std::tie(wanted.level, wanted.first) ? -1 : 0;
-             });
-         at != by_range_.end(); ++at) {
-      const page_summary& one = summaries_[*at];
-      if (one.level != wanted.level || one.first != wanted.first)
-        break;
-      // What is younger was written by nobody who could publish it, perhaps by a repair that was cut off.
-      if (one.sequence >= wanted.sequence)
-        continue;
-      tree_evidence_[*at] = true;
-      if (found == nullptr && !tree_claimed_[*at]) {
-        found = &one;
-        children.push_back({next, {*at, one.checksum, one.sequence}});
-      }
-    }
-    if (found == nullptr || last < found->last || children.size() > tree_payload_bytes / tree_child_bytes)
-      return {};
-    applied = std::max(applied, found->journal_sequence);
-    if (found->last == last)
-      break;
-    next = after(found->last);
-  }
-  std::vector<std::byte> bytes(tree_page_bytes);
-  const auto checksum_with = [&](std::uint64_t journal_sequence) {
-    tree_page_writer writer(bytes);
-    for (const tree_child& child : children)
-      if (!writer.add(child))
-        return std::uint32_t{0};
-    tree_page_header header;
-    header.format_id = super().format_id;
-    header.level = level;
-    header.page = reference.page;
-    header.sequence = reference.sequence;
-    header.journal_sequence = journal_sequence;
-    header.first = first;
-    header.last = last;
-    return writer.finish(header);
-  };
-  // A checksum is linear: what a bit of the unknown number does to it is the same whatever the others are.
-  const std::uint32_t base = checksum_with(0);
-  std::array<std::uint32_t, 64> effects{};
-  for (std::size_t bit = 0; bit < effects.size(); ++bit)
-    effects[bit] = checksum_with(std::uint64_t{1} << bit) ^ base;
-  for (std::uint64_t tried = applied; tried <= applied + later_most; ++tried) {
-    std::uint32_t sum = base;
-    for (std::uint64_t bits = tried; bits != 0; bits &= bits - 1)
-      sum ^= effects[static_cast<std::size_t>(std::countr_zero(bits))];
-    if (sum == reference.checksum)
-      return children;
-  }
-  return {};
+  return prove_children(places(), super().format_id, level, reference, first, last, by_range_,
+                        [&](const tree_page_facts& seen) {
+                          tree_evidence_[seen.page] = true;
+                          return !tree_claimed_[seen.page];
+                        });
 }
 
 checked_entry drive_checker::entry_of(const entry_record& record) {

@@ -341,10 +341,11 @@ status drive_store_core::checkpoint_now() {
       begin_checkpoint();
     while (phase_ != checkpoint_phase::none) {
       (void)pump_checkpoint();
-      if (counters_.offline.load(std::memory_order_relaxed))
-        return {errc::io_error, "a write or flush failed while the drive's metadata was written"};
       if (phase_ != checkpoint_phase::none && !io_.idle())
         io_.poll(true);
+      // It may end by a failure in either of them, which leaves the checkpoint where it is.
+      if (counters_.offline.load(std::memory_order_relaxed))
+        return {errc::io_error, "a write or flush failed while the drive's metadata was written"};
     }
   } while (tree_->dirty());
   return {};

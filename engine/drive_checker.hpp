@@ -14,7 +14,7 @@
 #include "engine/drive_io.hpp"
 #include "engine/journal_scan.hpp"
 #include "engine/superblock_pair.hpp"
-#include "engine/tree_page.hpp"
+#include "engine/tree_proof.hpp"
 
 #include <cstdint>
 #include <functional>
@@ -87,12 +87,8 @@ public:
   void release_dropped();
 
 private:
-  struct page_summary {
+  struct page_summary : tree_page_facts {
     errc state = errc::bad_format; // of decode, or io_error
-    std::uint8_t level = 0;
-    std::uint32_t checksum = 0;
-    std::uint64_t sequence = 0, journal_sequence = 0;
-    key_id first, last;
   };
   struct leaf {
     key_id first, last;
@@ -179,7 +175,7 @@ private:
   std::unordered_map<std::uint32_t, std::vector<tree_child>> children_;
   std::vector<bool> tree_claimed_;      // by the current tree, whole or not
   std::vector<bool> tree_evidence_;     // looked at for what a damaged page said
-  std::vector<std::uint32_t> by_range_; // whole pages by level, first id, and age, youngest first
+  std::vector<const tree_page_facts*> by_range_; // whole pages, as prove_children wants them
   std::vector<leaf> leaves_;            // ascending, without gaps
 
   journal_scan scan_;

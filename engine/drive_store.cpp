@@ -45,6 +45,7 @@ drive_store_core::drive_store_core(block_device& device, const store_options& op
       batch_bytes_(options.persistent ? journal_batch_bytes_max : page_bytes) {
   units_.reuse_first(!writable_.empty());
   index_ = std::make_unique<block_index>(entries_max_);
+  parts_.emplace(*index_);
   eviction_options order;
   order.capacity_bytes = std::uint64_t{places_.units} * places_.unit_bytes;
   order.unit_bytes = places_.unit_bytes;
@@ -154,13 +155,18 @@ void drive_store_core::give_space(const extent_space& space) {
   space_changed(space.runs);
 }
 
+std::vector<run> drive_store_core::stored_runs(entry_handle handle) const {
+  const auto runs = extras_.runs(handle);
+  return {runs.begin(), runs.end()};
+}
+
 extent_space drive_store_core::space_of(entry_handle handle) const {
   const block_entry& entry = index_->at(handle);
   extent_space space;
   space.units = entry.units;
   space.header_page = entry.header_page;
   if ((entry.flags & entry_fragmented) != 0)
-    space.runs = extras_.at(handle).runs;
+    space.runs = stored_runs(handle);
   else if (entry.units > 0)
     space.runs.push_back({entry.first_unit, entry.units});
   const std::uint32_t holder = entry.header_page / places_.pages_per_unit();
@@ -231,8 +237,8 @@ void drive_store_core::allocate(const put_description& what, allocated callback)
   pump_waiting();
 }
 
-void drive_store_core::free_units_until(std::uint64_t units) {
-  while (units_.free_units() + freeing_units_ + trimming_units_ < units && evict_one()) {
+void drive_store_core::free_units_until(std::uint64_t units, std::atomic<std::uint64_t>& reason) {
+  while (units_.free_units() + freeing_units_ + trimming_units_ < units && evict_one(reason)) {
   }
 }
 
@@ -258,11 +264,11 @@ void drive_store_core::pump_waiting() {
       for (std::size_t i = 0; i < std::min<std::size_t>(waiting_.size(), 16); ++i)
         wanted += align_up(waiting_[i].what.length, places_.unit_bytes) / places_.unit_bytes + 1;
       const std::uint64_t free_before = units_.free_units();
-      free_units_until(wanted);
+      free_units_until(wanted, counters_.evicted_for_space);
       // Enough is free, but in too many pieces, or the index is full: more has to go.
       if (freeing_units_ + trimming_units_ == 0 && units_.free_units() == free_before)
         for (std::uint64_t more = 0; more < needed; ++more)
-          if (!evict_one())
+          if (!evict_one(counters_.evicted_for_room))
             break;
       if (units_.free_units() != free_before)
         continue; // without a journal it is free at once
@@ -279,11 +285,11 @@ void drive_store_core::pump_waiting() {
   pumping_waiting_ = false;
 }
 
-bool drive_store_core::evict_one() {
+bool drive_store_core::evict_one(std::atomic<std::uint64_t>& reason) {
   entry_handle handle = policy_->victim();
   if (handle == no_entry) {
     // Only parts are left, whose heads are on other drives: without one of their parts those are misses.
-    for (const auto& [generation, part] : parts_by_age_)
+    for (entry_handle part = parts_->oldest(); part != no_entry; part = parts_->younger(part))
       if (index_->at(part).state.load(std::memory_order_relaxed) == 0) {
         handle = part;
         break;
@@ -294,8 +300,12 @@ bool drive_store_core::evict_one() {
   const block_entry& entry = index_->at(handle);
   bump(counters_.evicted_blocks);
   bump(counters_.evicted_bytes, std::uint64_t{entry.units} * places_.unit_bytes);
+  bump(reason);
+  const auto age = std::max<std::uint64_t>(1, ages_.age_ns(entry.generation, time_.steady_ns()));
+  counters_.evicted_age_ns.store(age, std::memory_order_relaxed);
+  bump(counters_.evicted_age_sum_ns, age);
   if ((entry.flags & entry_part) != 0)
-    parts_by_age_.erase({entry.generation, handle});
+    parts_->remove(handle);
   else
     policy_->evicted(handle);
   leaving_.insert(handle);
@@ -314,7 +324,15 @@ void drive_store_core::evict(std::uint64_t bytes) {
     return;
   // What is on its way to be free counts: whoever asks again before it is must not evict the same twice.
   free_units_until(units_.free_units() + trimming_units_ +
-                   align_up(bytes, places_.unit_bytes) / places_.unit_bytes);
+                       align_up(bytes, places_.unit_bytes) / places_.unit_bytes,
+                   counters_.evicted_at_watermark);
+}
+
+void drive_store_core::tick() {
+  ages_.note(options_.generation != nullptr ? options_.generation->load(std::memory_order_relaxed)
+                                            : own_generation_,
+             time_.steady_ns());
+  counters_.ghost_hits.store(policy_->statistics().ghost_hits, std::memory_order_relaxed);
 }
 
 void drive_store_core::begin_trimming() {
@@ -658,10 +676,12 @@ entry_record drive_store_core::record_of(entry_handle handle) const {
   record.header_crc32c = entry.header_crc32c;
   record.units = entry.units;
   if (record.flags != 0) {
-    const entry_extra& extra = extras_.at(handle);
-    record.runs = extra.runs;
-    record.head = extra.head;
-    record.parts = extra.parts;
+    if ((record.flags & entry_fragmented) != 0)
+      record.runs = stored_runs(handle);
+    if ((record.flags & entry_part) != 0)
+      record.head = extras_.head(handle);
+    if ((record.flags & entry_striped) != 0)
+      record.parts = extras_.parts(handle);
   }
   return record;
 }
@@ -678,7 +698,7 @@ void drive_store_core::leave_order(entry_handle handle) {
   if (leaving_.erase(handle) > 0)
     return;
   if ((entry.flags & entry_part) != 0)
-    parts_by_age_.erase({entry.generation, handle});
+    parts_->remove(handle);
   else
     policy_->removed(handle);
 }
@@ -687,7 +707,7 @@ void drive_store_core::orphan_parts(entry_handle handle) {
   const block_entry& entry = index_->at(handle);
   if ((entry.flags & entry_striped) == 0)
     return;
-  orphans_.push_back({entry.id, entry.put_id, extras_.at(handle).parts});
+  orphans_.push_back({entry.id, entry.put_id, extras_.parts(handle)});
   erase_own_parts(handle);
 }
 
@@ -695,14 +715,16 @@ void drive_store_core::erase_own_parts(entry_handle head) {
   const block_entry& entry = index_->at(head);
   if ((entry.flags & entry_striped) == 0)
     return;
-  const std::uint32_t parts = extras_.at(head).parts;
+  const std::uint32_t parts = extras_.parts(head);
   for (std::uint32_t part = 1; part < parts; ++part) {
     const key_id id = part_id(entry.id, entry.put_id, part);
     const entry_handle found = index_->find(id);
     if (found == no_entry || leaving_.contains(found))
       continue;
     const block_entry& piece = index_->at(found);
-    parts_by_age_.erase({piece.generation, found});
+    if ((piece.flags & entry_part) == 0)
+      continue;
+    parts_->remove(found);
     leaving_.insert(found);
     queue_erase(id, piece.generation, true, false, piece.units, {});
   }
@@ -710,7 +732,7 @@ void drive_store_core::erase_own_parts(entry_handle head) {
 
 void drive_store_core::free_entry(entry_handle handle) {
   give_space(space_of(handle));
-  extras_.erase(handle);
+  extras_.remove(handle, index_->at(handle).flags);
   index_->free(handle);
 }
 
@@ -780,10 +802,10 @@ errc drive_store_core::apply_put(intent& change, std::uint64_t batch) {
   }
   MEMKV_ASSERT(replaced == before, "the index replaces what it finds");
   if (record.flags != 0)
-    extras_[inserted] = {record.runs, record.head, record.parts};
+    extras_.add(inserted, record);
   const bool part = (record.flags & entry_part) != 0;
   if (part)
-    parts_by_age_.insert({record.generation, inserted});
+    parts_->add_youngest(inserted);
   if (replaced != no_entry) {
     orphan_parts(replaced);
     if (!part && !leaving_.contains(replaced) && (index_->at(replaced).flags & entry_part) == 0)
@@ -942,22 +964,37 @@ store_counters drive_store_core::counters() const noexcept {
   result.torn_tails = read(counters_.torn_tails);
   result.emptied_by_power_loss = read(counters_.emptied_by_power_loss);
   result.offline = counters_.offline.load(std::memory_order_relaxed);
+  result.evicted_at_watermark = read(counters_.evicted_at_watermark);
+  result.evicted_for_space = read(counters_.evicted_for_space);
+  result.evicted_for_room = read(counters_.evicted_for_room);
+  result.evicted_age_ns = read(counters_.evicted_age_ns);
+  result.evicted_age_sum_ns = read(counters_.evicted_age_sum_ns);
+  result.ghost_hits = read(counters_.ghost_hits);
+  result.journal_bytes = options_.persistent ? places_.journal_bytes : 0;
   return result;
 }
 
+store_counters& store_counters::operator+=(const store_counters& earlier) noexcept {
+  evicted_blocks += earlier.evicted_blocks;
+  evicted_bytes += earlier.evicted_bytes;
+  corrupt_blocks += earlier.corrupt_blocks;
+  io_errors += earlier.io_errors;
+  checkpoints += earlier.checkpoints;
+  journal_batches += earlier.journal_batches;
+  journal_records += earlier.journal_records;
+  evicted_at_watermark += earlier.evicted_at_watermark;
+  evicted_for_space += earlier.evicted_for_space;
+  evicted_for_room += earlier.evicted_for_room;
+  evicted_age_sum_ns += earlier.evicted_age_sum_ns;
+  if (evicted_age_ns == 0)
+    evicted_age_ns = earlier.evicted_age_ns;
+  ghost_hits += earlier.ghost_hits;
+  return *this;
+}
+
 std::uint64_t drive_store_core::memory_bytes() const {
-  // Each node of a set or map is a piece of the heap of its own.
-  constexpr std::size_t hash_link = sizeof(void*);
-  constexpr std::size_t tree_links = 4 * sizeof(void*);
-  std::uint64_t bytes = index_->memory_bytes() + policy_->memory_bytes() + units_.memory_bytes() +
-                        headers_.memory_bytes() + (tree_ ? tree_->memory_bytes() : 0);
-  bytes += extras_.bucket_count() * sizeof(void*) +
-           extras_.size() * heap_bytes(hash_link + sizeof(decltype(extras_)::value_type));
-  for (const auto& [handle, extra] : extras_)
-    if (extra.runs.capacity() > 0)
-      bytes += heap_bytes(extra.runs.capacity() * sizeof(run));
-  bytes += parts_by_age_.size() * heap_bytes(tree_links + sizeof(decltype(parts_by_age_)::value_type));
-  return bytes;
+  return index_->memory_bytes() + policy_->memory_bytes() + units_.memory_bytes() + headers_.memory_bytes() +
+         (tree_ ? tree_->memory_bytes() : 0) + extras_.memory_bytes();
 }
 
 std::vector<drive_store::recovered_part> drive_store_core::take_recovered_parts() {

@@ -1,9 +1,10 @@
-// The implementation of drive_store: its state, and its parts in four files.
+// The implementation of drive_store: its state, and its parts in five files.
 //
 //   drive_store.cpp  space, puts, removals, eviction, closing
 //   block_read.cpp   reading and comparing what lies on the drive
 //   checkpoint.cpp   journal batches and checkpoints
 //   recovery.cpp     formatting, opening
+//   tree_recovery.cpp  reading the tree
 //
 // Order of things. Changes (intents) queue in the order in which they were asked for; the longest prefix
 // whose header pages are written becomes the next journal batch, one batch at a time. Only when the batch is
@@ -11,16 +12,20 @@
 // freed given back.
 #pragma once
 
+#include "engine/age_samples.hpp"
 #include "engine/allocator.hpp"
 #include "engine/drive_io.hpp"
 #include "engine/drive_store.hpp"
+#include "engine/entry_extras.hpp"
 #include "engine/eviction.hpp"
 #include "engine/extent_check.hpp"
 #include "engine/extent_header.hpp"
 #include "engine/journal_batch.hpp"
 #include "engine/known_headers.hpp"
+#include "engine/part_order.hpp"
 #include "engine/superblock.hpp"
 #include "engine/tree.hpp"
+#include "engine/tree_proof.hpp"
 #include "engine/trim_backlog.hpp"
 
 #include <atomic>
@@ -28,7 +33,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -97,6 +101,7 @@ public:
   errc view(const block_pin& pin, std::string_view name_space, std::span<const std::byte> key,
             extent_view& out) const override;
   void reclaim() override;
+  void tick() override;
   bool poll(bool wait) override;
   bool idle() const noexcept override;
   status close() override;
@@ -110,19 +115,14 @@ private:
     std::atomic<std::uint64_t> used_bytes{0}, evicted_blocks{0}, evicted_bytes{0}, corrupt_blocks{0},
         io_errors{0}, checkpoints{0}, journal_batches{0}, journal_records{0}, journal_used_bytes{0},
         recovered_blocks{0}, replayed_records{0}, dropped_at_recovery{0}, bad_superblocks{0},
-        bad_tree_pages{0}, bad_bitmap_pages{0}, journal_holes{0}, torn_tails{0}, emptied_by_power_loss{0};
+        bad_tree_pages{0}, bad_bitmap_pages{0}, journal_holes{0}, torn_tails{0}, emptied_by_power_loss{0},
+        evicted_at_watermark{0}, evicted_for_space{0}, evicted_for_room{0}, evicted_age_ns{0},
+        evicted_age_sum_ns{0}, ghost_hits{0};
     std::atomic<bool> offline{false};
   };
   static void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) {
     counter.fetch_add(by, std::memory_order_relaxed);
   }
-
-  /// What an index entry has no room for.
-  struct entry_extra {
-    std::vector<run> runs;   // entry_fragmented
-    key_id head;             // entry_part
-    std::uint32_t parts = 0; // entry_striped
-  };
 
   struct held_space {
     put_description what; // its views point into the two copies below
@@ -178,17 +178,30 @@ private:
     finished
   };
 
+  /// A page that its parent names, and the last id it is responsible for.
+  struct meant_page {
+    tree_child child;
+    key_id last;
+  };
+  /// An inner page that is damaged, and before which page of the level below its children stand.
+  struct lost_page {
+    meant_page meant;
+    std::size_t place = 0;
+  };
+
   // Space.
   [[nodiscard]] errc take_space(std::uint32_t length, extent_space& out);
   void give_space(const extent_space& space);
+  [[nodiscard]] std::vector<run> stored_runs(entry_handle handle) const;
   [[nodiscard]] extent_space space_of(entry_handle handle) const;
   [[nodiscard]] std::uint32_t device_page_of(const extent_space& space, std::uint64_t page) const;
   void space_changed(std::span<const run> runs);
   [[nodiscard]] reservation reserve(put_description what, std::string name_space, std::vector<std::byte> key,
                                     extent_space space);
   void pump_waiting();
-  [[nodiscard]] bool evict_one();
-  void free_units_until(std::uint64_t units);
+  /// `reason` is the counter of why.
+  [[nodiscard]] bool evict_one(std::atomic<std::uint64_t>& reason);
+  void free_units_until(std::uint64_t units, std::atomic<std::uint64_t>& reason);
   void release(std::uint64_t token);
 
   // Changes.
@@ -247,10 +260,15 @@ private:
 
   // Recovery.
   status load_tree();
-  status load_level(std::uint8_t level, const std::vector<tree_child>& children,
-                    std::vector<tree_child>& below);
-  [[nodiscard]] bool load_page(std::uint8_t level, const tree_child& child, std::span<const std::byte> bytes,
-                               std::vector<tree_child>& below, status& refused);
+  status load_level(std::uint8_t level, const std::vector<meant_page>& pages, std::vector<meant_page>& below);
+  [[nodiscard]] bool load_page(std::uint8_t level, const meant_page& meant, std::span<const std::byte> bytes,
+                               std::vector<meant_page>& below, status& refused);
+  static void append_children(const std::vector<tree_child>& children, const key_id& last,
+                              std::vector<meant_page>& to);
+  /// Adds the children of damaged inner pages of one level that can be proven.
+  void prove_lost(std::uint8_t level, const std::vector<lost_page>& lost, std::vector<meant_page>& below);
+  [[nodiscard]] std::vector<tree_page_facts> sweep_tree(std::uint8_t level,
+                                                        const std::vector<lost_page>& lost);
   status replay();
   [[nodiscard]] errc replay_record(const entry_record& record, std::uint64_t batch, bool must_verify);
   void release_recovered(entry_handle handle);
@@ -272,9 +290,9 @@ private:
   unit_allocator units_;
   header_page_allocator headers_;
   std::unique_ptr<eviction_policy> policy_;
-  std::unordered_map<entry_handle, entry_extra> extras_;
-  std::set<std::pair<std::uint64_t, entry_handle>>
-      parts_by_age_;                         // parts are evicted only when nothing else can be
+  age_samples ages_;
+  entry_extras extras_;
+  std::optional<part_order> parts_;          // evicted only when nothing else can be
   std::unordered_set<entry_handle> leaving_; // chosen as victims, their removal is on its way
   std::uint32_t entries_max_ = 0;
   const header_extent covered_;
@@ -334,10 +352,15 @@ private:
   std::vector<entry_handle> reclaimable_; // under reclaim_mutex_
   std::atomic<bool> reclaim_waits_{false};
 
+  std::uint64_t proven_tree_pages_ = 0; // damaged, and found again in the pages below
   std::string notes_;
   bool closed_ = false;
   mutable atomic_counters counters_;
 };
+
+/// What opening answers about a structure of a later release, and about a device that failed.
+[[nodiscard]] status newer_structure(const char* what, unsigned ours);
+[[nodiscard]] status io_failed(const char* doing);
 
 /// Fills with bytes of the kernel's generator.
 void fill_random(std::span<std::byte> out);

@@ -16,24 +16,12 @@ namespace memkv::engine {
 
 namespace {
 
-/// Tree pages read at once.
-constexpr std::size_t load_pages_max = 64;
-
 std::span<std::byte, page_bytes> as_page(std::span<std::byte> bytes) {
   return std::span<std::byte, page_bytes>(bytes.data(), std::size_t{page_bytes});
 }
 
 std::string number(std::uint64_t value) {
   return std::to_string(value);
-}
-
-std::string version_sentence(const char* what, unsigned ours) {
-  return std::string(what) + " was written by a later release (this one reads versions up to " +
-         std::to_string(ours) + "): upgrade memkv, or format the drive";
-}
-
-status io_failed(const char* doing) {
-  return {errc::io_error, std::string("the device failed while ") + doing + ": look at the kernel's log"};
 }
 
 bool same_place(const set_identity& asked, const set_identity& found) {
@@ -52,7 +40,7 @@ status choose_superblock(const superblock_pair& pair, const store_options& optio
                          std::uint64_t device_bytes, int& chosen) {
   chosen = -1;
   if (pair.states[0] == errc::newer_version || pair.states[1] == errc::newer_version)
-    return {errc::newer_version, version_sentence("the superblock", superblock_version)};
+    return newer_structure("the superblock", superblock_version);
   bool foreign = false;
   for (const int copy : {0, 1}) {
     if (!pair.valid(copy))
@@ -108,6 +96,16 @@ key_id id_from_head(std::uint64_t head, std::byte rest) {
 }
 
 } // namespace
+
+status newer_structure(const char* what, unsigned ours) {
+  return {errc::newer_version, std::string(what) +
+                                   " was written by a later release (this one reads versions up to " +
+                                   number(ours) + "): upgrade memkv, or format the drive"};
+}
+
+status io_failed(const char* doing) {
+  return {errc::io_error, std::string("the device failed while ") + doing + ": look at the kernel's log"};
+}
 
 void fill_random(std::span<std::byte> out) {
   std::size_t at = 0;
@@ -370,113 +368,6 @@ status drive_store_core::begin_use() {
   return {};
 }
 
-// Tree
-
-bool drive_store_core::insert_recovered(const entry_record& record) {
-  block_entry fields;
-  fields.id = record.id;
-  fields.generation = record.generation;
-  fields.put_id = record.put_id;
-  fields.value_length = record.value_length;
-  fields.first_unit = record.first_unit;
-  fields.header_page = record.header_page;
-  fields.header_crc32c = record.header_crc32c;
-  fields.flags = record.flags;
-  fields.units = record.units;
-  entry_handle inserted = no_entry;
-  entry_handle replaced = no_entry;
-  if (index_->insert(fields, inserted, replaced) != errc::ok) {
-    bump(counters_.dropped_at_recovery);
-    return false;
-  }
-  if (replaced != no_entry)
-    release_recovered(replaced);
-  if (record.flags != 0)
-    extras_[inserted] = {record.runs, record.head, record.parts};
-  own_generation_ = std::max(own_generation_, record.generation);
-  return true;
-}
-
-void drive_store_core::release_recovered(entry_handle handle) {
-  extras_.erase(handle);
-  const bool unused = index_->retire(handle);
-  MEMKV_ASSERT(unused, "nobody reads while a drive is recovered");
-  index_->free(handle);
-}
-
-bool drive_store_core::load_page(std::uint8_t level, const tree_child& child,
-                                 std::span<const std::byte> bytes, std::vector<tree_child>& below,
-                                 status& refused) {
-  tree_page page;
-  const errc decoded = decode(bytes, super_.format_id, child.reference.page, places_, page);
-  if (decoded == errc::newer_version)
-    refused = {errc::newer_version, version_sentence("a page of the tree", tree_version)};
-  if (decoded != errc::ok || !is_meant(bytes, page, child.reference) || page.header.level != level ||
-      page.header.first != child.first)
-    return false;
-  std::size_t payload = page.children.size() * tree_child_bytes;
-  for (const entry_record& record : page.entries)
-    payload += record.encoded_bytes();
-  if (!tree_->load(level, child.first, child.reference, page.header.journal_sequence, payload))
-    return false;
-  below.insert(below.end(), page.children.begin(), page.children.end());
-  for (const entry_record& record : page.entries)
-    (void)insert_recovered(record);
-  return true;
-}
-
-status drive_store_core::load_level(std::uint8_t level, const std::vector<tree_child>& children,
-                                    std::vector<tree_child>& below) {
-  aligned_bytes buffer(load_pages_max * tree_page_bytes);
-  for (std::size_t first = 0; first < children.size(); first += load_pages_max) {
-    const std::size_t count = std::min(load_pages_max, children.size() - first);
-    std::size_t left = count;
-    bool failed = false;
-    for (std::size_t i = 0; i < count; ++i)
-      io_.read(places_.tree_offset + std::uint64_t{children[first + i].reference.page} * tree_page_bytes,
-               buffer.span().subspan(i * tree_page_bytes, tree_page_bytes), [&](errc result) {
-                 failed = failed || result != errc::ok;
-                 --left;
-               });
-    while (left > 0)
-      io_.poll(true);
-    if (failed)
-      return io_failed("its tree was read");
-    for (std::size_t i = 0; i < count; ++i) {
-      const tree_child& child = children[first + i];
-      status refused;
-      if (load_page(level, child, buffer.span().subspan(i * tree_page_bytes, tree_page_bytes), below,
-                    refused))
-        continue;
-      if (!refused.ok())
-        return refused;
-      bump(counters_.bad_tree_pages);
-      tree_->load_lost(level, child.first);
-    }
-  }
-  return {};
-}
-
-status drive_store_core::load_tree() {
-  if (super_.root.page != no_tree_page) {
-    // Leaves come in ascending order.
-    index_->reserve(super_.blocks);
-    std::vector<tree_child> children{{key_id{}, super_.root}};
-    for (std::uint8_t level = super_.root_level;; --level) {
-      std::vector<tree_child> below;
-      if (status loaded = load_level(level, children, below); !loaded.ok())
-        return loaded;
-      if (level == 0 || below.empty())
-        break;
-      children = std::move(below);
-    }
-  }
-  tree_->finish_loading(super_.tree_sequence);
-  if (const auto bad = counters_.bad_tree_pages.load(std::memory_order_relaxed); bad > 0)
-    note(number(bad) + " damaged pages of the tree: the blocks they named are misses now");
-  return {};
-}
-
 // Journal
 
 status drive_store_core::replay() {
@@ -485,7 +376,7 @@ status drive_store_core::replay() {
     return io_failed("its journal was read");
   journal_scan scan;
   if (scan_journal(region.span(), super_, scan) == errc::newer_version)
-    return {errc::newer_version, version_sentence("the journal", journal_version)};
+    return newer_structure("the journal", journal_version);
   const std::uint64_t tail = super_.journal_tail_sequence;
   // Nothing was being written when the drive was closed in order.
   bool torn = scan.damaged_at.has_value() && !super_.clean;
@@ -603,8 +494,8 @@ void drive_store_core::rebuild_space() {
       continue;
     const block_entry& entry = index_->at(handle);
     if ((entry.flags & entry_part) != 0) {
-      parts_by_age_.insert({generation, handle});
-      recovered_parts_.push_back({entry.id, extras_.at(handle).head, entry.put_id});
+      parts_->add_youngest(handle);
+      recovered_parts_.push_back({entry.id, extras_.head(handle), entry.put_id});
     } else {
       policy_->recovered(handle);
     }

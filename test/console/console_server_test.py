@@ -21,6 +21,7 @@ import chromium
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "python"))
+from development_license import environment as licensed  # noqa: E402
 import memkv_page_client as page_client  # noqa: E402
 
 KEY = hashlib.sha256(b"the console under load").hexdigest()
@@ -59,7 +60,7 @@ class Server:
         self.log = open(pathlib.Path(directory) / "output", "ab")
         self.process = subprocess.Popen(
             [program, "start", "--config", str(path), "--log-file", "none"],
-            env={**os.environ, "MEMKV_AUTH_KEY": KEY}, stdin=subprocess.DEVNULL, stdout=self.log,
+            env=licensed(program, keep=True, MEMKV_AUTH_KEY=KEY), stdin=subprocess.DEVNULL, stdout=self.log,
             stderr=self.log)
         deadline = time.monotonic() + 30
         while True:

@@ -127,6 +127,12 @@ CAF_TEST(a damaged inner page costs nothing while the pages below prove what it 
     CAF_CHECK_EQUAL(serve(run.options, mended.after, run.expected), "");
     std::uint64_t states = 0;
     CAF_CHECK_EQUAL(repair_cut_everywhere(damaged, mended.after, page, states), "");
+    // A start finds as much.
+    store_run again(run.options, damaged, run.expected);
+    CAF_REQUIRE(again.open().ok());
+    again.get_all();
+    CAF_CHECK_EQUAL(problem_of(again), "");
+    CAF_CHECK_EQUAL(again.store->counters().bad_tree_pages, 1u);
   }
   // With the youngest leaf gone as well, an older one of the same range is no proof: its state must not come
   // back.
@@ -143,6 +149,11 @@ CAF_TEST(a damaged inner page costs nothing while the pages below prove what it 
     auto expected = run.expected;
     expected.lost([](const std::string&) { return true; });
     CAF_CHECK_EQUAL(serve(run.options, mended.after, expected), "");
+    store_run again(run.options, damaged, expected);
+    CAF_REQUIRE(again.open().ok());
+    CAF_CHECK_EQUAL(again.store->index().size(), page == 44U ? 2u : 3u);
+    again.get_all();
+    CAF_CHECK_EQUAL(problem_of(again), "");
   }
 }
 

@@ -18,8 +18,9 @@ import time
 import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, "..", "scenario")]
+sys.path[:0] = [os.path.join(HERE, "..", "scenario"), os.path.join(HERE, "..", "python")]
 
+from development_license import environment as licensed  # noqa: E402
 from fleet_network import Network, die_with_the_caller  # noqa: E402
 from loop_drives import PAGE, Loops, set_size_limit, wait_until_given_back  # noqa: E402
 
@@ -27,7 +28,7 @@ MEMKV, LOAD = (os.path.abspath(word) for word in sys.argv[1:3])
 SKIPPED = 77
 SEED = int(os.environ.get("MEMKV_TEST_SEED", random.randrange(1 << 32)))
 CYCLES = int(os.environ.get("MEMKV_TEST_CYCLES", 1))
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")}
+ENVIRONMENT = licensed(MEMKV)
 SERVERS = 5
 RAW = (3, 4)  # servers on raw drives, three each
 KEYS = 400

@@ -6,6 +6,7 @@ admin_live_test.py MEMKV
 
 import json
 import os
+import pathlib
 import re
 import socket
 import subprocess
@@ -17,9 +18,13 @@ import urllib.request
 
 import fake_admin
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
+
+from development_license import environment as licensed  # noqa: E402
+
 MEMKV = os.path.abspath(sys.argv[1])
 KEY = os.urandom(32).hex()
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")}
+ENVIRONMENT = licensed(MEMKV)
 ROWS = (
     ("health",),
     ("ready",),

@@ -6,6 +6,7 @@ client_command_test.py MEMKV ADDRESS    uses the server there, with the key in M
 
 import json
 import os
+import pathlib
 import pty
 import select
 import socket
@@ -13,6 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
+
+from development_license import environment as licensed  # noqa: E402
 
 MEMKV = sys.argv[1]
 LARGE_BYTES = 64 << 20
@@ -48,7 +53,7 @@ class Server:
         self.log = open(os.path.join(folder, "server.log"), "wb")
         self.process = subprocess.Popen(
             [MEMKV, "start", "--config", config, "--log-file", "none"],
-            env={**os.environ, "MEMKV_AUTH_KEY": key},
+            env=licensed(MEMKV, keep=True, MEMKV_AUTH_KEY=key),
             stdout=self.log,
             stderr=self.log,
         )
@@ -74,11 +79,7 @@ class Server:
 
 class Tester:
     def __init__(self, address, key):
-        self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")
-        }
-        self.environment["MEMKV_AUTH_KEY"] = key
-        self.environment["MEMKV_SERVERS"] = address
+        self.environment = licensed(MEMKV, MEMKV_AUTH_KEY=key, MEMKV_SERVERS=address)
         self.checks = 0
 
     def client(self, *words, stdin=b"", **environment):

@@ -2,7 +2,8 @@
 
 doctor_test.py MEMKV SHIFTED_CLOCK    needs root and loop devices; exits with 77 where there are none
 
-SHIFTED_CLOCK is the library that lets a server see another time. Mounts are made in a namespace of its own.
+SHIFTED_CLOCK is the library that lets a server see another time. Everything runs in namespaces of its own,
+so that no mount is left behind and nobody else takes a port.
 """
 
 import contextlib
@@ -24,10 +25,12 @@ import time
 from loop_drives import PAGE, Loops, wait_until_given_back
 from raw_server import free_port
 
+from development_license import environment as licensed
+
 MEMKV, SHIFTED_CLOCK = (os.path.abspath(name) for name in sys.argv[1:3])
 SKIPPED = 77
 KEY = os.urandom(32).hex()
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")}
+ENVIRONMENT = licensed(MEMKV)
 ENVIRONMENT.pop("NO_COLOR", None)
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -124,7 +127,10 @@ def healthy_set(folder, drives):
     report.has("io_uring", "ok")
     report.has("port.data", "ok", says="free")
     report.has("clock.peer", "skipped")
-    report.has("license", "skipped")
+    report.has("license", "ok", "MEMKV_LICENSE", says=", until 2")
+    broken = Report(config, environment={"MEMKV_LICENSE": "/nonexistent/license"})
+    expect(broken.code == 1, "a licence that cannot be read is a failure", broken.text)
+    broken.has("license", "failed", "MEMKV_LICENSE", "cannot be read")
     expect([digest(device) for device in drives] == before, "doctor wrote to a drive")
     for device in drives:
         os.close(os.open(device, os.O_RDONLY | os.O_EXCL))  # given back
@@ -438,6 +444,7 @@ def a_start_warns(folder):
 
 
 def inside():
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         loops = Loops(folder, 64 << 20)
         stack.callback(loops.free_all)
@@ -470,7 +477,8 @@ def main():
     if os.geteuid() != 0:
         print("doctor_test: skipped, needs root for loop devices")
         return SKIPPED
-    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
+    namespaces = ["unshare", "--mount", "--net"]
+    if subprocess.run([*namespaces, "true"], capture_output=True, check=False).returncode != 0:
         print("doctor_test: skipped, namespaces are not to be had here")
         return SKIPPED
     with tempfile.TemporaryDirectory() as folder:
@@ -483,7 +491,7 @@ def main():
         finally:
             loops.free_all()
     this = os.path.abspath(__file__)
-    os.execvp("unshare", ["unshare", "--mount", sys.executable, this, MEMKV, SHIFTED_CLOCK, "inside"])
+    os.execvp("unshare", [*namespaces, sys.executable, this, MEMKV, SHIFTED_CLOCK, "inside"])
 
 
 if __name__ == "__main__":

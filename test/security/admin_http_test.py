@@ -172,7 +172,7 @@ class Starts(unittest.TestCase):
                           f"storage: {{ mode: file, drives: [{{ media: {drive}, max_size: 64 MiB }}] }}\n",
                           encoding="utf-8")
         made = run([MEMKV, "start", "--config", str(config), "--log-file", str(self.directory / "log")],
-                   env={**os.environ, "MEMKV_AUTH_KEY": KEY_TEXT})
+                   env=live_server.licensed(MEMKV, keep=True, MEMKV_AUTH_KEY=KEY_TEXT))
         text = made.stderr.decode()
         self.assertEqual(made.returncode, 1, text)
         self.assertEqual(len(text.strip().splitlines()), 1, text)

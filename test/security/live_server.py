@@ -19,6 +19,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 
+from development_license import environment as licensed  # noqa: E402
 import memkv_page_client as page  # noqa: E402
 import page_client_test as checks  # noqa: E402
 
@@ -85,8 +86,6 @@ class Server:
 
     def start(self) -> None:
         """Starts it and waits until it serves."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")}
-        environment["MEMKV_AUTH_KEY"] = KEY_TEXT
         with open(self.directory / "errors", "ab") as errors:
             self._process = subprocess.Popen(
                 [self.program, "start", "--config", str(self._config),
@@ -94,7 +93,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=environment,
+                env=licensed(self.program, MEMKV_AUTH_KEY=KEY_TEXT),
             )
         readable, _, _ = select.select([self._process.stdout], [], [], START_S)
         line = self._process.stdout.readline().decode() if readable else ""

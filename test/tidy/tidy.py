@@ -28,14 +28,14 @@ MAY_INCLUDE = {
 LIBRARIES = [
     (r"caf/", r"(actors/(?!log\.)|admin/|cli/|bench/)"),
     (r"liburing(\.h|/)", r"(engine/uring_device\.cpp|actors/ring_actor\.[hc]pp)$"),
-    (r"openssl/", r"(wire/auth\.cpp|admin/tls[a-z_]*\.cpp|cli/doctor_tls\.cpp)$"),
+    (r"openssl/", r"(wire/(auth|license|license_issuer)\.cpp|admin/tls[a-z_]*\.cpp|cli/doctor_tls\.cpp)$"),
     (r"(isa-l|isa-l\.h|isa-l/|crc\.h|crc64\.h)", r"wire/crc32c\.cpp$"),
     (r"yaml-cpp/", r"(cli/config[a-z_]*\.cpp|client/config\.cpp)$"),
     (r"httplib\.h", r"admin/"),
     (r"prometheus/", r"admin/"),
     (r"infiniband/", r"verbs/"),
     (r"benchmark/", r"bench/"),
-    (r"nlohmann/", r"(admin/|bench/|cli/)"),
+    (r"nlohmann/", r"(admin/|bench/|cli/|wire/license(_issuer)?\.cpp$)"),
     (r"zlib\.h", r"bench/"),
 ]
 # Parts of the system that rooms without threads or sockets must not touch.

@@ -14,6 +14,10 @@ import time
 import device_mapper
 import nvme
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "python"))
+
+from development_license import environment as licensed  # noqa: E402
+
 MEMKV = sys.argv[1]
 KEY = os.urandom(32).hex()
 # Far more than the deadline of a drive: everything is slow in here.
@@ -39,7 +43,7 @@ def doctor(folder, drives):
         capture_output=True,
         timeout=300,
         check=False,
-        env={**os.environ, "MEMKV_AUTH_KEY": KEY},
+        env=licensed(MEMKV, keep=True, MEMKV_AUTH_KEY=KEY),
     )
     expect(done.stderr == b"", "it complains outside of its report", done.stderr.decode())
     found = {(each["check"], each["subject"]): each for each in json.loads(done.stdout)["checks"]}
