@@ -12,8 +12,10 @@ import subprocess
 import sys
 import tempfile
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "scenario"))
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / "scenario"), str(HERE.parent / "python")]
 
+from development_license import environment as licensed  # noqa: E402
 from loop_drives import Loops  # noqa: E402
 
 CHAOS, MEMKV = sys.argv[1:3]
@@ -42,7 +44,7 @@ def main():
         try:
             devices = raw_drives(loops)
             words = [CHAOS, MEMKV, str(SECONDS), str(SEED), *devices]
-            code = subprocess.run(words, check=False, timeout=SECONDS + 400).returncode
+            code = subprocess.run(words, check=False, timeout=SECONDS + 400, env=licensed(MEMKV)).returncode
         finally:
             loops.free_all()
     sys.exit(code)
