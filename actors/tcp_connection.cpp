@@ -504,6 +504,9 @@ void tcp_connection::pump_output() {
     add(std::move(ready_.front()));
     ready_.pop_front();
   }
+  // Making a part may end its request, and with the last request of a peer that sends no more the
+  // connection. Meanwhile it counts as sending, so that nobody else sends, or buries it.
+  out.busy = true;
   // One part a turn: what becomes ready meanwhile goes before the next part.
   if (ready_.empty() && bytes < gathered_bytes_max / 4) {
     for (auto at = streams_.begin(); at != streams_.end(); ++at) {
@@ -524,6 +527,9 @@ void tcp_connection::pump_output() {
       break;
     }
   }
+  out.busy = false;
+  if (closing_)
+    out.frames.clear();
   if (out.frames.empty()) {
     maybe_end();
     return;

@@ -1,5 +1,5 @@
-"""memkv admin against servers that run: every row of its table, with one, three and five of them, one of which
-is down, answers garbage, or never answers; and over HTTPS.
+"""memkv admin against servers that run: every row of its table, with one, three and five of them, one of
+which is down, answers garbage, or never answers; and over HTTPS.
 
 admin_live_test.py MEMKV
 """
@@ -191,7 +191,12 @@ def data_ports(servers):
 
 def blocks_are_counted(server):
     put_blocks(server, 3)
+    # A report may be a moment old.
+    end = time.monotonic() + 10
     _, out, _, _, said = admin("status", "--json", "-s", server.url)
+    while json.loads(out)["storage"]["blocks_total"] != 3 and time.monotonic() < end:
+        time.sleep(0.1)
+        _, out, _, _, said = admin("status", "--json", "-s", server.url)
     expect(json.loads(out)["storage"]["blocks_total"] == 3, said)
     _, out, _, _, said = admin("status", "-s", server.url)
     expect(" 3 " in out.splitlines()[1], said)
