@@ -53,7 +53,7 @@ class program(refusals):
 
     def test_mistakes_are_one_sentence_and_exit_code_one(self):
         self.refused(memkv(), "needs a command")
-        self.refused(memkv("admin"), 'this build of memkv has no command "admin"')
+        self.refused(memkv("doc"), 'this build of memkv has no command "doc"')
         self.refused(memkv("start", "--cofnig", "x"), "has no flag --cofnig")
         self.refused(memkv("--help-markdown=x"), "use cli or configuration")
 
