@@ -241,6 +241,10 @@ void drive::look_for_failure() {
   }
   if (const auto oldest = body_->device->oldest_request_ns(); oldest > settings_.io_timeout_ns) {
     report_failure(name + " has not answered a request for " + std::to_string(oldest / 1'000'000'000) + " s");
+    log::error(target, "drive hangs: it is offline and will be opened again when it has answered",
+               {{"drive", std::to_string(settings_.index)},
+                {"media", name},
+                {"silent_s", std::to_string(oldest / 1'000'000'000)}});
     hung_ = true;
     return;
   }
