@@ -191,8 +191,13 @@ def data_ports(servers):
 
 def blocks_are_counted(server):
     put_blocks(server, 3)
-    _, out, _, _, said = admin("status", "--json", "-s", server.url)
-    expect(json.loads(out)["storage"]["blocks_total"] == 3, said)
+    end = time.monotonic() + 10  # a report may be a moment old
+    while True:
+        _, out, _, _, said = admin("status", "--json", "-s", server.url)
+        if json.loads(out)["storage"]["blocks_total"] == 3:
+            break
+        expect(time.monotonic() < end, said)
+        time.sleep(0.05)
     _, out, _, _, said = admin("status", "-s", server.url)
     expect(" 3 " in out.splitlines()[1], said)
 
