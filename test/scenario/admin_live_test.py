@@ -191,13 +191,13 @@ def data_ports(servers):
 
 def blocks_are_counted(server):
     put_blocks(server, 3)
-    end = time.monotonic() + 10  # a report may be a moment old
-    while True:
+    # A report may be a moment old.
+    end = time.monotonic() + 10
+    _, out, _, _, said = admin("status", "--json", "-s", server.url)
+    while json.loads(out)["storage"]["blocks_total"] != 3 and time.monotonic() < end:
+        time.sleep(0.1)
         _, out, _, _, said = admin("status", "--json", "-s", server.url)
-        if json.loads(out)["storage"]["blocks_total"] == 3:
-            break
-        expect(time.monotonic() < end, said)
-        time.sleep(0.05)
+    expect(json.loads(out)["storage"]["blocks_total"] == 3, said)
     _, out, _, _, said = admin("status", "-s", server.url)
     expect(" 3 " in out.splitlines()[1], said)
 

@@ -3,7 +3,6 @@
     prometheus_test.py MEMKV SOURCE
 """
 import json
-import os
 import pathlib
 import secrets
 import shutil
@@ -15,6 +14,11 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
+
+from development_license import environment as licensed  # noqa: E402
+from memkv_page_client import Client  # noqa: E402
 
 MEMKV = sys.argv[1]
 SOURCE = pathlib.Path(sys.argv[2])
@@ -48,8 +52,8 @@ def fetch(url):
         return answer.read().decode()
 
 
-def wait_for(what, process, log):
-    """Until `what` gives something other than None."""
+def wait_for(what, process, log, last=lambda: "no answer"):
+    """Until `what` gives something other than None; `last` says what it gave instead."""
     end = time.monotonic() + PATIENCE_S
     problem = None
     while time.monotonic() < end:
@@ -61,7 +65,7 @@ def wait_for(what, process, log):
         except (OSError, urllib.error.URLError, ValueError) as error:
             problem = error
         time.sleep(0.2)
-    sys.exit(f"nothing within {PATIENCE_S} s ({problem}):\n{log.read_text(errors='replace')}")
+    sys.exit(f"not within {PATIENCE_S} s: {last()} ({problem}):\n{log.read_text(errors='replace')}")
 
 
 class Prometheus:
@@ -77,7 +81,7 @@ class Prometheus:
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 ["prometheus", f"--config.file={folder / 'prometheus.yaml'}",
-                 f"--storage.tsdb.path={folder / 'data'}", "--storage.tsdb.no-lockfile",
+                 f"--storage.tsdb.path={folder / 'data'}",
                  f"--web.listen-address={self.url[len('http://'):]}", "--log.level=warn"],
                 stdout=log, stderr=log)
 
@@ -93,10 +97,13 @@ class Prometheus:
         return float(result[0]["value"][1]) if result else None
 
     def expect(self, expression, wanted):
+        last = []
+
         def there():
             now = self.value(expression)
+            last[:] = [now]
             return now if now is not None and wanted(now) else None
-        return wait_for(there, self.process, self.log)
+        return wait_for(there, self.process, self.log, lambda: f"{expression} was {last}")
 
     def stop(self):
         self.process.terminate()
@@ -108,9 +115,7 @@ class Server:
         self.folder = folder
         port = free_port(following=1)
         self.address, self.admin = f"127.0.0.1:{port}", f"127.0.0.1:{port + 1}"
-        self.environment = {name: value for name, value in os.environ.items()
-                            if not name.startswith("MEMKV_")}
-        self.environment["MEMKV_AUTH_KEY"] = secrets.token_hex(32)
+        self.environment = licensed(MEMKV, MEMKV_AUTH_KEY=secrets.token_hex(32))
         drives = "".join(f"    - {{ media: {folder / f'drive-{i}'}, max_size: 256 MiB }}\n" for i in range(2))
         (folder / "server.yaml").write_text(
             f"network:\n  address: {self.address}\nmemory:\n  max_size: 64 MiB\n"
@@ -141,8 +146,12 @@ def load(server, folder):
         assert server.client("put", f"key-{number}", str(value)) == (0, b"")
     for number in range(GETS):
         assert server.client("get", f"key-{number}") == (0, value.read_bytes())
-    for number in range(MISSES):
-        assert server.client("get", f"nothing-{number}")[0] == 1
+    # memkv client looks before it gets.
+    host, port = server.address.split(":")
+    key = bytes.fromhex(server.environment["MEMKV_AUTH_KEY"])
+    with Client(host, int(port), key) as client:
+        for number in range(MISSES):
+            assert client.get(b"nothing-%d" % number) is None
 
 
 def check_text(server):
