@@ -160,7 +160,7 @@ public:
         ++gone;
       } else if (auto problem = log_.settle(key, !missed, {found.data(), missed ? 0 : result.length});
                  !problem.empty()) {
-        report("after the trouble: " + problem);
+        report("after the trouble, on server " + std::to_string(place_[key] + 1) + ": " + problem);
       } else {
         came += missed ? 0 : 1;
       }
@@ -295,7 +295,7 @@ private:
       return;
     if (auto problem = log_.check_read(key, since, !missed, {found.data(), missed ? 0 : result.length});
         !problem.empty())
-      report("under load: " + problem);
+      report("under load, on server " + std::to_string(place_[key] + 1) + ": " + problem);
   }
 
   void put(std::uint32_t key, std::mt19937_64& chance, std::vector<std::byte>& value) {
