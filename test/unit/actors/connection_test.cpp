@@ -15,7 +15,8 @@ namespace {
 reactor_actor::behavior_type silent_reactor(reactor_actor::pointer, int) {
   return {[](const new_connection&) {},   [](const drive_changed&) {},   [](const members_changed&) {},
           [](const extent_allocated&) {}, [](const extent_stored&) {},   [](const extent_was_read&) {},
-          [](const block_erased&) {},     [](const finish_requests&) {}, [](const describe_yourself&) {}};
+          [](const block_erased&) {},     [](const end_connections&) {}, [](const finish_requests&) {},
+          [](const describe_yourself&) {}};
 }
 
 struct fixture : test_coordinator_fixture<> {
