@@ -1,5 +1,6 @@
 #include "actors/run_server.hpp"
 
+#include "actors/fault_points.hpp"
 #include "actors/log.hpp"
 #include "actors/server.hpp"
 
@@ -105,6 +106,8 @@ class running final : public running_server {
 public:
   running(server_options options, int socket, std::shared_ptr<reactor_shared> shared)
       : socket_(socket), port_(port_of(socket)), board_(std::make_shared<server_board>()) {
+    if (options.faults != nullptr)
+      faults_ = std::make_shared<fault_injector>(options.faults, board_);
     auto started = board_->started.get_future();
     // The few event-based actors do little; more threads would only compete with the reactors.
     configuration_.set("scheduler.max-threads", std::size_t{2});
@@ -145,6 +148,7 @@ public:
     return board_->ended_because;
   }
   [[nodiscard]] std::shared_ptr<admin_door> door() const override { return make_admin_door(board_); }
+  [[nodiscard]] std::shared_ptr<fault_injector> faults() const override { return faults_; }
   [[nodiscard]] std::uint32_t drives_online() const noexcept override { return board_->drives_online; }
   [[nodiscard]] std::uint32_t connections() const noexcept override { return board_->door->connections(); }
   [[nodiscard]] server_actor handle() const { return server_; }
@@ -153,12 +157,20 @@ private:
   int socket_;
   std::uint16_t port_;
   std::shared_ptr<server_board> board_;
+  std::shared_ptr<fault_injector> faults_;
   caf::actor_system_config configuration_;
   std::unique_ptr<caf::actor_system> system_;
   server_actor server_;
   std::string problem_;
   bool ended_ = false;
 };
+
+std::shared_ptr<fault_points> fault_points_for(const server_options& options) {
+  auto made = std::make_shared<fault_points>();
+  for (const auto& drive : options.drives)
+    made->drives.push_back(drive.memory ? nullptr : std::make_shared<engine::drive_faults>());
+  return made;
+}
 
 /// Descriptors for every connection that may be admitted, and some for everything else.
 void raise_descriptor_limit(std::uint32_t connections_max) {
@@ -214,6 +226,7 @@ std::unique_ptr<running_server> start_server(const server_options& given, std::s
   if (options.store.boot_id == std::array<std::byte, 16>{} && !engine::read_boot_id(options.store.boot_id))
     log::warn(target,
               "/proc/sys/kernel/random/boot_id cannot be read: a power cut cannot be told from a crash");
+  options.faults = options.fault_injection ? fault_points_for(options) : nullptr;
   raise_descriptor_limit(options.limits.connections_max);
   const int socket = bind_sockets(options, problem);
   if (socket < 0)

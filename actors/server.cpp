@@ -3,6 +3,7 @@
 #include "actors/admin_gateway.hpp"
 #include "actors/connection.hpp"
 #include "actors/evictor.hpp"
+#include "actors/fault_points.hpp"
 #include "actors/license_watcher.hpp"
 #include "actors/listener.hpp"
 #include "actors/log.hpp"
@@ -21,6 +22,7 @@ namespace {
 
 constexpr const char* target = "memkv::server";
 constexpr auto look_interval = std::chrono::milliseconds{20};
+constexpr std::uint64_t fault_warning_interval_ns = 60'000'000'000;
 
 using phase = server_state::phase;
 
@@ -363,6 +365,11 @@ void supervisor::stop_without_license(const std::string& reason) const {
 
 void supervisor::look() const {
   const auto now = steady_now_ns();
+  if (state.options.faults != nullptr && now >= state.next_fault_warning_ns) {
+    state.next_fault_warning_ns = now + fault_warning_interval_ns;
+    log::warn(target, "fault injection is on: whoever reaches the administration endpoint from this machine "
+                      "can make this server fail; start it without --fault-injection for anything but tests");
+  }
   switch (state.now) {
   case phase::serving:
     look_at_drives(now);
@@ -421,6 +428,7 @@ server_actor::behavior_type server(server_actor::stateful_pointer<server_state> 
   state.shared = std::move(shared);
   state.drives.resize(state.options.drives.size());
   state.reactors.resize(state.options.reactors);
+  let_act_up(self);
   const supervisor work{self};
   work.publish("server", caf::actor_cast<caf::actor>(self));
   self->set_down_handler([self](const caf::down_msg& message) { supervisor{self}.down(message); });
