@@ -911,6 +911,8 @@ bool drive_store_core::poll(bool wait) {
   if (closed_)
     return moved;
   moved = pump_journal() || moved;
+  if (options_.persistent)
+    settle_if_idle();
   moved = pump_checkpoint() || moved;
   if (!waiting_.empty())
     pump_waiting();
@@ -952,6 +954,7 @@ store_counters drive_store_core::counters() const noexcept {
   result.torn_tails = read(counters_.torn_tails);
   result.emptied_by_power_loss = read(counters_.emptied_by_power_loss);
   result.offline = counters_.offline.load(std::memory_order_relaxed);
+  result.settled = counters_.settled.load(std::memory_order_relaxed);
   return result;
 }
 
@@ -994,6 +997,9 @@ status drive_store_core::close() {
     freeing_units_ -= units;
   }
   if (!options_.persistent)
+    return {};
+  // Nothing has changed since it was settled.
+  if (super_.clean)
     return {};
   super_.untrimmed = !trim_ || !trim_->empty() || !trimming_.empty();
   // What is still being discarded is free; whoever does it keeps the device claimed until it is done.

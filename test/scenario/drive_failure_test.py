@@ -1,10 +1,12 @@
 """Raw drives that fail, vanish, flap, and come back; with a server that must never bring back anything old.
 
-drive_failure_test.py MEMKV [hanging | SCENARIO...]    needs root, loop devices, a mount namespace; else exits with 77
+drive_failure_test.py MEMKV [hanging | SCENARIO...]
+
+Needs root, loop devices, a mount namespace; else it exits with 77.
 
 Loop devices stand for drives. One fails by a file system behind it that is full; one vanishes when its loop
-device is cut down to a page; one hangs while the file system behind it is frozen. MEMKV_TEST_SEED repeats a run's choices, MEMKV_TEST_CYCLES asks for more cycles
-of the campaign.
+device is cut down to a page; one hangs while the file system behind it is frozen. MEMKV_TEST_SEED repeats a
+run's choices, MEMKV_TEST_CYCLES asks for more cycles of the campaign.
 """
 
 import json
