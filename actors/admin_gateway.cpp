@@ -1,6 +1,7 @@
 #include "actors/admin_gateway.hpp"
 
 #include "actors/admission.hpp"
+#include "actors/fault_points.hpp"
 #include "actors/log.hpp"
 #include "actors/reactor.hpp"
 #include "actors/server.hpp"
@@ -40,26 +41,6 @@ std::uint64_t resident_bytes() {
   return pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
-void add(request_report& sum, const reactor_counters& from) {
-  sum.reads += from.reads.value();
-  sum.read_bytes += from.read_bytes.value();
-  sum.read_misses += from.read_misses.value();
-  sum.writes += from.writes.value();
-  sum.write_bytes += from.write_bytes.value();
-  sum.write_failures += from.write_failures.value();
-  sum.deletes += from.deletes.value();
-  sum.exists_keys += from.exists_keys.value();
-  sum.prefixes += from.prefixes.value();
-  sum.frames += from.frames.value();
-  sum.digest_mismatches += from.digest_mismatches.value();
-  sum.corrupt_blocks += from.corrupt_blocks.value();
-  sum.deadlines_exceeded += from.deadlines_exceeded.value();
-  sum.dropped_stale += from.dropped_stale.value();
-  sum.dropped_replayed += from.dropped_replayed.value();
-  for (std::size_t reason = 0; reason < from.closed.size(); ++reason)
-    sum.closed[reason].second += from.closed[reason].value();
-}
-
 /// What can be had without asking anybody.
 void add_shared(server_report& report, const reactor_shared& shared, const admission* door) {
   const auto& options = shared.options;
@@ -84,18 +65,25 @@ void add_shared(server_report& report, const reactor_shared& shared, const admis
   report.pool_chunk_bytes = shared.pool->chunk_bytes();
   report.cache = shared.cache->statistics();
   report.resident_bytes = resident_bytes();
+  report.fault_injection = options.fault_injection;
+  if (options.license != nullptr) {
+    const auto facts = options.license->state()->read();
+    report.license = {.plan = facts.plan,
+                      .organization = facts.organization,
+                      .source = facts.source,
+                      .expires_at = facts.expires_at_s,
+                      .days_left = static_cast<std::int64_t>(facts.days_left),
+                      .development = facts.development,
+                      .valid = facts.valid};
+  }
   report.connections_max = options.limits.connections_max;
   if (door != nullptr) {
     report.connections = door->connections();
     report.connections_unauthenticated = door->unauthenticated();
     report.connections_refused = door->refused();
   }
-  for (std::size_t reason = 0; reason < static_cast<std::size_t>(close_reason::count_); ++reason)
-    report.requests.closed.emplace_back(name_of(static_cast<close_reason>(reason)), 0);
-  for (const auto& each : shared.counters) {
-    add(report.requests, *each);
-    report.connections_accepted += each->connections_accepted.value();
-  }
+  for (const auto& each : shared.counters)
+    add_to(*each, report);
   report.log_lines = log::lines_written();
   report.log_lines_lost = log::lines_lost();
 }
@@ -137,7 +125,8 @@ void finish(self_pointer self) {
       entry(seat.name, seat.who, seat.restarts, seat.asked, seat.patience_ns);
       if (seat.drive && seat.who != nullptr && *seat.drive < report->drives.size())
         if (const auto found = state.answers.find(seat.who.id()); found != state.answers.end())
-          report->drives[*seat.drive].facts = found->second.what->drive;
+          if (const auto& facts = found->second.what->drive)
+            take_facts(report->drives[*seat.drive], *facts);
     }
   } else {
     entry("server", state.server, 0, true, 0);
@@ -224,6 +213,7 @@ void answer(const describe_yourself& question, caf::actor_id who, std::size_t ma
 
 admin_gateway_actor::behavior_type admin_gateway(self_pointer self, std::shared_ptr<server_board> board,
                                                  std::shared_ptr<reactor_shared> shared, caf::actor server) {
+  let_act_up(self);
   self->state.board = std::move(board);
   self->state.shared = std::move(shared);
   self->state.server = std::move(server);

@@ -125,6 +125,7 @@ private:
     message->reply_to = owner_.as_actor();
     message->id = id;
     waiting_[item] = home;
+    now_in(request_stage::drive);
     owner_.send_to_drive(home, erase_block{std::move(message)});
   }
 
@@ -143,6 +144,8 @@ private:
     results_[item] = code;
     if (code == status::ok)
       owner_.counters().deletes.add();
+    else if (code == status::busy && header_.opcode == opcode::tcp_batch_delete)
+      owner_.counters().busy.add();
     if (--left_ > 0)
       return;
     if (!abandoned_) {

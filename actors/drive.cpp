@@ -31,10 +31,19 @@ constexpr std::uint64_t read_errors_max = 8;
 /// A sweep looks at a 4096th of the ids at a time.
 constexpr std::uint32_t sweep_slices = 4096;
 constexpr std::uint64_t sweep_erasing_max = 4096;
+constexpr std::uint64_t faulty_tick_ns = 5'000'000;
 } // namespace
 
 drive::drive(caf::actor_config& configuration, drive_settings settings)
     : ring_actor(configuration), settings_(std::move(settings)) {}
+
+ring_actor::settings drive::ring_settings() const {
+  settings wanted;
+  // What is answered late is answered by the tick.
+  if (settings_.faults != nullptr)
+    wanted.tick_ns = faulty_tick_ns;
+  return wanted;
+}
 
 void drive::on_no_ring(const std::string& problem) {
   report_failure(problem);
@@ -49,7 +58,8 @@ bool drive::on_start() {
     body_->pool_keeper = settings_.pool_keeper;
     const auto open = [this] {
       return engine::open_drive(settings_.description, settings_.options, *settings_.time,
-                                {.host = this, .registered = settings_.pool}, body_->device, body_->store);
+                                {.host = this, .registered = settings_.pool, .faults = settings_.faults},
+                                body_->device, body_->store);
     };
     auto opened = open();
     // The kernel lets go of a raw drive a moment after the process that had it was killed.
@@ -189,10 +199,14 @@ drive_facts drive::facts() {
   out.in_flight = device.in_flight();
   out.oldest_request_ns = device.oldest_request_ns();
   out.discards = discarder_ != nullptr;
+  out.journal_bytes = out.store.journal_bytes;
   out.trim_waiting_bytes =
       body_->store->untrimmed_bytes() - std::min(submitted_bytes_, body_->store->untrimmed_bytes());
   out.trim_submitted_bytes = submitted_bytes_;
   out.trimmed_bytes = trimmed_bytes_;
+  if (settings_.past != nullptr)
+    settings_.past->add_to(out);
+  out.evicted_age_ns = out.store.evicted_age_ns;
   out.opened_in_ns = opened_in_ns_;
   // It takes time in proportion to what there is.
   if (const auto now = round_ns(); memory_looked_ns_ == 0 || now - memory_looked_ns_ >= 60'000'000'000) {
@@ -335,7 +349,7 @@ bool drive::on_turn() {
   if (auto orphans = store.take_orphans(); !orphans.empty())
     caf::anon_send(settings_.server, parts_orphaned{std::move(orphans)});
   moved = sweep_on() || moved;
-  return moved || (!body_->needs_buffers && !store.idle());
+  return moved || body_->device->needs_poll() || (!body_->needs_buffers && !store.idle());
 }
 
 void drive::on_tick(std::uint64_t) {
@@ -344,6 +358,7 @@ void drive::on_tick(std::uint64_t) {
   if (hung_ || failure_reported_)
     return;
   body_->sweep();
+  body_->store->tick();
   trim_if_due();
 }
 
@@ -364,6 +379,8 @@ void drive::on_stop() {
     for (int step = 0; step < 100'000 && !body->store->idle(); ++step)
       body->store->poll(false);
   }
+  if (settings_.past != nullptr && !body->memory)
+    settings_.past->add(body->store->counters(), body->device->statistics(), trimmed_bytes_);
   if (closing_)
     body->reserved.clear();
   // The ring ends with this actor; whoever still holds the body finds a closed device.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "actors/drive_body.hpp"
+#include "actors/drive_past.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/ring_actor.hpp"
 #include "actors/server_report.hpp"
@@ -25,10 +26,12 @@ struct drive_settings {
   std::shared_ptr<void> pool_keeper;
   caf::actor trim_batcher; // null: there is none at the moment
   std::uint64_t io_timeout_ns = 10'000'000'000;
+  std::shared_ptr<engine::drive_faults> faults; // null: none are injected
   /// What a drive of an older epoch holds is stale: it starts empty.
   std::uint64_t epoch_least = 0;
   /// Memory drives only: what an earlier incarnation left.
   std::shared_ptr<drive_body> survivor;
+  std::shared_ptr<drive_past> past; // never null in a server
 };
 
 class drive final : public ring_actor {
@@ -37,6 +40,7 @@ public:
   const char* name() const override { return "drive"; }
 
 private:
+  settings ring_settings() const override;
   void on_no_ring(const std::string& problem) override;
   bool on_start() override;
   caf::behavior make_handlers() override;

@@ -87,14 +87,19 @@ public:
       refuse(code);
       return;
     }
+    now_in(part_ready() ? request_stage::network : waits_for());
     connection_.stream(*this);
     if (deadline_ns_ != 0 && !over())
       owner_.expire_at(serial(), deadline_ns_);
   }
 
   [[nodiscard]] bool part_ready() const override { return reader_->ready(); }
+  [[nodiscard]] request_stage waits_for() const override {
+    return reader_->waits_for_room() ? request_stage::queue : request_stage::drive;
+  }
 
   outgoing next_part() override {
+    now_in(request_stage::network);
     auto piece = reader_->next();
     outgoing out;
     wire::digest16 digest{};
@@ -127,6 +132,7 @@ public:
         counters.read_misses.add();
       if (piece.status == status::corrupt)
         counters.corrupt_blocks.add();
+      hand_clock_to(out);
       end();
     }
     return out;
@@ -134,13 +140,16 @@ public:
 
   void was_read(const extent_read_ptr& read) override {
     reader_->was_read(read);
-    if (reader_->ready())
-      connection_.pump_output();
+    if (!reader_->ready())
+      return;
+    now_in(request_stage::network);
+    connection_.pump_output();
   }
 
   void buffers_there() override {
     reader_->buffers_there();
-    if (reader_->ready())
+    now_in(part_ready() ? request_stage::network : waits_for());
+    if (part_ready())
       connection_.pump_output();
   }
 
@@ -199,6 +208,7 @@ public:
       added.key.assign(given.key.begin(), given.key.end());
     }
     open_more();
+    now_in(part_ready() ? request_stage::network : waits_for());
     connection_.stream(*this);
     if (deadline_ns_ != 0 && !over())
       owner_.expire_at(serial(), deadline_ns_);
@@ -222,7 +232,16 @@ public:
     return !reading_.empty() && (waiting == 0 || bytes >= wire::limits::part_bytes_max);
   }
 
+  [[nodiscard]] request_stage waits_for() const override {
+    const bool asked = std::ranges::any_of(reading_, [this](std::size_t index) {
+      const auto& item = items_[index];
+      return item.refused == status::ok && !item.reader->ready() && !item.reader->waits_for_room();
+    });
+    return asked ? request_stage::drive : request_stage::queue;
+  }
+
   outgoing next_part() override {
+    now_in(request_stage::network);
     outgoing out;
     std::vector<wire::batch_slice> slices;
     std::vector<std::shared_ptr<void>> keep;
@@ -299,22 +318,27 @@ public:
     wire::append_frame(out.frame, answer, wire::batch_get_reply{slices});
     out.keep = std::make_shared<std::vector<std::shared_ptr<void>>>(std::move(keep));
     owner_.counters().read_bytes.add(out.payload_bytes);
-    if (last)
+    if (last) {
+      hand_clock_to(out);
       end();
+    }
     return out;
   }
 
   void was_read(const extent_read_ptr& read) override {
     if (auto& item = items_[read->item]; item.reader != nullptr)
       item.reader->was_read(read);
-    if (part_ready())
-      connection_.pump_output();
+    if (!part_ready())
+      return;
+    now_in(request_stage::network);
+    connection_.pump_output();
   }
 
   void buffers_there() override {
     for (const auto index : reading_)
       if (items_[index].reader != nullptr && items_[index].refused == status::ok)
         items_[index].reader->buffers_there();
+    now_in(part_ready() ? request_stage::network : waits_for());
     if (part_ready())
       connection_.pump_output();
   }
@@ -427,6 +451,7 @@ public:
 
 private:
   void go_on() {
+    now_in(reader_->waits_for_room() ? request_stage::queue : request_stage::drive);
     while (!over() && reader_->ready()) {
       const auto piece = reader_->next();
       if (piece.status != status::ok) {

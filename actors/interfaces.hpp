@@ -8,9 +8,11 @@
 //   REACTOR <-> DRIVE                                             blocks
 //   EVICTOR -> DRIVE                                              space
 //   DRIVE <-> TRIM BATCHER                                        what the device may forget
+//   LICENSE WATCHER -> SERVER                                     the end of the licence
 //   a door -> ADMIN GATEWAY <-> everybody                         reports
 //   ADMIN GATEWAY -> SERVER -> DRIVE RESETTER                     emptying a drive
 //
+// With fault injection every actor takes act_up besides (fault_points.hpp).
 // Every actor answers exit messages; SERVER monitors all of them and starts a dead one anew.
 #pragma once
 
@@ -64,6 +66,8 @@ using reactor_actor = caf::typed_actor<
     // From DRIVE.
     caf::reacts_to<extent_allocated>, caf::reacts_to<extent_stored>, caf::reacts_to<extent_was_read>,
     caf::reacts_to<block_erased>,
+    // From fault injection.
+    caf::reacts_to<end_connections>,
     // From SERVER: finish what is open, take nothing new, end.
     caf::reacts_to<finish_requests>,
     // From ADMIN GATEWAY.
@@ -124,6 +128,15 @@ using admin_gateway_actor = caf::typed_actor<
     // Its own timer.
     caf::reacts_to<look_again>>;
 
+/// The LICENSE WATCHER actor: reads the licence's file again, warns before its end, and tells of the end.
+///
+/// Threading: scheduled.
+using license_watcher_actor = caf::typed_actor<
+    // From ADMIN GATEWAY.
+    caf::reacts_to<describe_yourself>,
+    // Its own timer.
+    caf::reacts_to<look_again>>;
+
 /// The SERVER actor: root supervisor; configuration, order of start and stop, the table of drives.
 ///
 /// Threading: scheduled. Its death ends the process with 1; a restart finds every acknowledged block.
@@ -138,6 +151,8 @@ using server_actor = caf::typed_actor<
     caf::reacts_to<parts_orphaned>,
     // From REACTOR and LISTENER, once.
     caf::reacts_to<actor_started>,
+    // From LICENSE WATCHER: stop in good order, and say that it was for this.
+    caf::reacts_to<license_ended>,
     // From main: stop in good order.
     caf::reacts_to<stop_server>,
     // From ADMIN GATEWAY.

@@ -1,67 +1,15 @@
-// How long things take, counted in buckets: cheap enough for every request.
-//
-// Threading: a latency_histogram is written by one thread and read by any (relaxed, like counter); a
-// latency_series is a value. Limits: 22 buckets, from 8 µs, each twice the one before, to 16.8 s, and one for
-// everything above.
+// How long requests take: engine/latency.hpp under the names of this room.
 #pragma once
 
-#include <array>
-#include <atomic>
-#include <bit>
-#include <cstddef>
-#include <cstdint>
-#include <string>
+#include "engine/latency.hpp"
 
 namespace memkv::actors {
 
-constexpr std::size_t latency_buckets = 23;
-
-/// The upper end of a bucket in nanoseconds, inclusive; the last bucket has none.
-[[nodiscard]] constexpr std::uint64_t latency_bound_ns(std::size_t bucket) noexcept {
-  return std::uint64_t{8'000} << bucket;
-}
-
-[[nodiscard]] constexpr std::size_t latency_bucket(std::uint64_t ns) noexcept {
-  // The number of doublings of 8 µs that are needed to reach it.
-  const auto doublings = ns <= 8'000 ? 0 : std::bit_width((ns - 1) / 8'000);
-  return doublings < static_cast<int>(latency_buckets) ? static_cast<std::size_t>(doublings)
-                                                       : latency_buckets - 1;
-}
-
-/// Counts by bucket, each for itself (not summed up), and the sum of all times.
-struct latency_series {
-  std::string operation; // "get", "put", … ; of a drive: "read", "write", "flush"
-  std::string stage;     // "queue", "drive", "network", "total"; of a drive: ""
-  std::array<std::uint64_t, latency_buckets> counts{};
-  std::uint64_t sum_ns = 0;
-
-  [[nodiscard]] std::uint64_t count() const noexcept {
-    std::uint64_t all = 0;
-    for (const auto each : counts)
-      all += each;
-    return all;
-  }
-};
-
-class latency_histogram {
-public:
-  void note(std::uint64_t ns) noexcept {
-    bump(counts_[latency_bucket(ns)], 1);
-    bump(sum_ns_, ns);
-  }
-  void add_to(latency_series& sum) const noexcept {
-    for (std::size_t bucket = 0; bucket < latency_buckets; ++bucket)
-      sum.counts[bucket] += counts_[bucket].load(std::memory_order_relaxed);
-    sum.sum_ns += sum_ns_.load(std::memory_order_relaxed);
-  }
-
-private:
-  // One writer: no need for an atomic addition.
-  static void bump(std::atomic<std::uint64_t>& what, std::uint64_t by) noexcept {
-    what.store(what.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
-  }
-  std::array<std::atomic<std::uint64_t>, latency_buckets> counts_{};
-  std::atomic<std::uint64_t> sum_ns_{0};
-};
+using engine::latency_bound_ns;
+using engine::latency_bucket;
+using engine::latency_buckets;
+using engine::latency_counts;
+using engine::latency_histogram;
+using engine::latency_series;
 
 } // namespace memkv::actors

@@ -92,12 +92,15 @@ public:
     payload_step step;
     step.room = writer_->room();
     if (step.room.empty()) {
-      if (writer_->failed())
+      if (writer_->failed()) {
         look();
-      else
+      } else {
+        now_in(request_stage::queue);
         owner_.wait_for_buffers(connection_);
+      }
       return step;
     }
+    now_in(request_stage::network);
     step.keep = writer_->keep();
     return step;
   }
@@ -124,6 +127,7 @@ public:
       return;
     }
     committing_ = true;
+    now_in(request_stage::drive);
     times_.received(owner_);
     const auto latest =
         owner_.now_ns() + std::uint64_t{owner_.shared().options.limits.request_ms} * 1'000'000;
@@ -248,10 +252,13 @@ public:
       return step;
     }
     step.room = item.writer->room();
-    if (step.room.empty())
+    if (step.room.empty()) {
+      now_in(request_stage::queue);
       owner_.wait_for_buffers(connection_);
-    else
+    } else {
+      now_in(request_stage::network);
       step.keep = item.writer->keep();
+    }
     return step;
   }
 
@@ -276,8 +283,10 @@ public:
 
   void payload_complete() override {
     times_.received(owner_);
-    if (!over())
-      take_empty_items();
+    if (over())
+      return;
+    now_in(request_stage::drive);
+    take_empty_items();
   }
 
   void allocated(const extent_put_ptr& put) override {
@@ -409,6 +418,8 @@ private:
       counters.write_bytes.add(item.length);
     } else {
       counters.write_failures.add();
+      if (code == status::busy)
+        counters.busy.add();
     }
     if (--open_ > 0)
       return;

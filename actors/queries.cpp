@@ -31,14 +31,22 @@ bool present(reactor& owner, std::string_view name_space, wire::bytes_view key, 
 }
 
 template <class Body>
-void answer(tcp_connection& connection, const frame_header& header, const Body& body) {
+void answer(tcp_connection& connection, const frame_header& header, const Body& body,
+            request_clock clock = {}) {
   outgoing out;
+  out.clock = clock;
   wire::append_frame(out.frame, header, body);
   connection.queue(std::move(out));
 }
 
+/// A query is over at once, but for the sending.
+request_clock clock_of(request_kind what, const reactor& owner) {
+  return request_clock(what, owner.now_ns()).hand_over(owner.now_ns());
+}
+
 void answer_exists(tcp_connection& connection, reactor& owner, const frame_header& header,
                    wire::bytes_view variable) {
+  const auto clock = clock_of(request_kind::exists, owner);
   wire::key_request message;
   auto code = wire::key_request::decode(variable, message);
   std::uint32_t length = 0;
@@ -48,20 +56,21 @@ void answer_exists(tcp_connection& connection, reactor& owner, const frame_heade
     code = status::not_found;
   auto reply = wire::reply_header(header, connection.tag(), code);
   if (code != status::ok) {
-    answer(connection, reply, wire::empty_message{});
+    answer(connection, reply, wire::empty_message{}, clock);
     return;
   }
   reply.value_length = length;
-  answer(connection, reply, wire::generation_reply{generation});
+  answer(connection, reply, wire::generation_reply{generation}, clock);
 }
 
 void answer_batch_exists(tcp_connection& connection, reactor& owner, const frame_header& header,
                          wire::bytes_view variable) {
+  const auto clock = clock_of(request_kind::batch_exists, owner);
   wire::batch_keys_view keys;
   const auto code = wire::batch_keys_view::decode(variable, keys);
   const auto reply = wire::reply_header(header, connection.tag(), code);
   if (code != status::ok) {
-    answer(connection, reply, wire::empty_message{});
+    answer(connection, reply, wire::empty_message{}, clock);
     return;
   }
   std::vector<wire::batch_exists_result> results;
@@ -73,16 +82,17 @@ void answer_batch_exists(tcp_connection& connection, reactor& owner, const frame
     results.push_back({there ? status::ok : status::not_found, there ? length : 0});
   }
   owner.counters().exists_keys.add(keys.size());
-  answer(connection, reply, wire::batch_exists_reply{results});
+  answer(connection, reply, wire::batch_exists_reply{results}, clock);
 }
 
 void answer_prefix(tcp_connection& connection, reactor& owner, const frame_header& header,
                    wire::bytes_view variable) {
+  const auto clock = clock_of(request_kind::prefix, owner);
   wire::batch_keys_view keys;
   const auto code = wire::batch_keys_view::decode(variable, keys);
   const auto reply = wire::reply_header(header, connection.tag(), code);
   if (code != status::ok) {
-    answer(connection, reply, wire::empty_message{});
+    answer(connection, reply, wire::empty_message{}, clock);
     return;
   }
   std::vector<std::uint64_t> lengths;
@@ -94,7 +104,7 @@ void answer_prefix(tcp_connection& connection, reactor& owner, const frame_heade
     lengths.push_back(length);
   }
   owner.counters().prefixes.add();
-  answer(connection, reply, wire::prefix_reply{lengths});
+  answer(connection, reply, wire::prefix_reply{lengths}, clock);
 }
 
 } // namespace

@@ -1,5 +1,6 @@
 #include "actors/run_server.hpp"
 
+#include "actors/fault_points.hpp"
 #include "actors/log.hpp"
 #include "actors/server.hpp"
 
@@ -77,15 +78,36 @@ int bind_socket(const server_options& options, std::string& problem) {
   return socket;
 }
 
+std::uint16_t port_of(int socket) {
+  sockaddr_storage address{};
+  socklen_t bytes = sizeof address;
+  ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &bytes);
+  return ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&address)->sin6_port
+                                             : reinterpret_cast<sockaddr_in*>(&address)->sin_port);
+}
+
+/// The listening socket, and what belongs beside it; -1 and a sentence. Of any free port the next one may be
+/// taken by somebody else: then another pair is looked for.
+int bind_sockets(const server_options& options, std::string& problem) {
+  constexpr int attempts_max = 100;
+  const int attempts = options.port == 0 && options.beside ? attempts_max : 1;
+  for (int i = 0; i < attempts; ++i) {
+    const int socket = bind_socket(options, problem);
+    if (socket < 0)
+      return -1;
+    if (!options.beside || options.beside(port_of(socket), problem))
+      return socket;
+    ::close(socket);
+  }
+  return -1;
+}
+
 class running final : public running_server {
 public:
   running(server_options options, int socket, std::shared_ptr<reactor_shared> shared)
-      : socket_(socket), board_(std::make_shared<server_board>()) {
-    sockaddr_storage address{};
-    socklen_t bytes = sizeof address;
-    ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &bytes);
-    port_ = ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&address)->sin6_port
-                                                : reinterpret_cast<sockaddr_in*>(&address)->sin_port);
+      : socket_(socket), port_(port_of(socket)), board_(std::make_shared<server_board>()) {
+    if (options.faults != nullptr)
+      faults_ = std::make_shared<fault_injector>(options.faults, board_);
     auto started = board_->started.get_future();
     // The few event-based actors do little; more threads would only compete with the reactors.
     configuration_.set("scheduler.max-threads", std::size_t{2});
@@ -121,21 +143,34 @@ public:
     std::lock_guard guard{board_->lock};
     return {board_->actors.begin(), board_->actors.end()};
   }
+  [[nodiscard]] std::string ended_because() const override {
+    std::lock_guard guard{board_->lock};
+    return board_->ended_because;
+  }
   [[nodiscard]] std::shared_ptr<admin_door> door() const override { return make_admin_door(board_); }
+  [[nodiscard]] std::shared_ptr<fault_injector> faults() const override { return faults_; }
   [[nodiscard]] std::uint32_t drives_online() const noexcept override { return board_->drives_online; }
   [[nodiscard]] std::uint32_t connections() const noexcept override { return board_->door->connections(); }
   [[nodiscard]] server_actor handle() const { return server_; }
 
 private:
   int socket_;
-  std::uint16_t port_ = 0;
+  std::uint16_t port_;
   std::shared_ptr<server_board> board_;
+  std::shared_ptr<fault_injector> faults_;
   caf::actor_system_config configuration_;
   std::unique_ptr<caf::actor_system> system_;
   server_actor server_;
   std::string problem_;
   bool ended_ = false;
 };
+
+std::shared_ptr<fault_points> fault_points_for(const server_options& options) {
+  auto made = std::make_shared<fault_points>();
+  for (const auto& drive : options.drives)
+    made->drives.push_back(drive.memory ? nullptr : std::make_shared<engine::drive_faults>());
+  return made;
+}
 
 /// Descriptors for every connection that may be admitted, and some for everything else.
 void raise_descriptor_limit(std::uint32_t connections_max) {
@@ -191,13 +226,18 @@ std::unique_ptr<running_server> start_server(const server_options& given, std::s
   if (options.store.boot_id == std::array<std::byte, 16>{} && !engine::read_boot_id(options.store.boot_id))
     log::warn(target,
               "/proc/sys/kernel/random/boot_id cannot be read: a power cut cannot be told from a crash");
-  auto shared = reactor_shared::create(options, problem);
-  if (shared == nullptr)
-    return nullptr;
+  options.faults = options.fault_injection ? fault_points_for(options) : nullptr;
   raise_descriptor_limit(options.limits.connections_max);
-  const int socket = bind_socket(options, problem);
+  const int socket = bind_sockets(options, problem);
   if (socket < 0)
     return nullptr;
+  options.beside = nullptr;
+  options.port = port_of(socket);
+  auto shared = reactor_shared::create(options, problem);
+  if (shared == nullptr) {
+    ::close(socket);
+    return nullptr;
+  }
   auto server = std::make_unique<running>(std::move(options), socket, std::move(shared));
   if (!server->problem().empty()) {
     problem = server->problem();
@@ -224,7 +264,7 @@ void block_signals() {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 }
 
-int serve_until_told(std::unique_ptr<running_server> server) {
+int serve_until_told(std::unique_ptr<running_server> server, std::string& problem) {
   // The root supervisor's own death ends the process with 1: nobody above it could do better.
   std::atomic<bool> over{false};
   std::thread watcher{[&] {
@@ -244,12 +284,13 @@ int serve_until_told(std::unique_ptr<running_server> server) {
     log::error(target, "the server did not end in good order; the next start recovers the drives");
     std::_Exit(1);
   }
+  problem = server->ended_because();
   server.reset();
   log::info(target, "stopped");
-  return 0;
+  return problem.empty() ? 0 : 1;
 }
 
-int run_server(const server_options& options, const std::function<void(std::uint16_t)>& ready,
+int run_server(const server_options& options, const std::function<void(running_server&)>& ready,
                std::string& problem) {
   block_signals();
   auto server = start_server(options, problem);
@@ -261,8 +302,8 @@ int run_server(const server_options& options, const std::function<void(std::uint
             {{"address", options.host + ":" + std::to_string(server->port())},
              {"drives_online", std::to_string(server->drives_online())}});
   if (ready)
-    ready(server->port());
-  return serve_until_told(std::move(server));
+    ready(*server);
+  return serve_until_told(std::move(server), problem);
 }
 
 } // namespace memkv::actors

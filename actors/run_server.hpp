@@ -2,6 +2,7 @@
 #pragma once
 
 #include "actors/admin_gateway.hpp"
+#include "actors/fault_orders.hpp"
 #include "actors/server_options.hpp"
 
 #include <caf/actor_system.hpp>
@@ -29,8 +30,12 @@ public:
   /// Every actor that is alive, by name ("server", "listener", "evictor", "reactor-0", "drive-0", …): for
   /// fault injection.
   [[nodiscard]] virtual std::vector<std::pair<std::string, caf::actor>> actors() const = 0;
+  /// Why it stopped by itself, in good order; empty when it did not.
+  [[nodiscard]] virtual std::string ended_because() const = 0;
   /// Reports, and what an operator may change. It may outlive the server.
   [[nodiscard]] virtual std::shared_ptr<admin_door> door() const = 0;
+  /// Null, unless server_options::fault_injection was set.
+  [[nodiscard]] virtual std::shared_ptr<fault_injector> faults() const = 0;
   [[nodiscard]] virtual std::uint32_t drives_online() const noexcept = 0;
   [[nodiscard]] virtual std::uint32_t connections() const noexcept = 0;
 };
@@ -43,11 +48,13 @@ public:
 void block_signals();
 
 /// Waits for SIGINT or SIGTERM, stops in good order and returns the exit code of the process. If the root
-/// supervisor dies, or the stop was not in good order, it ends the process with 1 itself.
-[[nodiscard]] int serve_until_told(std::unique_ptr<running_server> server);
+/// supervisor dies, or the stop was not in good order, it ends the process with 1 itself. A server that
+/// stopped by itself in good order gives 1, and says why in `problem`.
+[[nodiscard]] int serve_until_told(std::unique_ptr<running_server> server, std::string& problem);
 
-/// The three together. `ready` is called once it serves. `problem` says why it did not, in one sentence.
-[[nodiscard]] int run_server(const server_options& options,
-                             const std::function<void(std::uint16_t port)>& ready, std::string& problem);
+/// The three together. `ready` is called once it serves. `problem` says why it did not, or why it
+/// stopped, in one sentence.
+[[nodiscard]] int run_server(const server_options& options, const std::function<void(running_server&)>& ready,
+                             std::string& problem);
 
 } // namespace memkv::actors

@@ -3,6 +3,8 @@
 #include "actors/admin_gateway.hpp"
 #include "actors/connection.hpp"
 #include "actors/evictor.hpp"
+#include "actors/fault_points.hpp"
+#include "actors/license_watcher.hpp"
 #include "actors/listener.hpp"
 #include "actors/log.hpp"
 #include "actors/supervisor.hpp"
@@ -20,6 +22,7 @@ namespace {
 
 constexpr const char* target = "memkv::server";
 constexpr auto look_interval = std::chrono::milliseconds{20};
+constexpr std::uint64_t fault_warning_interval_ns = 60'000'000'000;
 
 using phase = server_state::phase;
 
@@ -113,6 +116,15 @@ void supervisor::spawn_trim_batcher() const {
       self->send(caf::actor_cast<drive_actor>(seat.actor), trim_batcher_changed{state.trim_batcher});
 }
 
+void supervisor::spawn_license_watcher() const {
+  if (state.options.license == nullptr)
+    return;
+  state.license_watcher = caf::actor_cast<caf::actor>(self->home_system().spawn(
+      license_watcher, state.options.license, caf::actor_cast<server_actor>(self)));
+  self->monitor(state.license_watcher);
+  publish("license-watcher", state.license_watcher);
+}
+
 void supervisor::spawn_admin_gateway() const {
   state.admin_gateway = caf::actor_cast<caf::actor>(
       self->home_system().spawn(admin_gateway, state.board, state.shared, caf::actor_cast<caf::actor>(self)));
@@ -160,6 +172,8 @@ server_facts supervisor::facts() const {
       add("reactor-" + std::to_string(index), state.reactors[index].actor, state.reactors[index].started);
     if (state.options.store.eviction)
       add("evictor", state.evictor, true);
+    if (state.options.license != nullptr)
+      add("license-watcher", state.license_watcher, true);
   }
   // A large discard takes as long as the device takes.
   if (state.trim_batcher != nullptr)
@@ -173,6 +187,7 @@ void supervisor::begin_serving() const {
   for (std::uint32_t index = 0; index < state.reactors.size(); ++index)
     spawn_reactor(index);
   spawn_evictor();
+  spawn_license_watcher();
   spawn_listener();
   drop_parts_without_heads();
 }
@@ -235,6 +250,10 @@ void supervisor::end(caf::exit_reason reason) const {
   state.now = phase::ended;
   if (state.trim_batcher != nullptr)
     self->send_exit(state.trim_batcher, caf::exit_reason::user_shutdown);
+  if (state.license_watcher != nullptr)
+    self->send_exit(state.license_watcher, caf::exit_reason::user_shutdown);
+  state.license_watcher = nullptr;
+  publish("license-watcher", nullptr);
   // Its thread ends when nobody refers to it any more.
   state.trim_batcher = nullptr;
   publish("trim-batcher", nullptr);
@@ -292,6 +311,13 @@ void supervisor::down(const caf::down_msg& message) const {
       log::error(target, "the trim batcher ended and is started anew");
       spawn_trim_batcher();
     }
+  } else if (same(state.license_watcher)) {
+    state.license_watcher = nullptr;
+    publish("license-watcher", nullptr);
+    if (state.now != phase::ended) {
+      log::error(target, "the license watcher ended and is started anew");
+      spawn_license_watcher();
+    }
   }
 }
 
@@ -325,8 +351,25 @@ void supervisor::stop() const {
       self->send(caf::actor_cast<reactor_actor>(seat.actor), finish_requests{});
 }
 
+void supervisor::stop_without_license(const std::string& reason) const {
+  // One that does not serve yet is told again, and one that stops already does so for another reason.
+  if (state.now != phase::serving)
+    return;
+  log::error(target, "the server stops: " + reason);
+  {
+    std::lock_guard guard{state.board->lock};
+    state.board->ended_because = reason;
+  }
+  stop();
+}
+
 void supervisor::look() const {
   const auto now = steady_now_ns();
+  if (state.options.faults != nullptr && now >= state.next_fault_warning_ns) {
+    state.next_fault_warning_ns = now + fault_warning_interval_ns;
+    log::warn(target, "fault injection is on: whoever reaches the administration endpoint from this machine "
+                      "can make this server fail; start it without --fault-injection for anything but tests");
+  }
   switch (state.now) {
   case phase::serving:
     look_at_drives(now);
@@ -385,6 +428,7 @@ server_actor::behavior_type server(server_actor::stateful_pointer<server_state> 
   state.shared = std::move(shared);
   state.drives.resize(state.options.drives.size());
   state.reactors.resize(state.options.reactors);
+  let_act_up(self);
   const supervisor work{self};
   work.publish("server", caf::actor_cast<caf::actor>(self));
   self->set_down_handler([self](const caf::down_msg& message) { supervisor{self}.down(message); });
@@ -409,6 +453,7 @@ server_actor::behavior_type server(server_actor::stateful_pointer<server_state> 
             now.erase_part(engine::part_id(orphan.id, orphan.put_id, part));
       },
       [self](const actor_started& message) { supervisor{self}.ring_started(message); },
+      [self](const license_ended& message) { supervisor{self}.stop_without_license(message.reason); },
       [self](const stop_server&) { supervisor{self}.stop(); },
       [self](const describe_yourself& question) {
         answer(question, self->id(), self->mailbox().size(), {.server = supervisor{self}.facts()});

@@ -4,6 +4,7 @@
 #include "actors/admission.hpp"
 #include "actors/change_filter.hpp"
 #include "actors/drive_body.hpp"
+#include "actors/drive_past.hpp"
 #include "actors/drive_resetter.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/membership.hpp"
@@ -31,6 +32,7 @@ struct server_board {
   std::atomic<std::uint32_t> drives_online{0};
   std::promise<std::string> started; // empty: serving; else why not
   std::atomic<bool> orderly{false};
+  std::string ended_because; // under the lock; why it stopped without being told to
   std::shared_ptr<admission> door;
 };
 
@@ -42,6 +44,7 @@ struct server_state {
   struct drive_seat {
     caf::actor actor;                     // null while offline
     std::weak_ptr<drive_body> body;       // of the last incarnation
+    std::shared_ptr<drive_past> past = std::make_shared<drive_past>();
     std::shared_ptr<drive_body> survivor; // memory: kept for the next incarnation
     std::uint32_t failures = 0;           // in the drive's registry, and those that are not in it yet
     engine::drive_failures unnoted;       // not in the registry yet: noted when the drive opens again
@@ -85,10 +88,12 @@ struct server_state {
   ring_seat listener;
   caf::actor evictor;
   caf::actor trim_batcher; // null: no drive is discarded from
+  caf::actor license_watcher;
   caf::actor admin_gateway;
   std::map<std::string, std::uint64_t> spawned; // how often, by name of the actor
   membership members;
   std::shared_ptr<change_filter> changed; // null while all drives take part
+  std::uint64_t next_fault_warning_ns = 0;
   /// Of the step of a change of members that is being carried out.
   std::uint64_t step_serial = 0;
   bool step_sent = false;

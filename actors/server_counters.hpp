@@ -4,8 +4,11 @@
 // Threading: written by one thread, read by any (relaxed).
 #pragma once
 
+#include "actors/latency.hpp"
+
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -41,19 +44,67 @@ enum class close_reason : std::uint8_t {
 
 [[nodiscard]] constexpr std::string_view name_of(close_reason reason) noexcept {
   constexpr std::array<std::string_view, static_cast<std::size_t>(close_reason::count_)> names{
-      "peer_closed",  "protocol",    "too_many_drops", "version", "handshake_timeout", "header_timeout",
-      "slow_payload", "slow_reader", "idle",           "socket_error", "actor_killed", "stopping"};
+      "peer_closed",  "protocol",    "too_many_drops", "version",      "handshake_timeout", "header_timeout",
+      "slow_payload", "slow_reader", "idle",           "socket_error", "actor_killed",      "stopping"};
   return names[static_cast<std::size_t>(reason)];
+}
+
+/// What a request asks for, as far as its time is counted apart.
+enum class request_kind : std::uint8_t {
+  get,
+  batch_get,
+  put,
+  batch_put,
+  remove,
+  batch_remove,
+  exists,
+  batch_exists,
+  prefix,
+  lookup,
+  count_
+};
+[[nodiscard]] constexpr std::string_view name_of(request_kind what) noexcept {
+  constexpr std::array<std::string_view, static_cast<std::size_t>(request_kind::count_)> names{
+      "get",          "batch_get", "put",          "batch_put", "delete",
+      "batch_delete", "exists",    "batch_exists", "prefix",    "lookup"};
+  return names[static_cast<std::size_t>(what)];
+}
+
+/// Where the time of a request goes.
+enum class request_stage : std::uint8_t {
+  queue,   // from its header until the first request to a drive, or until there is room for its payload
+  drive,   // waiting for drives, with nothing to send
+  network, // receiving payload, and sending until the last byte of the answer is in the kernel
+  total,   // from its header to there
+  count_
+};
+[[nodiscard]] constexpr std::string_view name_of(request_stage stage) noexcept {
+  constexpr std::array<std::string_view, static_cast<std::size_t>(request_stage::count_)> names{
+      "queue", "drive", "network", "total"};
+  return names[static_cast<std::size_t>(stage)];
 }
 
 struct reactor_counters {
   counter reads, read_bytes, read_misses;
   counter writes, write_bytes, write_failures;
   counter deletes, exists_keys, prefixes;
-  counter connections_accepted, frames;
+  counter connections_accepted, previous_key_connections, frames;
   counter digest_mismatches, corrupt_blocks, deadlines_exceeded;
   counter dropped_stale, dropped_replayed;
+  counter busy;          // requests, or items of batches, that were answered Busy
+  counter wrong_version; // frames of a protocol version that is not spoken here
+  counter malformed;     // frames that were answered BadRequest
   std::array<counter, static_cast<std::size_t>(close_reason::count_)> closed;
+  /// Of requests that were answered, whatever the answer; by kind and stage.
+  std::array<std::array<latency_histogram, static_cast<std::size_t>(request_stage::count_)>,
+             static_cast<std::size_t>(request_kind::count_)>
+      latencies;
 };
+
+struct server_report;
+
+/// Adds what one REACTOR has counted to the report: `requests`, `latencies`, `connections_accepted`.
+/// Threading: any.
+void add_to(const reactor_counters& counters, server_report& report);
 
 } // namespace memkv::actors

@@ -1,6 +1,7 @@
 // What a running server needs to know. cli/config makes it from YAML; tests make it by hand.
 #pragma once
 
+#include "actors/license_watch.hpp"
 #include "engine/clock.hpp"
 #include "engine/drive_set.hpp"
 #include "engine/drive_store.hpp"
@@ -9,11 +10,14 @@
 #include "wire/limits.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 namespace memkv::actors {
+
+struct fault_points;
 
 struct connection_limits {
   std::uint32_t connections_max = 16'384;
@@ -32,7 +36,11 @@ struct connection_limits {
 struct server_options {
   std::string host = "0.0.0.0"; // numeric IPv4 or IPv6
   std::uint16_t port = 9900;    // 0: any free one (tests)
+  /// Called when the data port is bound and before any drive is opened: binds what belongs beside it. False
+  /// and a sentence: it cannot; of port 0 another one is tried then.
+  std::function<bool(std::uint16_t port, std::string& problem)> beside;
   std::shared_ptr<const wire::shared_key> key;
+  std::shared_ptr<const wire::shared_key> previous_key; // accepted beside it while keys are changed, or null
   bool require_keyed_digest = false;
   connection_limits limits;
   std::uint32_t socket_buffer_bytes = 0; // 0 = automatic
@@ -47,6 +55,10 @@ struct server_options {
   std::uint32_t flap_threshold = 5;          // failures after which a drive stays offline
   std::uint64_t shutdown_ms = 30'000;        // open requests get half of it, the drives the rest
   std::uint64_t write_timing_interval_s = 0; // 0 = off
+  bool fault_injection = false;              // orders are taken: fault_orders.hpp
+  std::shared_ptr<fault_points> faults;      // filled in by start_server; null: off
+  /// Of the licence that was found valid before the start; null: none is watched (tests).
+  std::shared_ptr<license_watch> license;
   std::shared_ptr<engine::clock> time = std::make_shared<engine::system_clock>();
 };
 

@@ -17,6 +17,19 @@ std::uint64_t sum(const std::vector<drive_report>& drives, Value value) {
 
 } // namespace
 
+void take_facts(drive_report& drive, const drive_facts& facts) {
+  drive.facts = facts;
+  const auto series = [](const char* operation, const latency_counts& counts) {
+    latency_series out;
+    out.operation = operation;
+    out.add(counts);
+    return out;
+  };
+  drive.reads = series("read", facts.io.read_times);
+  drive.writes = series("write", facts.io.write_times);
+  drive.flushes = series("flush", facts.io.flush_times);
+}
+
 std::uint32_t server_report::drives_online() const noexcept {
   return static_cast<std::uint32_t>(
       std::ranges::count(drives, drive_state::online, [](const auto& each) { return each.state; }));

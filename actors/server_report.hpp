@@ -31,21 +31,22 @@ enum class drive_state : std::uint8_t {
   resetting,   // it is being emptied
 };
 
-/// What DRIVE itself says; of the present incarnation.
+/// What DRIVE itself says. Counters of `store` and `io` include earlier incarnations; what was found at
+/// recovery, and how long it took, is of the present one.
 struct drive_facts {
   std::uint32_t index = 0;
   std::string device; // as the device calls itself: path or model
   std::uint64_t raw_bytes = 0;
   engine::store_counters store;
   engine::device_statistics io;
-  std::size_t in_flight = 0;         // requests in the kernel
+  std::size_t in_flight = 0; // requests in the kernel
   std::uint64_t oldest_request_ns = 0;
-  std::uint64_t journal_bytes = 0;   // its size
-  std::uint64_t memory_bytes = 0;    // of the index and what belongs to it; looked at once a minute
+  std::uint64_t journal_bytes = 0; // its size
+  std::uint64_t memory_bytes = 0;  // of the index and what belongs to it; looked at once a minute
   std::uint64_t trim_waiting_bytes = 0, trim_submitted_bytes = 0, trimmed_bytes = 0;
-  bool discards = false;             // TRIM is supported and used
-  std::uint64_t opened_in_ns = 0;    // how long opening and recovery took
-  /// Age of the last block that was evicted, since it was stored or last read; 0: none was.
+  bool discards = false;          // TRIM is supported and used
+  std::uint64_t opened_in_ns = 0; // how long opening and recovery took
+  /// Age of the last block that was evicted, since it was stored; 0: none was.
   std::uint64_t evicted_age_ns = 0;
 };
 
@@ -61,17 +62,20 @@ struct drive_report {
   /// While it is reset: how much of the data region was overwritten.
   std::uint64_t reset_done_bytes = 0, reset_total_bytes = 0;
   bool reset_secure = false;
-  std::optional<drive_facts> facts; // while it is open
+  std::optional<drive_facts> facts;      // while it is open
   latency_series reads, writes, flushes; // requests of the device, in the kernel
 };
+
+/// Makes `facts` part of what is said about the drive, its latencies included.
+void take_facts(drive_report& drive, const drive_facts& facts);
 
 struct actor_report {
   std::string name; // "server", "drive-0", …
   std::uint64_t restarts = 0;
   bool alive = false;
-  bool answered = false;         // within the deadline of this report
+  bool answered = false; // within the deadline of this report
   std::uint64_t answered_in_ns = 0;
-  std::size_t mailbox = 0;       // messages that waited behind the question
+  std::size_t mailbox = 0; // messages that waited behind the question
 };
 
 /// Sums over all REACTORs, those that died included.
@@ -80,6 +84,7 @@ struct request_report {
   std::uint64_t writes = 0, write_bytes = 0, write_failures = 0;
   std::uint64_t deletes = 0, exists_keys = 0, prefixes = 0, frames = 0;
   std::uint64_t digest_mismatches = 0, corrupt_blocks = 0, deadlines_exceeded = 0, busy = 0;
+  std::uint64_t wrong_version = 0, malformed = 0; // frames
   std::uint64_t dropped_stale = 0, dropped_replayed = 0;
   std::vector<std::pair<std::string, std::uint64_t>> closed; // connections, by reason
 };
@@ -94,7 +99,7 @@ struct license_report {
 
 struct server_report {
   // SERVER
-  std::string phase; // "opening", "starting", "serving", "stopping"
+  std::string phase;   // "opening", "starting", "serving", "stopping"
   std::string address; // of the data port
   std::array<std::byte, 16> set_id{};
   std::uint64_t started_at = 0, uptime_ns = 0;

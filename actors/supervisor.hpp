@@ -24,6 +24,7 @@ struct supervisor {
   void spawn_listener() const;
   void spawn_evictor() const;
   void spawn_trim_batcher() const;
+  void spawn_license_watcher() const;
   void spawn_admin_gateway() const;
   /// What SERVER says of itself.
   [[nodiscard]] server_facts facts() const;
@@ -36,6 +37,8 @@ struct supervisor {
   void give_up_starting(const std::string& problem) const;
   void down(const caf::down_msg& message) const;
   void stop() const;
+  /// Stops a server that serves, with that as the reason.
+  void stop_without_license(const std::string& reason) const;
   /// The last thing SERVER does.
   void end(caf::exit_reason reason) const;
   void look() const;

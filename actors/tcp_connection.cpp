@@ -95,7 +95,8 @@ private:
 tcp_connection::tcp_connection(reactor& owner, std::uint64_t id, std::shared_ptr<admission_slot> slot,
                                connection_actor handle)
     : owner_(owner), id_(id), slot_(std::move(slot)), handle_(std::move(handle)),
-      reader_(owner.shared().mac, owner.shared().budget),
+      reader_(owner.shared().mac, owner.shared().budget,
+              owner.shared().previous_mac ? &*owner.shared().previous_mac : nullptr),
       receiving_(std::make_unique<receive_operation>(*this)),
       sending_(std::make_unique<send_operation>(*this)), begun_ns_(owner.now_ns()),
       last_frame_ns_(begun_ns_) {
@@ -145,6 +146,11 @@ bool tcp_connection::may_read() const noexcept {
 void tcp_connection::pump_input() {
   if (closing_ || receiving_->busy || taking_)
     return;
+  if (read_after_ns_ > owner_.now_ns()) {
+    if (payload_left_ > 0 && payload_paused_ns_ == 0)
+      payload_paused_ns_ = paused_since_ns_ = owner_.now_ns();
+    return;
+  }
   if (lingering_) {
     // Unread bytes would make the close a reset, and the peer might lose the answer.
     payload_left_ = skip_bytes_max;
@@ -233,6 +239,10 @@ void tcp_connection::received(std::int32_t result, std::uint32_t flags) {
                                                       : close_reason::socket_error);
     }
     return;
+  }
+  if (const auto delay = owner_.network_delay_ns(); delay != 0) {
+    read_after_ns_ = write_after_ns_ = owner_.now_ns() + delay;
+    owner_.wake_later(*this, read_after_ns_);
   }
   const auto bytes = static_cast<std::uint32_t>(result);
   switch (where) {
@@ -364,6 +374,7 @@ bool tcp_connection::take_header(std::span<const std::byte>& bytes) {
         .add();
     break;
   case wire::request_event::refuse_version: {
+    owner_.counters().wrong_version.add();
     outgoing answer;
     wire::append_version_refusal(answer.frame, reader_.header(), reader_.variable_part());
     close_when_sent_ = true;
@@ -385,7 +396,8 @@ void tcp_connection::handle_hello() {
   own.capabilities = options.require_keyed_digest ? wire::server_capabilities::keyed_digest_required : 0;
   own.value_bytes_max = options.limits.value_bytes_max;
   own.idle_timeout_ms = options.limits.idle_timeout_ms;
-  const auto answer = wire::answer_hello(*options.key, reader_.variable_part(), wire::random_nonce(), own);
+  const auto answer = wire::answer_hello(reader_.uses_second_key() ? *options.previous_key : *options.key,
+                                         reader_.variable_part(), wire::random_nonce(), own);
   outgoing frame;
   if (answer.status != wire::status::ok || owner_.finishing()) {
     const auto why = answer.status != wire::status::ok ? answer.status : wire::status::shutting_down;
@@ -393,6 +405,8 @@ void tcp_connection::handle_hello() {
     close_when_sent_ = true;
   } else {
     wire::append_hello_answer(frame.frame, reader_.header(), answer);
+    if (reader_.uses_second_key())
+      owner_.counters().previous_key_connections.add();
     keys_ = answer.keys;
     digest_.emplace(keys_.payload_key);
     reader_.accept_hello(keys_.tag);
@@ -401,6 +415,7 @@ void tcp_connection::handle_hello() {
 }
 
 void tcp_connection::answer_malformed() {
+  owner_.counters().malformed.add();
   outgoing answer;
   if (reader_.header().opcode == wire::opcode::hello) {
     wire::append_hello_refusal(answer.frame, reader_.header(), reader_.variable_part(),
@@ -419,6 +434,7 @@ void tcp_connection::handle_request() {
   const bool large = cost > large_request_bytes;
   if (large && !owner_.shared().hold_large(cost)) {
     outgoing answer;
+    owner_.counters().busy.add();
     wire::append_frame(answer.frame, wire::reply_header(reader_.header(), keys_.tag, wire::status::busy),
                        wire::empty_message{});
     queue(std::move(answer));
@@ -471,7 +487,7 @@ void tcp_connection::unstream(tcp_request& which) {
 
 void tcp_connection::pump_output() {
   auto& out = *sending_;
-  if (closing_ || out.busy)
+  if (closing_ || out.busy || write_after_ns_ > owner_.now_ns())
     return;
   std::uint64_t bytes = 0;
   std::size_t vectors = 0;
@@ -488,12 +504,17 @@ void tcp_connection::pump_output() {
     add(std::move(ready_.front()));
     ready_.pop_front();
   }
+  // Making a part may end its request, and with the last request of a peer that sends no more the
+  // connection. Meanwhile it counts as sending, so that nobody else sends, or buries it.
+  out.busy = true;
   // One part a turn: what becomes ready meanwhile goes before the next part.
   if (ready_.empty() && bytes < gathered_bytes_max / 4) {
     for (auto at = streams_.begin(); at != streams_.end(); ++at) {
       auto* which = *at;
-      if (!which->part_ready())
+      if (!which->part_ready()) {
+        which->now_in(which->waits_for());
         continue;
+      }
       streams_.erase(at);
       streams_.push_back(which);
       auto part = which->next_part(); // may end the request and take it out of streams_
@@ -506,6 +527,9 @@ void tcp_connection::pump_output() {
       break;
     }
   }
+  out.busy = false;
+  if (closing_)
+    out.frames.clear();
   if (out.frames.empty()) {
     maybe_end();
     return;
@@ -514,7 +538,7 @@ void tcp_connection::pump_output() {
   out.vectors.clear();
   out.first_vector = 0;
   for (auto& frame : out.frames) {
-    wire::seal(frame.frame, now, owner_.shared().mac);
+    wire::seal(frame.frame, now, reader_.verifier());
     out.vectors.push_back({frame.frame.data(), frame.frame.size()});
     for (const auto& piece : frame.payload) {
       if (piece.empty())
@@ -568,9 +592,11 @@ void tcp_connection::sent(std::int32_t result) {
     submit_send();
     return;
   }
-  for (const auto& frame : out.frames) {
+  for (auto& frame : out.frames) {
     ready_bytes_ -= frame.frame.size();
     let_go(frame.frame.size() + frame_overhead_bytes);
+    if (frame.clock.runs())
+      frame.clock.note(owner_.counters(), owner_.now_ns());
   }
   out.frames.clear();
   if (out.vectors.capacity() > 64)

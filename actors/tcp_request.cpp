@@ -14,8 +14,41 @@ using wire::frame_header;
 using wire::opcode;
 using wire::status;
 
+namespace {
+
+request_kind kind_of(opcode what) noexcept {
+  switch (what) {
+  case opcode::tcp_get:
+    return request_kind::get;
+  case opcode::tcp_batch_get:
+    return request_kind::batch_get;
+  case opcode::tcp_put:
+    return request_kind::put;
+  case opcode::tcp_batch_put:
+    return request_kind::batch_put;
+  case opcode::tcp_delete:
+  case opcode::erase:
+    return request_kind::remove;
+  case opcode::tcp_batch_delete:
+    return request_kind::batch_remove;
+  case opcode::exists:
+    return request_kind::exists;
+  case opcode::batch_exists:
+    return request_kind::batch_exists;
+  case opcode::prefix:
+    return request_kind::prefix;
+  case opcode::lookup:
+    return request_kind::lookup;
+  default:
+    return request_kind::count_;
+  }
+}
+
+} // namespace
+
 tcp_request::tcp_request(tcp_connection& connection, reactor& owner, const frame_header& header)
-    : connection_(connection), owner_(owner), header_(header) {
+    : connection_(connection), owner_(owner), header_(header),
+      clock_(kind_of(header.opcode), owner.now_ns()) {
   if (header.deadline_ms != 0)
     deadline_ns_ = owner.now_ns() + std::uint64_t{header.deadline_ms} * 1'000'000;
 }
@@ -43,11 +76,22 @@ frame_header tcp_request::reply(status code, bool last) const {
   return wire::reply_header(header_, connection_.tag(), code, last);
 }
 
+void tcp_request::now_in(request_stage stage) noexcept {
+  clock_.enter(stage, owner_.now_ns());
+}
+
+void tcp_request::hand_clock_to(outgoing& frame) noexcept {
+  frame.clock = clock_.hand_over(owner_.now_ns());
+}
+
 void tcp_request::queue(outgoing frame) {
+  hand_clock_to(frame);
   connection_.queue(std::move(frame), this);
 }
 
 void tcp_request::send_status(status code) {
+  if (code == status::busy)
+    owner_.counters().busy.add();
   send_reply(reply(code), wire::empty_message{});
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "actors/messages.hpp"
+#include "actors/request_clock.hpp"
 #include "wire/frame_writer.hpp"
 #include "wire/header.hpp"
 
@@ -24,6 +25,7 @@ struct outgoing {
   std::vector<std::span<const std::byte>> payload;
   std::uint64_t payload_bytes = 0;
   std::shared_ptr<void> keep; // what the payload points into
+  request_clock clock;        // of the request whose last frame this is
 };
 
 /// What a request wants done with the next bytes of its payload: received into `room`, or `skip` of them
@@ -53,6 +55,8 @@ public:
 
   [[nodiscard]] virtual bool part_ready() const { return false; }
   [[nodiscard]] virtual outgoing next_part();
+  /// What a request that streams waits for while no part is ready.
+  [[nodiscard]] virtual request_stage waits_for() const { return request_stage::drive; }
 
   virtual void allocated(const extent_put_ptr&) {}
   virtual void stored(const extent_put_ptr&) {}
@@ -68,6 +72,8 @@ public:
 
   [[nodiscard]] const wire::frame_header& header() const noexcept { return header_; }
   [[nodiscard]] tcp_connection& connection() noexcept { return connection_; }
+  /// Its time belongs to that stage from now on.
+  void now_in(request_stage stage) noexcept;
   [[nodiscard]] bool over() const noexcept { return over_; }
   void mark_over() noexcept { over_ = true; }
   /// About how much memory it takes while it is open; accounted for by its connection.
@@ -84,7 +90,10 @@ protected:
     wire::append_frame(frame.frame, header, body);
     queue(std::move(frame));
   }
+  /// The one frame, or the last one, of the answer.
   void queue(outgoing frame);
+  /// For the last part that next_part() gives.
+  void hand_clock_to(outgoing& frame) noexcept;
   void send_status(wire::status code);
   /// Ends the request; it must have answered.
   void end();
@@ -95,6 +104,7 @@ protected:
   std::uint64_t deadline_ns_ = 0; // steady; 0 = none given
 
 private:
+  request_clock clock_;
   std::uint64_t serial_ = 0;
   std::uint64_t held_bytes_ = 0;
   bool over_ = false;

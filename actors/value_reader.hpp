@@ -90,6 +90,10 @@ public:
   /// True when next() has something to give.
   [[nodiscard]] bool ready() const noexcept;
   [[nodiscard]] bool finished() const noexcept { return finished_; }
+  /// Nothing was asked of a drive, for lack of room to read into.
+  [[nodiscard]] bool waits_for_room() const noexcept {
+    return windows_.empty() && !finished_ && failed_ == wire::status::ok && planned_ < end_;
+  }
   /// The next piece; only when ready(). A piece with a status other than ok is the last.
   [[nodiscard]] piece next();
 

@@ -2,10 +2,14 @@
 
 #include "client/client.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cinttypes>
@@ -24,6 +28,7 @@ namespace {
 using client::errc;
 using client::item_result;
 using bytes = std::vector<std::byte>;
+using steady = std::chrono::steady_clock;
 
 constexpr std::uint64_t progress_bytes_min = 16U << 20U;
 constexpr int progress_ms = 100;
@@ -69,31 +74,36 @@ std::optional<std::string> key_from_hex(std::string_view digits) {
   return key;
 }
 
+/// Quoted for JSON; what is no UTF-8 becomes U+FFFD.
 std::string json_text(std::string_view text) {
-  std::string quoted = "\"";
+  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+/// As it may be shown on a terminal: control characters become \xNN.
+std::string printable(std::string_view text) {
+  std::string shown;
   for (const char letter : text) {
     const auto code = static_cast<unsigned char>(letter);
-    if (letter == '"' || letter == '\\') {
-      quoted += '\\';
-      quoted += letter;
-    } else if (code < 0x20 || code >= 0x7F) {
+    if (code < 0x20 || code == 0x7F) {
       char escaped[8];
-      std::snprintf(escaped, sizeof escaped, "\\u%04x", code);
-      quoted += escaped;
+      std::snprintf(escaped, sizeof escaped, "\\x%02x", code);
+      shown += escaped;
     } else {
-      quoted += letter;
+      shown += letter;
     }
   }
-  return quoted + '"';
+  return shown;
 }
 
 /// What the user asked for, ready to be sent.
 struct session {
   std::unique_ptr<client::client> kv;
   std::vector<std::string> keys;
-  std::vector<std::string> shown_keys; // as the user wrote them
+  std::vector<std::string> shown_keys; // as the user wrote them, printable
+  std::vector<std::string> given_keys; // as the user wrote them
   std::vector<std::string_view> key_views;
   bool hex = false;
+  std::uint32_t deadline_ms = 0; // of the whole command
 };
 
 /// Says why in `problem` when it cannot be made.
@@ -108,6 +118,10 @@ session make_session(const parsed& line, const char* keys_argument, std::string&
   }
   if (line.given("servers")) {
     chosen.servers = client::split_list(line.text("servers"));
+  } else if (const char* listed = std::getenv("MEMKV_SERVERS");
+             listed != nullptr && *listed != '\0' && client::split_list(listed).empty()) {
+    problem = "MEMKV_SERVERS names no server: set it to host:port,host:port, or to nothing";
+    return made;
   } else if (chosen.servers.empty()) {
     chosen.servers = {default_server};
   }
@@ -126,6 +140,7 @@ session make_session(const parsed& line, const char* keys_argument, std::string&
     chosen.transport = client::transport_choice::tcp;
   }
   made.hex = line.has("hex");
+  made.deadline_ms = chosen.deadline_ms;
   for (const std::string& text : line.list(keys_argument)) {
     std::string key = text;
     if (made.hex) {
@@ -141,7 +156,8 @@ session make_session(const parsed& line, const char* keys_argument, std::string&
       return made;
     }
     made.keys.push_back(std::move(key));
-    made.shown_keys.push_back(text);
+    made.shown_keys.push_back(printable(text));
+    made.given_keys.push_back(text);
   }
   made.key_views.assign(made.keys.begin(), made.keys.end());
   client::status refused;
@@ -224,7 +240,8 @@ void wait_with_progress(completed& done, progress& line, Moved moved) {
   } while (!done.wait(std::chrono::milliseconds(progress_ms)));
 }
 
-std::string read_value(const std::string& path, bytes& value) {
+/// Waits for bytes no longer than until `end`.
+std::string read_value(const std::string& path, steady::time_point end, bytes& value) {
   const bool standard_input = path.empty() || path == "-";
   const std::string shown = standard_input ? "standard input" : path;
   const int source = standard_input ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -238,6 +255,12 @@ std::string read_value(const std::string& path, bytes& value) {
   }
   std::string problem;
   while (problem.empty()) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - steady::now()).count();
+    pollfd readable{source, POLLIN, 0};
+    if (left <= 0 || ::poll(&readable, 1, static_cast<int>(left)) == 0) {
+      problem = shown + " did not end in time: see --deadline-ms";
+      break;
+    }
     const std::size_t had = value.size();
     value.resize(had + read_step_bytes);
     const ssize_t got = ::read(source, value.data() + had, read_step_bytes);
@@ -323,8 +346,12 @@ int put(const parsed& line) {
   std::string problem;
   const session wanted = make_session(line, "KEY", problem);
   bytes value;
+  client::call_options call;
   if (problem.empty()) {
-    problem = read_value(line.text("FILE"), value);
+    const auto end = steady::now() + std::chrono::milliseconds(wanted.deadline_ms);
+    problem = read_value(line.text("FILE"), end, value);
+    call.deadline_ms = static_cast<std::uint32_t>(std::max<std::int64_t>(
+        1, std::chrono::duration_cast<std::chrono::milliseconds>(end - steady::now()).count()));
   }
   if (!problem.empty()) {
     return refuse(problem);
@@ -334,8 +361,8 @@ int put(const parsed& line) {
   completed done;
   {
     progress shown("put", value.size(), !line.has("quiet"));
-    const client::status submitted = wanted.kv->submit_put(std::span(&item, 1), std::span(&result, 1),
-                                                           client::completion::call([&] { done.set(); }));
+    const client::status submitted = wanted.kv->submit_put(
+        std::span(&item, 1), std::span(&result, 1), client::completion::call([&] { done.set(); }), call);
     if (!submitted.ok()) {
       return refuse(submitted.text);
     }
@@ -396,8 +423,9 @@ int get(const parsed& line) {
   if (result.code != errc::ok) {
     return refuse(key + ": the value changes faster than it can be fetched: try again");
   }
-  problem = line.has("output") ? write_file(line.text("output"), value)
-                               : write_all(STDOUT_FILENO, "standard output", value);
+  problem = line.has("output") && line.text("output") != "-"
+                ? write_file(line.text("output"), value)
+                : write_all(STDOUT_FILENO, "standard output", value);
   return problem.empty() ? 0 : refuse(problem);
 }
 
@@ -431,7 +459,7 @@ int exists(const parsed& line) {
     const item_result& result = results[i];
     if (json) {
       std::printf("{\"key\":%s,\"state\":\"%s\",\"bytes\":%" PRIu64 "}\n",
-                  json_text(wanted.shown_keys[i]).c_str(), state_of(result), result.value_length);
+                  json_text(wanted.given_keys[i]).c_str(), state_of(result), result.value_length);
     } else if (result.code == errc::ok) {
       std::printf("%s: stored, %" PRIu64 " bytes\n", wanted.shown_keys[i].c_str(), result.value_length);
     } else {
@@ -497,7 +525,7 @@ int stat(const parsed& line) {
     } else if (json) {
       std::printf("{\"key\":%s,\"bytes\":%" PRIu64 ",\"generation\":%" PRIu64
                   ",\"crc32c\":\"%08x\",\"server\":\"%s\"}\n",
-                  json_text(wanted.shown_keys[i]).c_str(), result.value_length, result.generation,
+                  json_text(wanted.given_keys[i]).c_str(), result.value_length, result.generation,
                   result.crc32c, wanted.kv->servers()[wanted.kv->server_of(wanted.keys[i])].c_str());
     } else {
       std::printf("%s: %" PRIu64 " bytes, generation %" PRIu64 ", crc32c %08x, on %s\n",

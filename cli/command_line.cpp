@@ -289,6 +289,8 @@ private:
         return;
       }
     } else if (text.empty()) {
+      if (f.empty_is_unset)
+        return;
       fail(shown + " needs a value that is not empty: write " + shown + " " + std::string(f.value_name));
       return;
     }

@@ -39,7 +39,8 @@ struct flag {
   bool default_is_value = false;
   std::string_view bare_value = {}; // the value of the flag given alone, of the two optional kinds
   bool required = false;
-  std::string_view help = {}; // one or more sentences
+  bool empty_is_unset = false; // an empty value is as good as none, instead of refused
+  std::string_view help = {};  // one or more sentences
 };
 
 struct argument {

@@ -8,7 +8,7 @@ namespace memkv::cli {
 
 namespace {
 
-constexpr std::array<flag, 5> start_flags{{
+constexpr std::array<flag, 6> start_flags{{
     {.name = "config",
      .kind = value_kind::path,
      .value_name = "PATH",
@@ -19,8 +19,10 @@ constexpr std::array<flag, 5> start_flags{{
      .kind = value_kind::path,
      .value_name = "PATH",
      .default_text = "unset",
-     .help = "License file. This build does not check licenses: the flag is accepted and reported as not in "
-             "effect."},
+     .empty_is_unset = true,
+     .help = "License file, or the license itself. Comes before MEMKV_LICENSE, AISTOR_LICENSE, MINIO_LICENSE "
+             "and the well-known files. Accepted plans: Free, Enterprise, EnterpriseLite, EnterprisePlus. "
+             "docs/license.md says more."},
     {.name = "log-level",
      .kind = value_kind::text,
      .value_name = "STRING",
@@ -40,6 +42,13 @@ constexpr std::array<flag, 5> start_flags{{
      .default_text = "disabled",
      .bare_value = "3600",
      .help = "Logs how long single writes take, at most once in SEC seconds. Without a value: 3600."},
+    {.name = "fault-injection",
+     .kind = value_kind::optional_text,
+     .value_name = "HOW",
+     .default_text = "off",
+     .bare_value = "on",
+     .help = "Lets POST /v1/faults from this machine make the server fail: for tests only. Refused with a "
+             "release license unless HOW is force. docs/faults.md says more."},
 }};
 
 constexpr flag servers_flag{
@@ -86,7 +95,8 @@ constexpr std::array<flag, 8> get_flags{
       .kind = value_kind::path,
       .value_name = "PATH",
       .default_text = "standard output",
-      .help = "File to write the value to. It appears only when every byte was verified."},
+      .help = "File to write the value to, - for standard output. It appears only when every byte was "
+              "verified."},
      {.name = "offset",
       .kind = value_kind::size,
       .value_name = "SIZE",
@@ -242,7 +252,124 @@ constexpr std::array<command, 4> drive_commands{
       .flags = health_flags,
       .arguments = drive_arguments}}};
 
-constexpr std::array<command, 4> top_commands{
+constexpr flag admin_servers_flag{
+    .name = "servers",
+    .letter = 's',
+    .kind = value_kind::text,
+    .value_name = "LIST",
+    .default_text = "MEMKV_SERVERS, else http://127.0.0.1:9901",
+    .help = "Servers with commas between: host:port, http://host:port or https://host:port; without a port "
+            "9901. Blanks and empty entries are dropped."};
+constexpr flag admin_timeout_flag{
+    .name = "timeout-ms",
+    .kind = value_kind::integer,
+    .value_name = "MS",
+    .default_text = "5000",
+    .help = "Time for all servers together, in milliseconds, 1 to 600000: they are asked at the same time."};
+constexpr flag ca_file_flag{.name = "ca-file",
+                            .kind = value_kind::path,
+                            .value_name = "PATH",
+                            .default_text = "the system's",
+                            .help = "Certificates in PEM that https servers are trusted by."};
+constexpr flag insecure_flag{.name = "insecure", .help = "Does not check the certificates of https servers."};
+
+// The group takes the flags of its commands as well, so that they may stand before the command.
+constexpr std::array<flag, 4> admin_flags{
+    {admin_servers_flag, admin_timeout_flag, ca_file_flag, insecure_flag}};
+constexpr std::array<flag, 6> admin_status_flags{
+    {{.name = "json",
+      .help = "Prints the document of each server as it is, with a labelled rule before each of several."},
+     {.name = "verbose",
+      .help = "Prints everything about each server: uptime, memory pool, drives, RDMA connections, blocks, "
+              "actors."},
+     admin_servers_flag,
+     admin_timeout_flag,
+     ca_file_flag,
+     insecure_flag}};
+constexpr std::array<flag, 5> admin_failed_flags{
+    {{.name = "json",
+      .help = "Prints the list of each server as it is, with a labelled rule before each of several."},
+     admin_servers_flag,
+     admin_timeout_flag,
+     ca_file_flag,
+     insecure_flag}};
+constexpr std::array<flag, 5> admin_reset_flags{
+    {{.name = "secure",
+      .help = "Overwrites the data region with zeros after it was discarded. On a terminal the command shows "
+              "how far it is and ends when it is done."},
+     admin_servers_flag,
+     admin_timeout_flag,
+     ca_file_flag,
+     insecure_flag}};
+constexpr std::array<argument, 1> device_arguments{
+    {{.name = "DEVICE_ID", .help = "Number of the drive, as memkv admin drives failed shows it."}}};
+
+constexpr std::array<command, 2> admin_drives_commands{
+    {{.name = "failed",
+      .summary = "List drives that failed",
+      .text = "Prints a table for each server: the drives that have failed since their registry was last "
+              "cleared, or that are not online.",
+      .flags = admin_failed_flags},
+     {.name = "reset",
+      .summary = "Empty a drive that is offline, and let it join again",
+      .text =
+          "Asks one server to discard everything on a drive and to write a new, empty format. A drive that "
+          "is online is refused, and so is one that is blacklisted: memkv drive reset, with the server "
+          "stopped, is for that. Exactly one server must be named. The request is signed when "
+          "MEMKV_AUTH_KEY is set, or when the file that MEMKV_CONFIG names holds the key; without a key it "
+          "is accepted from the server's own machine.",
+      .flags = admin_reset_flags,
+      .arguments = device_arguments}}};
+constexpr std::array<command, 5> admin_commands{
+    {{.name = "health",
+      .summary = "Ask whether servers are alive",
+      .text = "Prints a table of the servers with their status. A server that is unhealthy is an error, one "
+              "that is degraded is none.",
+      .flags = admin_flags},
+     {.name = "ready",
+      .summary = "Ask whether servers take requests",
+      .text = "Prints a table of the servers. One that is not ready is an error.",
+      .flags = admin_flags},
+     {.name = "status",
+      .summary = "Show the state of servers",
+      .text = "Prints a table of the servers with their drives, space and blocks, and the sum of them.",
+      .flags = admin_status_flags},
+     {.name = "metrics",
+      .summary = "Print the metrics of servers",
+      .text =
+          "Prints the exposition for Prometheus as it came; of several servers with a labelled rule, which "
+          "is a comment, before each.",
+      .flags = admin_flags},
+     {.name = "drives",
+      .summary = "Look at drives that failed, and reset one",
+      .text = "Commands about the drives of running servers.",
+      .flags = admin_flags,
+      .commands = admin_drives_commands}}};
+
+constexpr std::array<flag, 4> doctor_flags{
+    {{.name = "config",
+      .kind = value_kind::path,
+      .value_name = "PATH",
+      .default_text = "/etc/memkv/config.yaml",
+      .default_is_value = true,
+      .help = "YAML configuration file, as for start."},
+     {.name = "servers",
+      .letter = 's',
+      .kind = value_kind::text,
+      .value_name = "LIST",
+      .default_text = "MEMKV_SERVERS, else none",
+      .help =
+          "Running servers as host:port, with commas between, whose clocks are compared with this one's."},
+     {.name = "log-file",
+      .kind = value_kind::path,
+      .value_name = "PATH",
+      .default_text = "memkv.log",
+      .default_is_value = true,
+      .help = "The file that start will be given for its log; none means standard error."},
+     {.name = "json",
+      .help = "Prints the report as one JSON document (docs/doctor.md) instead of a table."}}};
+
+constexpr std::array<command, 6> top_commands{
     {{.name = "setup",
       .summary = "Initialize drives and generate config",
       .text =
@@ -257,9 +384,23 @@ constexpr std::array<command, 4> top_commands{
       .summary = "Start the server",
       .text = "Runs the server in the foreground until SIGINT or SIGTERM, which flush the metadata of the "
               "storage. "
-              "The authentication key comes from MEMKV_AUTH_KEY or from network.auth_key. Needs Linux 6.8 or "
-              "newer.",
+              "The authentication key comes from MEMKV_AUTH_KEY or from network.auth_key. Needs a license, "
+              "and Linux 6.8 or newer. Exits with 1 when the license ends, after the metadata was flushed.",
       .flags = start_flags},
+     {.name = "admin",
+      .summary = "Query the administration endpoint of servers",
+      .text = "Asks one or more running servers over HTTP or HTTPS, all at the same time, and shows every "
+              "failure before it exits. Exits with 0 only if every server answered, and answered well.",
+      .flags = admin_flags,
+      .commands = admin_commands},
+     {.name = "doctor",
+      .summary = "Prove on this machine what a configuration promises",
+      .text =
+          "Checks kernel, io_uring, memory, limits, ports, drives, keys, certificate, network devices and "
+          "clocks against a configuration, and prints one line a check: its state (ok, warning, failed or "
+          "skipped), what was found, and what to do about it. Drives are opened and read, never written "
+          "to. Exits with 1 if a check failed; docs/doctor.md names the checks.",
+      .flags = doctor_flags},
      {.name = "drive",
       .summary = "Offline drive maintenance",
       .text = "Works on a drive directly. The server must be stopped: a drive that is in use is refused.",

@@ -224,7 +224,6 @@ constexpr std::uint64_t mib = 1024 * kib;
 constexpr std::uint64_t tib = 1024 * 1024 * mib;
 
 constexpr std::string_view no_rdma = "RDMA is not part of this build";
-constexpr std::string_view no_admin = "the administration endpoint is not part of this build";
 
 std::string read_optional(const config_node& node, std::optional<std::uint32_t>& out, std::uint64_t least,
                           std::uint64_t most) {
@@ -263,19 +262,23 @@ constexpr auto rows = std::to_array<key_row>({
       "Secret shared by all servers and clients. `MEMKV_AUTH_KEY` in the environment wins over it.", ""},
      [](const config_node& n, server_config& c) { return read_key(n, c.network.auth_key); }},
     {{"network.previous_key", "64 hex digits", "unset",
-      "The key in use before `auth_key`, while keys are changed.",
-      "keys are not changed in a running fleet by this build"},
+      "The key in use before `auth_key`: clients that still have it are served, too, while keys are changed.",
+      ""},
      [](const config_node& n, server_config& c) { return read_key(n, c.network.previous_key); }},
     {{"network.require_keyed_digest", "bool", "false",
       "Refuses payloads whose digest is a plain CRC32C instead of a keyed one.", ""},
      [](const config_node& n, server_config& c) { return read_bool(n, c.network.require_keyed_digest); }},
     {{"network.tls_cert", "path", "unset",
-      "Certificate of the administration endpoint. Only together with `tls_key`.", no_admin},
+      "Certificate of the administration endpoint, with its chain, in PEM form. Only together with "
+      "`tls_key`; "
+      "both are read again when they change.",
+      ""},
      [](const config_node& n, server_config& c) { return read_text(n, c.network.tls_cert); }},
-    {{"network.tls_key", "path", "unset", "Private key of that certificate.", no_admin},
+    {{"network.tls_key", "path", "unset", "Private key of that certificate, without a passphrase.", ""},
      [](const config_node& n, server_config& c) { return read_text(n, c.network.tls_key); }},
     {{"network.admin_open", "bool", "false",
-      "Lets the administration endpoint answer without authentication.", no_admin},
+      "Lets anyone who reaches the administration endpoint change what it can change, without a signature.",
+      ""},
      [](const config_node& n, server_config& c) { return read_bool(n, c.network.admin_open); }},
     {{"network.max_connections", "integer", "16384", "Connections at one time, 1 to 1000000.", ""},
      [](const config_node& n, server_config& c) {

@@ -1,12 +1,17 @@
 // The program memkv: main only dispatches.
+#include "cli/admin_command.hpp"
 #include "cli/client_command.hpp"
 #include "cli/command_line.hpp"
 #include "cli/config_page.hpp"
+#include "cli/doctor.hpp"
 #include "cli/drive_command.hpp"
 #include "cli/setup.hpp"
 #include "cli/start.hpp"
 #include "cli/version.hpp"
 #include "wire/assert.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <exception>
@@ -51,15 +56,31 @@ int dispatch(const std::vector<std::string>& words) {
     return run_start_command(line);
   if (line.path.front() == "setup")
     return run_setup_command(line);
+  if (line.path.front() == "admin")
+    return run_admin_command(line);
+  if (line.path.front() == "doctor")
+    return run_doctor_command(line);
   if (line.path.front() == "drive")
     return run_drive_command(line);
   MEMKV_ASSERT(line.path.front() == "client", "the table has no command that main does not know");
   return run_client_command(line);
 }
 
+/// A standard stream that was closed must not be taken by a socket or a drive: what is printed would go
+/// there. Opened the wrong way round, so that using it still fails.
+bool keep_standard_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(stream, F_GETFD) < 0 &&
+        ::open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY) != stream)
+      return false;
+  return true;
+}
+
 } // namespace
 
 int main(int count, char** words) {
+  if (!keep_standard_streams())
+    return 1;
   try {
     return dispatch({words + 1, words + count});
   } catch (const std::exception& problem) {

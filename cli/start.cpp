@@ -1,17 +1,23 @@
 #include "cli/start.hpp"
 
+#include "actors/license_watch.hpp"
 #include "actors/log.hpp"
 #include "actors/run_server.hpp"
+#include "cli/admin_endpoint.hpp"
 #include "cli/config.hpp"
+#include "cli/doctor.hpp"
 #include "cli/machine.hpp"
 #include "cli/start_options.hpp"
 #include "cli/version.hpp"
+#include "wire/license_file.hpp"
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
+#include <memory>
 #include <optional>
+#include <vector>
 
 namespace memkv::cli {
 
@@ -33,6 +39,18 @@ int refuse(const std::string& sentence, bool log_is_open) {
   return 1;
 }
 
+void log_license(const wire::found_license& license) {
+  const auto& granted = *license.verdict.granted;
+  log::info(target, "license",
+            {{"plan", name(granted.plan)},
+             {"organization", granted.organization},
+             {"ends", wire::utc_text(granted.expires_at_s)},
+             {"id", granted.id},
+             {"source", license.source},
+             {"path", license.path},
+             {"development", granted.development}});
+}
+
 } // namespace
 
 int run_start_command(const parsed& line) {
@@ -40,6 +58,9 @@ int run_start_command(const parsed& line) {
     return refuse("--log-write-timing needs at least 1 second: leave the flag out to switch it off", false);
   if (const auto problem = check_kernel(kernel_release()); !problem.empty())
     return refuse(problem, false);
+  const auto faults = line.text("fault-injection");
+  if (!faults.empty() && faults != "on" && faults != "force")
+    return refuse("--fault-injection is given alone or as --fault-injection=force", false);
   const auto path = line.text("config");
   const auto loaded = load_config(path, {variable("MEMKV_AUTH_KEY")});
   if (!loaded.ok())
@@ -61,8 +82,20 @@ int run_start_command(const parsed& line) {
     log::warn(target, warning);
   for (const auto& key : loaded.not_in_effect)
     log::warn(target, key.key + " is not in effect: " + key.reason, {{"line", key.line}});
-  if (line.given("license"))
-    log::warn(target, "--license is not in effect: this build does not check licenses");
+
+  // Before a drive or a socket is touched.
+  const auto time = std::make_shared<engine::system_clock>();
+  const auto license =
+      wire::find_license_here({"--license", line.text("license")}, time->wall_ns() / 1'000'000'000);
+  if (!license.verdict.ok())
+    return refuse(license.verdict.problem, log_is_apart);
+  log_license(license);
+  log_doctor_report(path, loaded, variable("MEMKV_AUTH_KEY").value_or("") != "", log_is_apart ? file : "",
+                    line.text("license"));
+
+  const auto admin = admin_endpoint::make(config, !faults.empty(), problem);
+  if (admin == nullptr)
+    return refuse(path + ": " + problem, log_is_apart);
 
   if (config.storage.mode == storage_mode::direct)
     for (auto& drive : config.storage.drives)
@@ -82,14 +115,24 @@ int run_start_command(const parsed& line) {
              {"available_bytes", facts.available_bytes}});
 
   auto options = server_options_of(config, line.number("log-write-timing").value_or(0));
+  options.fault_injection = !faults.empty();
+  if (options.fault_injection && !may_inject_faults(license.verdict.granted->development, faults == "force"))
+    return refuse("--fault-injection is refused with a release license: use a development license, or "
+                  "--fault-injection=force",
+                  log_is_apart);
   options.store.blocks_max = static_cast<std::uint32_t>(
       std::min<std::uint64_t>(verdict.blocks_max, std::numeric_limits<std::uint32_t>::max()));
+  options.time = time;
+  const auto keys = wire::built_in_license_keys();
+  options.license = std::make_shared<actors::license_watch>(
+      license, wire::read_license_file, std::vector<wire::license_key>(keys.begin(), keys.end()), time);
+  options.beside = [&admin](std::uint16_t port, std::string& why) { return admin->begin(port, why); };
   const int code = actors::run_server(
       options,
-      [&config](std::uint16_t port) {
-        const bool is_ipv6 = config.network.host.find(':') != std::string::npos;
-        std::printf("memkv: serving on %s%s%s:%u\n", is_ipv6 ? "[" : "", config.network.host.c_str(),
-                    is_ipv6 ? "]" : "", static_cast<unsigned>(port));
+      [&config, &admin](actors::running_server& server) {
+        admin->open(server.door(), server.faults());
+        std::printf("memkv: serving on %s\nmemkv: administration on %s\n",
+                    address_text(config.network.host, server.port()).c_str(), admin->url().c_str());
         std::fflush(stdout);
       },
       problem);

@@ -14,6 +14,8 @@ actors::server_options server_options_of(const server_config& config, std::uint6
   options.host = config.network.host;
   options.port = config.network.port;
   options.key = std::make_shared<const wire::shared_key>(*config.network.auth_key);
+  if (config.network.previous_key)
+    options.previous_key = std::make_shared<const wire::shared_key>(*config.network.previous_key);
   options.require_keyed_digest = config.network.require_keyed_digest;
   options.limits.connections_max = config.network.max_connections;
   options.limits.connections_per_address_max = config.network.max_connections_per_address;
@@ -37,6 +39,10 @@ actors::server_options server_options_of(const server_config& config, std::uint6
   options.flap_threshold = config.storage.flap_threshold;
   options.write_timing_interval_s = write_timing_s;
   return options;
+}
+
+bool may_inject_faults(bool development_license, bool forced) noexcept {
+  return development_license || forced;
 }
 
 log_choice choose_log(const server_config& config, const std::optional<std::string>& level_flag,

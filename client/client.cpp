@@ -3,11 +3,13 @@
 #include "client/connection.hpp"
 #include "client/operation.hpp"
 #include "client/shared.hpp"
+#include "wire/license_file.hpp"
 #include "wire/placement.hpp"
 
 #include <poll.h>
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <limits>
 #include <new>
@@ -488,12 +490,39 @@ void client::implementation::background_main() noexcept {
 
 client::client(std::unique_ptr<implementation> impl) noexcept : impl_(std::move(impl)) {}
 
+namespace {
+
+/// The servers are normalised: two names of one server count as two, since nobody can tell.
+status check_license(const options& chosen) {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const auto now_s =
+      static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(now).count());
+  const std::string& source = chosen.license_source;
+  const wire::found_license found =
+      wire::find_license_here({source.empty() ? "license" : source, chosen.license}, now_s);
+  if (!found.verdict.ok()) {
+    return {errc::bad_config, found.verdict.problem};
+  }
+  if (found.verdict.granted->plan == wire::license_plan::free && chosen.servers.size() > 1) {
+    return {errc::bad_config, found.source + ": a license of the plan Free is for one server, and " +
+                                  std::to_string(chosen.servers.size()) +
+                                  " are configured: name one, or get an Enterprise license"};
+  }
+  return {};
+}
+
+} // namespace
+
 std::unique_ptr<client> client::make(options wanted, status& problem) {
   problem = validate(wanted);
   if (!problem.ok()) {
     return nullptr;
   }
   try {
+    problem = check_license(wanted);
+    if (!problem.ok()) {
+      return nullptr;
+    }
     std::vector<std::string> names = wanted.servers;
     auto impl = std::make_unique<implementation>(std::move(wanted), std::move(names));
     const options& chosen = impl->shared.chosen;
@@ -514,9 +543,6 @@ std::unique_ptr<client> client::make(options wanted, status& problem) {
     if (rdma_settings) {
       impl->notes.emplace_back("rdma_devices, gid_index, traffic_class, service_level and mtu are not in "
                                "effect: this build has no RDMA");
-    }
-    if (!chosen.license.empty()) {
-      impl->notes.emplace_back("license is not in effect: this build needs none");
     }
     for (const std::string& name : impl->placed.servers()) {
       auto added = std::make_unique<server>();

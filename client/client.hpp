@@ -127,8 +127,9 @@ struct counters {
 
 class client {
 public:
-  /// Checks the options and starts the background thread; connects to nothing yet. Returns no client and says
-  /// why in `problem`.
+  /// Checks the options and the licence, and starts the background thread; connects to nothing yet. Returns
+  /// no client and says why in `problem`. The licence is not looked at again later; one of the plan Free is
+  /// for one server.
   [[nodiscard]] static std::unique_ptr<client> make(options wanted, status& problem);
 
   client(const client&) = delete;

@@ -99,6 +99,12 @@ struct setting {
   return refuse(where, "must be 256, 512, 1024, 2048 or 4096, not '" + text + "'");
 }
 
+[[nodiscard]] status set_license(const origin& where, const std::string& text, options& target) {
+  target.license = text;
+  target.license_source = where.text;
+  return {};
+}
+
 template <auto member>
 [[nodiscard]] status set_string(const origin&, const std::string& text, options& target) {
   target.*member = text;
@@ -120,7 +126,7 @@ constexpr setting settings[] = {
     {"servers", "MEMKV_SERVERS", true, nullptr, set_strings<&options::servers>},
     {"transport", "MEMKV_TRANSPORT", false, set_transport, nullptr},
     {"auth_key", "MEMKV_AUTH_KEY", false, set_auth_key, nullptr},
-    {"license", "MEMKV_LICENSE", false, set_string<&options::license>, nullptr},
+    {"license", "MEMKV_LICENSE", false, set_license, nullptr},
     {"rdma_devices", "MEMKV_RDMA_DEVICES", true, nullptr, set_strings<&options::rdma_devices>},
     {"bind_addresses", "MEMKV_BIND_ADDRESSES", true, nullptr, set_strings<&options::bind_addresses>},
     {"cache_size_mb", "MEMKV_CACHE_SIZE_MB", false, set_range<&options::cache_size_mb, 0, cache_size_mb_max>,

@@ -47,8 +47,12 @@ struct options {
   std::uint32_t cache_size_mb = 0;         // client-side cache of whole values; 0 = off
   std::uint32_t socket_buffer_kb = 256;    // SO_SNDBUF; 0 = leave it to the kernel (long links)
 
-  // Only RDMA uses these, and licences are checked by later releases. Accepted and checked.
+  /// The licence itself, or the path of its file. Empty: MEMKV_LICENSE, AISTOR_LICENSE and MINIO_LICENSE of
+  /// this process, then the well-known files (docs/license.md). Verified when a client is made.
   std::string license;
+  std::string license_source; // as messages call it; may be empty
+
+  // Only RDMA uses these. Accepted and checked.
   std::vector<std::string> rdma_devices;
   std::optional<std::uint32_t> gid_index;     // 0 ... 255
   std::optional<std::uint32_t> traffic_class; // 0 ... 255

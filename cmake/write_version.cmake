@@ -2,7 +2,8 @@
 # rewrites the file only when the version changed.
 #
 # The version is the environment's VERSION_TAG, else DEVELOPMENT.<first 7 digits of the commit>, else
-# DEVELOPMENT. It is never a number that nobody released.
+# DEVELOPMENT. It is never a number that nobody released,
+# and with VERSION_TAG never one of a build that accepts development licences (DEVELOPMENT_LICENSES).
 set(version "DEVELOPMENT")
 if(DEFINED ENV{VERSION_TAG} AND NOT "$ENV{VERSION_TAG}" STREQUAL "")
   set(version "$ENV{VERSION_TAG}")
@@ -10,6 +11,11 @@ if(DEFINED ENV{VERSION_TAG} AND NOT "$ENV{VERSION_TAG}" STREQUAL "")
   if(NOT version MATCHES "^[A-Za-z0-9][A-Za-z0-9._+-]*$" OR version_length GREATER 64)
     message(FATAL_ERROR
       "VERSION_TAG is \"${version}\": use at most 64 letters, digits, dots, dashes, pluses and underscores.")
+  endif()
+  if(DEVELOPMENT_LICENSES)
+    message(FATAL_ERROR
+      "VERSION_TAG is set, so this is a release, and this build directory accepts development licences: "
+      "configure it with -DMEMKV_LICENSE_DEVELOPMENT=OFF -DMEMKV_LICENSE_KEY=PATH.")
   endif()
 else()
   find_program(git_program git)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/errc.hpp"
+#include "engine/latency.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -42,11 +43,30 @@ constexpr std::uint64_t slow_request_ns = 1'000'000'000;
 /// What a device has done since it was opened. Requests are what the kernel saw: an operation may be several.
 struct device_statistics {
   std::uint64_t reads = 0, read_bytes = 0, writes = 0, written_bytes = 0, flushes = 0;
-  std::uint64_t resubmitted = 0; // requests that came back short or with EAGAIN
-  std::uint64_t errors = 0;      // requests that failed
-  std::uint32_t depth_most = 0;  // requests in the kernel at one time, at most
-  std::uint64_t slow = 0;        // requests that took longer than slow_request_ns
-  std::uint64_t slowest_ns = 0;  // the longest request
+  std::uint64_t resubmitted = 0;                       // requests that came back short or with EAGAIN
+  std::uint64_t errors = 0;                            // requests that failed
+  std::uint32_t depth_most = 0;                        // requests in the kernel at one time, at most
+  std::uint64_t slow = 0;                              // requests that took longer than slow_request_ns
+  std::uint64_t slowest_ns = 0;                        // the longest request
+  latency_counts read_times, write_times, flush_times; // in the kernel; of requests that came back
+
+  /// Goes on from what an earlier device in the same place has done.
+  device_statistics& operator+=(const device_statistics& earlier) noexcept {
+    reads += earlier.reads;
+    read_bytes += earlier.read_bytes;
+    writes += earlier.writes;
+    written_bytes += earlier.written_bytes;
+    flushes += earlier.flushes;
+    resubmitted += earlier.resubmitted;
+    errors += earlier.errors;
+    depth_most = depth_most > earlier.depth_most ? depth_most : earlier.depth_most;
+    slow += earlier.slow;
+    slowest_ns = slowest_ns > earlier.slowest_ns ? slowest_ns : earlier.slowest_ns;
+    read_times += earlier.read_times;
+    write_times += earlier.write_times;
+    flush_times += earlier.flush_times;
+    return *this;
+  }
 };
 
 /// Tells a device to forget whole ranges (BLKDISCARD; a hole is punched into a regular file).
@@ -82,6 +102,8 @@ public:
   virtual std::size_t poll(bool wait) = 0;
 
   [[nodiscard]] virtual std::size_t in_flight() const noexcept = 0;
+  /// True: the next poll would get on with something of which a ring that the device shares says nothing.
+  [[nodiscard]] virtual bool needs_poll() const noexcept { return false; }
 
   /// *Any thread.* Zeros where nothing is counted.
   [[nodiscard]] virtual device_statistics statistics() const noexcept { return {}; }

@@ -237,8 +237,8 @@ void drive_store_core::allocate(const put_description& what, allocated callback)
   pump_waiting();
 }
 
-void drive_store_core::free_units_until(std::uint64_t units) {
-  while (units_.free_units() + freeing_units_ + trimming_units_ < units && evict_one()) {
+void drive_store_core::free_units_until(std::uint64_t units, std::atomic<std::uint64_t>& reason) {
+  while (units_.free_units() + freeing_units_ + trimming_units_ < units && evict_one(reason)) {
   }
 }
 
@@ -264,11 +264,11 @@ void drive_store_core::pump_waiting() {
       for (std::size_t i = 0; i < std::min<std::size_t>(waiting_.size(), 16); ++i)
         wanted += align_up(waiting_[i].what.length, places_.unit_bytes) / places_.unit_bytes + 1;
       const std::uint64_t free_before = units_.free_units();
-      free_units_until(wanted);
+      free_units_until(wanted, counters_.evicted_for_space);
       // Enough is free, but in too many pieces, or the index is full: more has to go.
       if (freeing_units_ + trimming_units_ == 0 && units_.free_units() == free_before)
         for (std::uint64_t more = 0; more < needed; ++more)
-          if (!evict_one())
+          if (!evict_one(counters_.evicted_for_room))
             break;
       if (units_.free_units() != free_before)
         continue; // without a journal it is free at once
@@ -285,7 +285,7 @@ void drive_store_core::pump_waiting() {
   pumping_waiting_ = false;
 }
 
-bool drive_store_core::evict_one() {
+bool drive_store_core::evict_one(std::atomic<std::uint64_t>& reason) {
   entry_handle handle = policy_->victim();
   if (handle == no_entry) {
     // Only parts are left, whose heads are on other drives: without one of their parts those are misses.
@@ -300,6 +300,10 @@ bool drive_store_core::evict_one() {
   const block_entry& entry = index_->at(handle);
   bump(counters_.evicted_blocks);
   bump(counters_.evicted_bytes, std::uint64_t{entry.units} * places_.unit_bytes);
+  bump(reason);
+  const auto age = std::max<std::uint64_t>(1, ages_.age_ns(entry.generation, time_.steady_ns()));
+  counters_.evicted_age_ns.store(age, std::memory_order_relaxed);
+  bump(counters_.evicted_age_sum_ns, age);
   if ((entry.flags & entry_part) != 0)
     parts_->remove(handle);
   else
@@ -320,7 +324,15 @@ void drive_store_core::evict(std::uint64_t bytes) {
     return;
   // What is on its way to be free counts: whoever asks again before it is must not evict the same twice.
   free_units_until(units_.free_units() + trimming_units_ +
-                   align_up(bytes, places_.unit_bytes) / places_.unit_bytes);
+                       align_up(bytes, places_.unit_bytes) / places_.unit_bytes,
+                   counters_.evicted_at_watermark);
+}
+
+void drive_store_core::tick() {
+  ages_.note(options_.generation != nullptr ? options_.generation->load(std::memory_order_relaxed)
+                                            : own_generation_,
+             time_.steady_ns());
+  counters_.ghost_hits.store(policy_->statistics().ghost_hits, std::memory_order_relaxed);
 }
 
 void drive_store_core::begin_trimming() {
@@ -955,7 +967,32 @@ store_counters drive_store_core::counters() const noexcept {
   result.emptied_by_power_loss = read(counters_.emptied_by_power_loss);
   result.offline = counters_.offline.load(std::memory_order_relaxed);
   result.settled = counters_.settled.load(std::memory_order_relaxed);
+  result.evicted_at_watermark = read(counters_.evicted_at_watermark);
+  result.evicted_for_space = read(counters_.evicted_for_space);
+  result.evicted_for_room = read(counters_.evicted_for_room);
+  result.evicted_age_ns = read(counters_.evicted_age_ns);
+  result.evicted_age_sum_ns = read(counters_.evicted_age_sum_ns);
+  result.ghost_hits = read(counters_.ghost_hits);
+  result.journal_bytes = options_.persistent ? places_.journal_bytes : 0;
   return result;
+}
+
+store_counters& store_counters::operator+=(const store_counters& earlier) noexcept {
+  evicted_blocks += earlier.evicted_blocks;
+  evicted_bytes += earlier.evicted_bytes;
+  corrupt_blocks += earlier.corrupt_blocks;
+  io_errors += earlier.io_errors;
+  checkpoints += earlier.checkpoints;
+  journal_batches += earlier.journal_batches;
+  journal_records += earlier.journal_records;
+  evicted_at_watermark += earlier.evicted_at_watermark;
+  evicted_for_space += earlier.evicted_for_space;
+  evicted_for_room += earlier.evicted_for_room;
+  evicted_age_sum_ns += earlier.evicted_age_sum_ns;
+  if (evicted_age_ns == 0)
+    evicted_age_ns = earlier.evicted_age_ns;
+  ghost_hits += earlier.ghost_hits;
+  return *this;
 }
 
 std::uint64_t drive_store_core::memory_bytes() const {

@@ -131,6 +131,17 @@ struct store_counters {
       0; // 1: sync_policy::never, and the power went: nothing could be proven
   bool offline = false;
   bool settled = false; // idle, and everything is durable
+  /// Evicted blocks by why: the watermark was passed; a put was short of space; there was space, but in too
+  /// many pieces, or the index was full.
+  std::uint64_t evicted_at_watermark = 0, evicted_for_space = 0, evicted_for_room = 0;
+  /// Since they were stored: of the last block evicted, and of all together. 0: none was.
+  std::uint64_t evicted_age_ns = 0, evicted_age_sum_ns = 0;
+  std::uint64_t ghost_hits = 0;    // blocks stored again soon after they were evicted
+  std::uint64_t journal_bytes = 0; // size of the journal
+
+  /// Goes on from what an earlier incarnation counted: adds what only ever rises, and leaves what describes
+  /// the present or the last recovery.
+  store_counters& operator+=(const store_counters& earlier) noexcept;
 };
 
 class drive_store {
@@ -227,6 +238,9 @@ public:
   /// The batch was discarded; or it was not and nobody will do it any more: then it waits again.
   virtual void trimmed(bool done) = 0;
   [[nodiscard]] virtual std::uint64_t untrimmed_bytes() const noexcept = 0;
+
+  /// Called some times a second: looks at what is too dear to be noted with each block, such as the time.
+  virtual void tick() = 0;
 
   /// Moves everything forward: completions, group commit, checkpoint steps. Returns true if something
   /// happened. Never blocks unless `wait`.

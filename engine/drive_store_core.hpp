@@ -12,6 +12,7 @@
 // freed given back.
 #pragma once
 
+#include "engine/age_samples.hpp"
 #include "engine/allocator.hpp"
 #include "engine/drive_io.hpp"
 #include "engine/drive_store.hpp"
@@ -100,6 +101,7 @@ public:
   errc view(const block_pin& pin, std::string_view name_space, std::span<const std::byte> key,
             extent_view& out) const override;
   void reclaim() override;
+  void tick() override;
   bool poll(bool wait) override;
   bool idle() const noexcept override;
   status close() override;
@@ -113,7 +115,9 @@ private:
     std::atomic<std::uint64_t> used_bytes{0}, evicted_blocks{0}, evicted_bytes{0}, corrupt_blocks{0},
         io_errors{0}, checkpoints{0}, journal_batches{0}, journal_records{0}, journal_used_bytes{0},
         recovered_blocks{0}, replayed_records{0}, dropped_at_recovery{0}, bad_superblocks{0},
-        bad_tree_pages{0}, bad_bitmap_pages{0}, journal_holes{0}, torn_tails{0}, emptied_by_power_loss{0};
+        bad_tree_pages{0}, bad_bitmap_pages{0}, journal_holes{0}, torn_tails{0}, emptied_by_power_loss{0},
+        evicted_at_watermark{0}, evicted_for_space{0}, evicted_for_room{0}, evicted_age_ns{0},
+        evicted_age_sum_ns{0}, ghost_hits{0};
     std::atomic<bool> offline{false}, settled{false};
   };
   static void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) {
@@ -195,8 +199,9 @@ private:
   [[nodiscard]] reservation reserve(put_description what, std::string name_space, std::vector<std::byte> key,
                                     extent_space space);
   void pump_waiting();
-  [[nodiscard]] bool evict_one();
-  void free_units_until(std::uint64_t units);
+  /// `reason` is the counter of why.
+  [[nodiscard]] bool evict_one(std::atomic<std::uint64_t>& reason);
+  void free_units_until(std::uint64_t units, std::atomic<std::uint64_t>& reason);
   void release(std::uint64_t token);
 
   // Changes.
@@ -299,6 +304,7 @@ private:
   unit_allocator units_;
   header_page_allocator headers_;
   std::unique_ptr<eviction_policy> policy_;
+  age_samples ages_;
   entry_extras extras_;
   std::optional<part_order> parts_;          // evicted only when nothing else can be
   std::unordered_set<entry_handle> leaving_; // chosen as victims, their removal is on its way

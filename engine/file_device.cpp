@@ -1,9 +1,11 @@
 #include "engine/file_device.hpp"
 
+#include "engine/device_counters.hpp"
 #include "engine/system_call.hpp"
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <deque>
 #include <fcntl.h>
@@ -70,6 +72,8 @@ public:
   }
 
   [[nodiscard]] std::size_t in_flight() const noexcept override { return waiting_.size(); }
+  [[nodiscard]] bool needs_poll() const noexcept override { return !waiting_.empty(); }
+  [[nodiscard]] device_statistics statistics() const noexcept override { return counted_.value(); }
   [[nodiscard]] std::span<const std::byte> mapping() const noexcept override { return mapped_; }
 
   void close() noexcept override {
@@ -94,7 +98,8 @@ private:
       return errc::invalid_argument;
     switch (operation.what) {
     case kind::read:
-      return operation.length > io_bytes_max ? errc::invalid_argument : read(operation);
+      return operation.length > io_bytes_max ? errc::invalid_argument
+                                             : counted(operation, [&] { return read(operation); });
     case kind::discard:
       return errc::ok;
     case kind::write:
@@ -108,8 +113,23 @@ private:
     // on.
     if (failed_)
       return errc::io_error;
-    const errc result = operation.what == kind::write ? write(operation) : flush();
+    const errc result =
+        counted(operation, [&] { return operation.what == kind::write ? write(operation) : flush(); });
     failed_ = result != errc::ok;
+    return result;
+  }
+
+  /// Carries a request out, one at a time, and counts it.
+  template <class Work>
+  [[nodiscard]] errc counted(const io_operation& operation, Work&& work) noexcept {
+    counted_.begun(operation.what, operation.length, 1);
+    const auto begun = std::chrono::steady_clock::now();
+    const errc result = work();
+    const auto took = std::chrono::steady_clock::now() - begun;
+    counted_.ended(operation.what, static_cast<std::uint64_t>(
+                                       std::chrono::duration_cast<std::chrono::nanoseconds>(took).count()));
+    if (result != errc::ok)
+      counted_.failed();
     return result;
   }
 
@@ -148,6 +168,7 @@ private:
   descriptor file_;
   std::span<const std::byte> mapped_;
   std::deque<io_operation*> waiting_;
+  device_counters counted_;
   bool failed_ = false;
 };
 

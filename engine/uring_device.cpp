@@ -1,5 +1,6 @@
 #include "engine/uring_device.hpp"
 
+#include "engine/device_counters.hpp"
 #include "engine/page.hpp"
 #include "engine/system_call.hpp"
 #include "wire/assert.hpp"
@@ -204,21 +205,7 @@ public:
 
   [[nodiscard]] std::size_t in_flight() const noexcept override { return in_flight_; }
 
-  [[nodiscard]] device_statistics statistics() const noexcept override {
-    const auto read = [](const auto& value) { return value.load(std::memory_order_relaxed); };
-    device_statistics result;
-    result.reads = read(counted_.reads);
-    result.read_bytes = read(counted_.read_bytes);
-    result.writes = read(counted_.writes);
-    result.written_bytes = read(counted_.written);
-    result.flushes = read(counted_.flushes);
-    result.resubmitted = read(counted_.resubmitted);
-    result.errors = read(counted_.errors);
-    result.depth_most = read(counted_.depth_most);
-    result.slow = read(counted_.slow);
-    result.slowest_ns = read(counted_.slowest_ns);
-    return result;
-  }
+  [[nodiscard]] device_statistics statistics() const noexcept override { return counted_.value(); }
 
   [[nodiscard]] std::uint64_t oldest_request_ns() const noexcept override {
     std::uint64_t oldest = 0;
@@ -352,8 +339,6 @@ private:
         io_uring_prep_read_fixed(sqe, file, next.data, next.length, next.offset, buffer);
       else
         io_uring_prep_read(sqe, file, next.data, next.length, next.offset);
-      count(counted_.reads, 1);
-      count(counted_.read_bytes, next.length);
       break;
     case kind::write:
       if (buffer >= 0)
@@ -362,30 +347,21 @@ private:
         io_uring_prep_write(sqe, file, next.data, next.length, next.offset);
       if (operation.durable)
         sqe->rw_flags |= RWF_DSYNC;
-      count(counted_.writes, 1);
-      count(counted_.written, next.length);
       break;
     case kind::flush:
     case kind::discard:
       io_uring_prep_fsync(sqe, file, IORING_FSYNC_DATASYNC);
-      count(counted_.flushes, 1);
       break;
     }
     if (fixed_file_)
       sqe->flags |= IOSQE_FIXED_FILE;
     next.begun_ns = now_ns();
-    ++in_kernel_;
-    if (in_kernel_ > counted_.depth_most.load(std::memory_order_relaxed))
-      counted_.depth_most.store(in_kernel_, std::memory_order_relaxed);
+    counted_.begun(operation.what, next.length, ++in_kernel_);
   }
 
   void came_back(request& part, std::int32_t result) {
     --in_kernel_;
-    const auto took = now_ns() - std::exchange(part.begun_ns, 0);
-    if (took > slow_request_ns)
-      count(counted_.slow, 1);
-    if (took > counted_.slowest_ns.load(std::memory_order_relaxed))
-      counted_.slowest_ns.store(took, std::memory_order_relaxed);
+    counted_.ended(part.of->operation->what, now_ns() - std::exchange(part.begun_ns, 0));
     const bool moves = part.of->operation->what != io_operation::kind::flush;
     const bool again = result == -EAGAIN || result == -EINTR;
     if (again || (moves && result >= 0 && static_cast<std::uint32_t>(result) < part.length)) {
@@ -394,7 +370,7 @@ private:
       part.offset += done;
       part.data += done;
       part.length -= done;
-      count(counted_.resubmitted, 1);
+      counted_.resubmitted();
       if (++part.resubmissions <= resubmissions_max) {
         waiting_.push_back(&part);
         start_waiting();
@@ -403,7 +379,7 @@ private:
       result = -EIO;
     }
     if (result < 0) {
-      count(counted_.errors, 1);
+      counted_.failed();
       part.of->result = result == -ENOSPC ? errc::no_space : errc::io_error;
       if (part.of->operation->what != io_operation::kind::read)
         failed_ = true;
@@ -422,16 +398,7 @@ private:
     free_pendings_.push_back(&of);
   }
 
-  static void count(std::atomic<std::uint64_t>& counter, std::uint64_t by) noexcept {
-    counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
-  }
-
-  struct {
-    std::atomic<std::uint64_t> reads{0}, read_bytes{0}, writes{0}, written{0}, flushes{0}, resubmitted{0},
-        errors{0}, slow{0}, slowest_ns{0};
-    std::atomic<std::uint32_t> depth_most{0};
-  } counted_;
-
+  device_counters counted_;
   device_information information_;
   const int file_;
   const bool is_device_;

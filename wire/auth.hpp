@@ -1,5 +1,5 @@
 // The cryptography of the protocol: the shared key, frame MACs, session derivation, keyed digests, nonces.
-// Normative text: docs/formats/wire.md, sections 4, 6 and 8. The only user of libcrypto is auth.cpp.
+// Normative text: docs/formats/wire.md, sections 4, 6 and 8. In wire/ only auth.cpp uses libcrypto.
 //
 // Threading: const members may be called from any number of threads; the incremental classes belong to one.
 // Ownership: values. Everything derived from a secret is wiped when it dies.

@@ -1,7 +1,10 @@
 // The server's push parser: one a connection, fed with what the socket gave. Normative text: wire.md,
 // sections 5 to 7.
 //
-// Threading: one thread; the budget and the mac are shared. Ownership: header() is a value, variable_part() a
+// While a fleet's key is changed a second key may be given: the connection then uses the one that its first
+// frame was signed with, and no other.
+//
+// Threading: one thread; budget and macs are shared. Ownership: header() is a value, variable_part() a
 // view into the bytes given to consume or into the reader, valid until the next consume or release_header.
 // Errors: all are events. After `close` the reader accepts nothing more.
 // Does not: take payloads from the stream. After header, malformed, drop and refuse_version the next
@@ -29,8 +32,9 @@ enum class request_event : std::uint8_t {
 
 class request_reader {
 public:
-  request_reader(const mac& verifier, header_budget& budget) noexcept
-      : verifier_(&verifier), gatherer_(direction::request, limits::value_bytes_max, budget) {}
+  request_reader(const mac& verifier, header_budget& budget, const mac* second = nullptr) noexcept
+      : verifier_(&verifier), second_(second),
+        gatherer_(direction::request, limits::value_bytes_max, budget) {}
 
   struct result {
     std::size_t consumed = 0; ///< bytes of the input that are done with, payloads never among them
@@ -52,6 +56,11 @@ public:
   [[nodiscard]] header_fault fault() const noexcept { return fault_; }
   [[nodiscard]] refusal reason() const noexcept { return reason_; }
 
+  /// What answers are sealed with. Final from the first accepted frame on.
+  [[nodiscard]] const mac& verifier() const noexcept { return *verifier_; }
+  /// The first frame was signed with the second key.
+  [[nodiscard]] bool uses_second_key() const noexcept { return uses_second_key_; }
+
   /// A frame with the connection's tag has been accepted.
   [[nodiscard]] bool authenticated() const noexcept { return phase_ == phase::authenticated; }
   [[nodiscard]] bool mid_header() const noexcept { return gatherer_.mid_header(); }
@@ -65,7 +74,12 @@ private:
   [[nodiscard]] request_event close(refusal reason) noexcept;
   [[nodiscard]] request_event drop(refusal reason) noexcept;
 
+  [[nodiscard]] bool verify(bytes_view header, std::uint64_t ts_ns,
+                            std::span<const std::byte, 32> code) noexcept;
+
   const mac* verifier_;
+  const mac* second_; // null: there is none, or the connection has its key
+  bool uses_second_key_ = false;
   frame_gatherer gatherer_;
   frame_header header_;
   bytes_view variable_;

@@ -1,6 +1,7 @@
-// Writes the seed corpora of the fuzz targets from the worked example of docs/formats/wire.md: make_corpus
-// DIRECTORY.
+// Writes the seed corpora of the fuzz targets, from the worked example of docs/formats/wire.md and from
+// licences that are issued here: make_corpus DIRECTORY.
 #include "test/unit/wire/wire_test.hpp"
+#include "wire/license_issuer.hpp"
 
 #include <filesystem>
 
@@ -30,6 +31,35 @@ void message_seed(const std::string& name, std::uint8_t side, opcode code, const
   body.encode(writer);
   const std::byte prefix[2] = {static_cast<std::byte>(side), static_cast<std::byte>(code)};
   write("messages", name, prefix, bytes);
+}
+
+/// A licence of each plan, whole and in its parts, signed with a key that nobody accepts.
+void license_seeds() {
+  license_key_pair pair;
+  if (!make_license_keys(pair).empty())
+    throw std::runtime_error("no key pair");
+  const auto seed = [](const std::string& name, char mode, const std::string& text) {
+    const std::byte prefix[1] = {static_cast<std::byte>(mode)};
+    write("license", name, prefix, as_bytes_view(text));
+  };
+  license wanted;
+  wanted.organization = "Example";
+  wanted.subject = "someone@example.com";
+  wanted.id = "0123";
+  wanted.issued_at_s = 1'799'999'000;
+  wanted.expires_at_s = 1'900'000'000;
+  for (const auto text : license_plan_names) {
+    wanted.plan = *parse_license_plan(text);
+    std::string token;
+    if (!issue_license(wanted, pair.private_pem, token).empty())
+      throw std::runtime_error("no license");
+    seed("token-" + std::string(text), 0, token);
+    seed("content-" + std::string(text), 2,
+         R"({"plan":")" + std::string(text) +
+             R"(","org":"Example","aid":7,"iat":1799999000,"exp":1900000000,"nbf":1.8e9,"lid":"0"})");
+  }
+  seed("header", 1, R"({"alg":"ES384","typ":"JWT"})");
+  seed("header-critical", 1, R"({"alg":"ES384","crit":["b64"],"b64":false})");
 }
 
 } // namespace
@@ -83,5 +113,6 @@ int main(int argc, char** argv) {
   byte_writer writer(batch);
   batch_request<batch_key>{keys}.encode(writer);
   write("canary", "batch_keys", batch_exists, batch);
+  license_seeds();
   return 0;
 }

@@ -112,6 +112,38 @@ CAF_TEST(killed actors come back and the report counts their restarts) {
   CAF_CHECK(fixture.stop());
 }
 
+CAF_TEST(what a drive has counted goes on when its actor is started anew) {
+  server_fixture fixture;
+  fixture.configure(media::file, 1, 64 << 20);
+  fixture.start();
+  auto peer = fixture.connect();
+  for (int key = 0; key < 10; ++key)
+    CAF_REQUIRE(peer->put("key" + std::to_string(key), pattern("key", 1, 100'000)).code == client::errc::ok);
+  std::this_thread::sleep_for(150ms);
+  const auto before = report_of(fixture);
+  CAF_REQUIRE(before.report != nullptr);
+  CAF_REQUIRE(before.report->drives[0].facts);
+  const auto written = before.report->drives[0].facts->io.writes;
+  CAF_CHECK(written >= 10u);
+  CAF_CHECK_EQUAL(before.report->drives[0].writes.count(), written);
+  const auto all = fixture.server->actors();
+  const auto found = std::ranges::find(all, "drive-0", [](const auto& each) { return each.first; });
+  CAF_REQUIRE(found != all.end());
+  caf::anon_send_exit(found->second, caf::exit_reason::kill);
+  const auto after = report_when(fixture, [&](const actors::server_report& report) {
+    const auto* each = find(report, "drive-0");
+    return each != nullptr && each->restarts == 1 && report.drives[0].facts &&
+           actors::health_of(report) == actors::health::healthy;
+  });
+  CAF_REQUIRE(after.report->drives[0].facts);
+  CAF_CHECK(after.report->drives[0].facts->io.writes >= written);
+  CAF_CHECK(after.report->drives[0].writes.count() >= written);
+  CAF_CHECK(after.report->drives[0].facts->store.journal_records >=
+            before.report->drives[0].facts->store.journal_records);
+  CAF_CHECK_EQUAL(after.report->blocks(), 10u);
+  CAF_CHECK(fixture.stop());
+}
+
 CAF_TEST(many who ask at once get a report each) {
   server_fixture fixture;
   fixture.configure(media::memory, 1, 64 << 20);

@@ -6,6 +6,7 @@ client_command_test.py MEMKV ADDRESS    uses the server there, with the key in M
 
 import json
 import os
+import pathlib
 import pty
 import select
 import socket
@@ -13,6 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
+
+from development_license import environment as licensed  # noqa: E402
 
 MEMKV = sys.argv[1]
 LARGE_BYTES = 64 << 20
@@ -48,7 +53,7 @@ class Server:
         self.log = open(os.path.join(folder, "server.log"), "wb")
         self.process = subprocess.Popen(
             [MEMKV, "start", "--config", config, "--log-file", "none"],
-            env={**os.environ, "MEMKV_AUTH_KEY": key},
+            env=licensed(MEMKV, keep=True, MEMKV_AUTH_KEY=key),
             stdout=self.log,
             stderr=self.log,
         )
@@ -74,11 +79,7 @@ class Server:
 
 class Tester:
     def __init__(self, address, key):
-        self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")
-        }
-        self.environment["MEMKV_AUTH_KEY"] = key
-        self.environment["MEMKV_SERVERS"] = address
+        self.environment = licensed(MEMKV, MEMKV_AUTH_KEY=key, MEMKV_SERVERS=address)
         self.checks = 0
 
     def client(self, *words, stdin=b"", **environment):
@@ -234,6 +235,28 @@ def refusals(tester):
     tester.one_sentence(tester.client("get", "k" * 1025), "1 to 1024 bytes", "long key")
     tester.one_sentence(tester.client("get", "key", "--deadline-ms", "0"), "--deadline-ms", "deadline")
     tester.one_sentence(tester.client("get", "key", MEMKV_TRANSPORT="rdma"), "transport rdma", "rdma")
+    tester.one_sentence(tester.client("get", "key", MEMKV_SERVERS=" ,, "), "names no server", "empty list")
+
+
+def oddities(tester):
+    """Values that come too slowly, keys that are hard to print, streams that are closed."""
+    never, writer = os.pipe()
+    words = [MEMKV, "client", "put", "key", "--deadline-ms", "500"]
+    result = subprocess.run(words, env=tester.environment, stdin=never, capture_output=True, timeout=60)
+    os.close(writer)
+    os.close(never)
+    tester.one_sentence(result, "did not end in time", "a value that never comes")
+    result = tester.client("put", "small", stdin=b"small value")
+    result = tester.client("get", "small", "--output", "-")
+    tester.expect(result.stdout == b"small value" and not os.path.exists("-"), "get -o -", result)
+    result = tester.client("exists", "--json", "\u043a\u043b\u044e\u0447", "tab\tkey")
+    names = [json.loads(line)["key"] for line in result.stdout.decode().splitlines()]
+    tester.expect(names == ["\u043a\u043b\u044e\u0447", "tab\tkey"], "keys in JSON", result)
+    result = tester.client("exists", "tab\tkey\x1b[31m")
+    tester.expect(result.stdout == b"tab\\x09key\\x1b[31m: missing\n", "a key that is hard to print", result)
+    words = f"exec {MEMKV} client get small >&-"
+    result = subprocess.run(["sh", "-c", words], env=tester.environment, capture_output=True, timeout=60)
+    tester.one_sentence(result, "standard output", "standard output is closed")
 
 
 def on_terminal(tester, words):
@@ -312,6 +335,7 @@ def main():
             states(tester)
             outputs(tester, folder)
             refusals(tester)
+            oddities(tester)
             progress(tester, folder)
         finally:
             if server:

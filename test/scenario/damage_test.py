@@ -4,11 +4,16 @@ damage_test.py MEMKV    starts servers of its own, in file mode, on free ports
 """
 
 import os
+import pathlib
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
+
+from development_license import environment as licensed  # noqa: E402
 
 MEMKV = sys.argv[1]
 VALUE = bytes(range(256)) * 1024  # 256 KiB, found again in the file by its pattern
@@ -58,7 +63,7 @@ class Server:
                     "none",
                     *self.flags,
                 ],
-                env={**os.environ, "MEMKV_AUTH_KEY": self.key},
+                env=licensed(MEMKV, keep=True, MEMKV_AUTH_KEY=self.key),
                 stdout=log,
                 stderr=log,
             )
@@ -89,7 +94,7 @@ class Server:
             timeout=60,
             check=False,
             env={
-                **os.environ,
+                **licensed(MEMKV, keep=True),
                 "MEMKV_AUTH_KEY": self.key,
                 "MEMKV_SERVERS": f"127.0.0.1:{self.port}",
                 **environment,

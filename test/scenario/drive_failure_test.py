@@ -2,7 +2,7 @@
 
 drive_failure_test.py MEMKV [hanging | SCENARIO...]
 
-Needs root, loop devices, a mount namespace; else it exits with 77.
+Needs root, loop devices, and a mount namespace; else it exits with 77.
 
 Loop devices stand for drives. One fails by a file system behind it that is full; one vanishes when its loop
 device is cut down to a page; one hangs while the file system behind it is frozen. MEMKV_TEST_SEED repeats a

@@ -190,12 +190,12 @@ CAF_TEST(killing drives under load loses no acknowledged block in memory) {
   kill_under_load(media::memory, 2, {"drive"});
 }
 
-CAF_TEST(killing reactors the listener and the evictor under load loses nothing) {
-  kill_under_load(media::file, 1, {"reactor", "listener", "evictor"});
+CAF_TEST(killing reactors the listener the evictor and the license watcher under load loses nothing) {
+  kill_under_load(media::file, 1, {"reactor", "listener", "evictor", "license-watcher"});
 }
 
 CAF_TEST(killing everything but the root under load loses nothing) {
-  kill_under_load(media::file, 3, {"drive", "reactor", "listener", "evictor"});
+  kill_under_load(media::file, 3, {"drive", "reactor", "listener", "evictor", "license-watcher"});
 }
 
 CAF_TEST_FIXTURE_SCOPE_END()

@@ -43,5 +43,5 @@ int main(int count, char** words) {
         if (name == line)
           caf::anon_send_exit(who, caf::exit_reason::kill);
   }).detach();
-  return actors::serve_until_told(std::move(server));
+  return actors::serve_until_told(std::move(server), problem);
 }

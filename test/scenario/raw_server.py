@@ -19,9 +19,9 @@ from loop_drives import wait_until_given_back
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "python"))
 
+from development_license import environment as licensed  # noqa: E402
 from memkv_page_client import Client, ConnectionLost, Status, StatusError, key_id  # noqa: E402
 
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")}
 # Longer than the server lets any request live; whoever waits longer waits for ever.
 HUNG_S = 45
 # Answers to a put, a delete or a get that say: not now, or that nobody knows whether it was done.
@@ -75,7 +75,7 @@ class RawServer:
                 file.write(f"    - media: {device}\n")
 
     def environment(self):
-        return {**ENVIRONMENT, "MEMKV_AUTH_KEY": self.key.hex()}
+        return licensed(self.program, MEMKV_AUTH_KEY=self.key.hex())
 
     def run(self, *words):
         done = subprocess.run([self.program, *words], capture_output=True, timeout=120, check=False)

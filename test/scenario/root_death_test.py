@@ -4,12 +4,17 @@ root_death_test.py MEMKV MORTAL_SERVER
 """
 
 import os
+import pathlib
 import random
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
+
+from development_license import environment as licensed  # noqa: E402
 
 MEMKV, MORTAL = sys.argv[1:3]
 KEY = os.urandom(32).hex()
@@ -47,7 +52,7 @@ class Server:
             capture_output=True,
             timeout=60,
             check=False,
-            env={**os.environ, "MEMKV_AUTH_KEY": KEY, "MEMKV_SERVERS": self.address},
+            env=licensed(MEMKV, keep=True, MEMKV_AUTH_KEY=KEY, MEMKV_SERVERS=self.address),
         )
 
 

@@ -3,6 +3,7 @@
 
 #include "actors/run_server.hpp"
 #include "client/client.hpp"
+#include "wire/license_file.hpp"
 
 #include <caf/test/unit_test.hpp>
 
@@ -67,6 +68,17 @@ private:
   std::filesystem::path path_;
 };
 
+/// A watch on the licence that the tests run with, as `memkv start` has it.
+inline std::shared_ptr<actors::license_watch> watched_license(std::shared_ptr<const engine::clock> time) {
+  const auto found = wire::find_license_here({}, time->wall_ns() / 1'000'000'000);
+  if (!found.verdict.ok())
+    CAF_FAIL(found.verdict.problem);
+  const auto keys = wire::built_in_license_keys();
+  return std::make_shared<actors::license_watch>(
+      found, wire::read_license_file, std::vector<wire::license_key>(keys.begin(), keys.end()),
+      std::move(time));
+}
+
 enum class media { memory, file };
 
 struct server_fixture {
@@ -78,6 +90,7 @@ struct server_fixture {
     options.host = "127.0.0.1";
     options.port = 0;
     options.key = std::make_shared<wire::shared_key>(*wire::shared_key::parse(key_hex));
+    options.license = watched_license(options.time);
     options.reactors = 2;
     options.pool_bytes = 64 << 20;
     options.store.unit_bytes = 64 << 10;

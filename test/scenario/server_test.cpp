@@ -237,6 +237,43 @@ CAF_TEST(keyed digests are accepted and can be required) {
   CAF_CHECK_EQUAL(get(*plain, "k", 3'000'000), "ok");
 }
 
+CAF_TEST(the key of a running fleet is changed without a failed request) {
+  constexpr std::string_view new_key = "a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f91";
+  const auto connect_with = [&](std::string_view key, client::digest_choice digest) {
+    client::options wanted;
+    wanted.servers = {"127.0.0.1:" + std::to_string(server->port())};
+    wanted.auth_key = wire::shared_key::parse(key);
+    wanted.digest = digest;
+    client::status problem;
+    return client::client::make(std::move(wanted), problem);
+  };
+  const auto plain = client::digest_choice::crc32c;
+  configure(media::file, 1, 128 << 20);
+  start();
+  CAF_CHECK_EQUAL(put(*connect_with(test::key_hex, plain), "a", 3'000'000), client::errc::ok);
+  CAF_CHECK(stop());
+  // First the servers know both keys, the new one in front.
+  options.previous_key = options.key;
+  options.key = std::make_shared<wire::shared_key>(*wire::shared_key::parse(new_key));
+  start();
+  for (const auto digest : {plain, client::digest_choice::keyed}) {
+    auto old_one = connect_with(test::key_hex, digest);
+    auto new_one = connect_with(new_key, digest);
+    CAF_CHECK_EQUAL(get(*old_one, "a", 3'000'000), "ok");
+    CAF_CHECK_EQUAL(get(*new_one, "a", 3'000'000), "ok");
+    CAF_CHECK_EQUAL(put(*old_one, "b", 200'000), client::errc::ok);
+    CAF_CHECK_EQUAL(get(*new_one, "b", 200'000), "ok");
+  }
+  auto stranger = connect_with("00112233445566778899aabbccddeeff0123456789abcdef0123456789abcde0", plain);
+  CAF_CHECK(put(*stranger, "c", 1000) != client::errc::ok);
+  CAF_CHECK(stop());
+  // Then the clients; at last the old key goes.
+  options.previous_key = nullptr;
+  start();
+  CAF_CHECK_EQUAL(get(*connect_with(new_key, plain), "a", 3'000'000), "ok");
+  CAF_CHECK(put(*connect_with(test::key_hex, plain), "c", 1000) != client::errc::ok);
+}
+
 CAF_TEST(a stop in good order ends within its time and a second start finds everything) {
   configure(media::file, 2, 128 << 20);
   start();

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pathlib
 import pty
 import random
 import re
@@ -22,12 +23,16 @@ import time
 
 from loop_drives import PAGE, Loops, allocated_bytes, wait_until_given_back
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
+
+from development_license import environment as licensed  # noqa: E402
+
 MEMKV = os.path.abspath(sys.argv[1])
 SKIPPED = 77
 SEED = int(os.environ.get("MEMKV_TEST_SEED", random.randrange(1 << 32)))
 KEY = os.urandom(32).hex()
 IMAGE_BYTES = 192 << 20
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")}
+ENVIRONMENT = licensed(MEMKV)
 
 
 def timed(what, *arguments):

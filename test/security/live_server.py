@@ -19,6 +19,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 
+from development_license import environment as licensed  # noqa: E402
 import memkv_page_client as page  # noqa: E402
 import page_client_test as checks  # noqa: E402
 
@@ -42,6 +43,7 @@ class Server:
         pool_mib: int = 16,
         network: str = "",
         storage: str = "",
+        host: str = "127.0.0.1",
     ) -> None:
         self.program = program
         self.drive_bytes = drive_mib * MIB
@@ -51,7 +53,7 @@ class Server:
         media = "memory" if mode == "memory" else str(self.directory / "drive0")
         self._config = self.directory / "config.yaml"
         self._config.write_text(
-            f'network: {{ address: "127.0.0.1:0"{", " + network if network else ""} }}\n'
+            f'network: {{ address: "{host}:0"{", " + network if network else ""} }}\n'
             f"memory: {{ max_size: {pool_mib} MiB, block_size: 1 MiB }}\n"
             f"storage: {{ mode: {mode}, shard_size: 4 KiB, drives: "
             f"[{{ media: {media}, max_size: {drive_mib} MiB }}]{', ' + storage if storage else ''} }}\n",
@@ -73,14 +75,17 @@ class Server:
         return self._process.pid
 
     @property
+    def admin_port(self) -> int:
+        """Where the administration endpoint answers."""
+        return self.port + 1
+
+    @property
     def running(self) -> bool:
         """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """Starts it and waits until it serves."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")}
-        environment["MEMKV_AUTH_KEY"] = KEY_TEXT
         with open(self.directory / "errors", "ab") as errors:
             self._process = subprocess.Popen(
                 [self.program, "start", "--config", str(self._config),
@@ -88,7 +93,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=environment,
+                env=licensed(self.program, MEMKV_AUTH_KEY=KEY_TEXT),
             )
         readable, _, _ = select.select([self._process.stdout], [], [], START_S)
         line = self._process.stdout.readline().decode() if readable else ""

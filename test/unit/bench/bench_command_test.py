@@ -2,9 +2,14 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "python"))
+
+from development_license import environment as licensed  # noqa: E402
 
 BENCH = sys.argv[1]
 TRACE = "".join(
@@ -17,7 +22,7 @@ TRACE = "".join(
 
 
 def bench(*words, key=True):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")}
+    environment = licensed(BENCH)
     if key:
         environment["MEMKV_AUTH_KEY"] = os.urandom(32).hex()
     return subprocess.run([BENCH, *words], env=environment, capture_output=True, text=True, timeout=60)

@@ -182,10 +182,9 @@ CAF_TEST(every key is accepted and read) {
     names.push_back(key.key);
     CAF_CHECK(key.line > 0 && !key.reason.empty());
   }
-  CAF_CHECK(names == (std::vector<std::string>{"network.previous_key", "network.tls_cert", "network.tls_key",
-                                               "network.admin_open", "rdma.devices",
-                                               "rdma.num_worker_threads", "rdma.num_dcis", "rdma.gid_index",
-                                               "rdma.traffic_class", "rdma.service_level", "rdma.mtu"}));
+  CAF_CHECK(names == (std::vector<std::string>{"rdma.devices", "rdma.num_worker_threads", "rdma.num_dcis",
+                                               "rdma.gid_index", "rdma.traffic_class", "rdma.service_level",
+                                               "rdma.mtu"}));
 }
 
 CAF_TEST(every documented key can stand in a file) {

@@ -9,15 +9,17 @@ import sys
 import tempfile
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "python"))
+
+from development_license import environment as licensed  # noqa: E402
+
 PROGRAM = pathlib.Path(sys.argv[1]).resolve()
 KEY = "0f1e2d3c4b5a69788796a5b4c3d2e1f00123456789abcdef0fedcba987654321"
 
 
 def memkv(*words, **variables):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")}
-    environment.update(variables)
-    return subprocess.run([PROGRAM, *words], capture_output=True, text=True, check=False, env=environment,
-                          stdin=subprocess.DEVNULL, timeout=30)
+    return subprocess.run([PROGRAM, *words], capture_output=True, text=True, check=False,
+                          env=licensed(PROGRAM, **variables), stdin=subprocess.DEVNULL, timeout=30)
 
 
 OFFLINE = ["reset", "verify", "fsck", "health"]
@@ -51,7 +53,7 @@ class program(refusals):
 
     def test_mistakes_are_one_sentence_and_exit_code_one(self):
         self.refused(memkv(), "needs a command")
-        self.refused(memkv("admin"), 'this build of memkv has no command "admin"')
+        self.refused(memkv("doc"), 'this build of memkv has no command "doc"')
         self.refused(memkv("start", "--cofnig", "x"), "has no flag --cofnig")
         self.refused(memkv("--help-markdown=x"), "use cli or configuration")
 
@@ -138,6 +140,30 @@ class start(refusals):
         text = "storage: { mode: memory, drives: [{ media: memory, max_size: 16 MiB }] }\n"
         self.refused(self.start(text, "--log-level", "loud", MEMKV_AUTH_KEY=KEY), "--log-level", "loud")
         self.refused(self.start(text, "--log-write-timing=0", MEMKV_AUTH_KEY=KEY), "--log-write-timing")
+        self.refused(self.start(text, "--fault-injection=maybe", MEMKV_AUTH_KEY=KEY), "=force")
+
+    def test_without_a_license_nothing_starts(self):
+        drive = os.path.join(self.keeper.name, "drive0")
+        text = f"storage: {{ mode: file, drives: [{{ media: {drive}, max_size: 16 MiB }}] }}\n"
+        nothing = {name: "" for name in ["MEMKV_LICENSE", "AISTOR_LICENSE", "MINIO_LICENSE"]}
+        home = {"HOME": self.keeper.name, "MEMKV_AUTH_KEY": KEY}
+        if not os.path.exists("/etc/memkv"):
+            self.refused(self.start(text, **nothing, **home), "no license found", "--license",
+                         "MINIO_LICENSE", "/etc/memkv/memkv.license",
+                         self.keeper.name + "/.minio/minio.license", "set MEMKV_LICENSE", "docs/license.md")
+        # The first place that names one decides, whatever the others hold.
+        wrong = os.path.join(self.keeper.name, "license")
+        self.refused(self.start(text, "--license", wrong, **home), "--license: ", wrong, "cannot be read")
+        with open(wrong, "w", encoding="ascii") as file:
+            file.write("eyJ.eyJ.eyJ\n")
+        self.refused(self.start(text, "--license", wrong, **home), "--license: ", wrong, "the license")
+        for name in ["MEMKV_LICENSE", "AISTOR_LICENSE", "MINIO_LICENSE"]:
+            self.refused(self.start(text, **{**nothing, name: wrong}, **home), name + ": ", wrong)
+        unsigned = "eyJhbGciOiJub25lIn0.eyJwbGFuIjoiRnJlZSJ9.AAAA"
+        self.refused(self.start(text, "--license", unsigned, **home), "--license: ", '"none"', "ES384")
+        self.assertFalse(os.path.exists(drive))
+        with open(self.log, encoding="utf-8") as file:
+            self.assertIn("ERROR memkv::start", file.read())
 
     def test_a_store_larger_than_the_memory_is_refused_with_a_hint(self):
         text = ("memory: { max_size: 64 TiB }\n"
@@ -160,17 +186,18 @@ class start(refusals):
                        f"storage: {{ mode: file, drives: [{{ media: {drive}, max_size: 64 MiB }}] }}\n"
                        "logging: { format: json }\n")
         os.chmod(config, 0o644)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MEMKV_")}
-        environment["RUST_LOG"] = "what[ever]"
+        environment = licensed(PROGRAM, RUST_LOG="what[ever]")
         for last_signal in [signal.SIGINT, signal.SIGTERM]:
             if os.path.exists(self.log):
                 os.unlink(self.log)
-            words = ["start", "--config", config, "--log-file", self.log, "--license", "x"]
+            words = ["start", "--config", config, "--log-file", self.log, "--license", ""]
             server = subprocess.Popen([PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                       text=True, env=environment)
             try:
                 self.assertRegex(server.stdout.readline(),
                                  r"\Amemkv: serving on 127\.0\.0\.1:[1-9][0-9]*\n\Z")
+                self.assertRegex(server.stdout.readline(),
+                                 r"\Amemkv: administration on http://127\.0\.0\.1:[1-9][0-9]*\n\Z")
                 server.send_signal(last_signal)
                 output = server.communicate(timeout=30)
             finally:
@@ -179,11 +206,16 @@ class start(refusals):
             with open(self.log, encoding="utf-8") as file:
                 lines = [json.loads(line) for line in file]
             self.assertTrue(all({"timestamp", "level", "message", "target"} <= set(line) for line in lines))
-            warnings = [line["message"] for line in lines if line["level"] == "WARN"]
+            # What the machine lacks is not the same everywhere; what the configuration lacks is.
+            warnings = [line["message"] for line in lines
+                        if line["level"] == "WARN" and line["target"] != "memkv::doctor"]
             for part in ["RUST_LOG is ignored", "chmod 600", "rdma.device is not in effect",
-                         "rdma.mtu is not in effect", "--license is not in effect"]:
+                         "rdma.mtu is not in effect"]:
                 self.assertEqual(len([w for w in warnings if part in w]), 1, (part, warnings))
-            self.assertEqual(len(warnings), 5, warnings)
+            self.assertEqual(len(warnings), 4, warnings)
+            checked = [line for line in lines if line["message"].startswith("checked the machine")]
+            self.assertEqual([(line["message"], line["failed"]) for line in checked],
+                             [("checked the machine; memkv doctor checks more", 0)])
             self.assertFalse([line for line in lines if line["level"] == "ERROR"])
             self.assertNotIn(KEY, json.dumps(lines))
 

@@ -21,13 +21,13 @@ class version(unittest.TestCase):
         self.tree.mkdir()
         self.file = pathlib.Path(self.keeper.name) / "version.cpp"
 
-    def write(self, **variables):
+    def write(self, *options, **variables):
         environment = {name: value for name, value in os.environ.items() if name != "VERSION_TAG"}
         # Repositories above the temporary directory are none of ours.
         environment["GIT_CEILING_DIRECTORIES"] = self.keeper.name
         environment.update(variables)
-        return run(CMAKE, f"-DSOURCE_DIRECTORY={self.tree}", f"-DVERSION_FILE={self.file}", "-P", SCRIPT,
-                   env=environment)
+        return run(CMAKE, f"-DSOURCE_DIRECTORY={self.tree}", f"-DVERSION_FILE={self.file}", *options, "-P",
+                   SCRIPT, env=environment)
 
     def text(self, **variables):
         done = self.write(**variables)
@@ -69,6 +69,14 @@ class version(unittest.TestCase):
             self.assertNotEqual(done.returncode, 0, tag)
             self.assertIn("VERSION_TAG", done.stderr)
             self.assertFalse(self.file.exists())
+
+    def test_a_release_accepts_no_development_licence(self):
+        done = self.write("-DDEVELOPMENT_LICENSES=ON", VERSION_TAG="one")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("MEMKV_LICENSE_DEVELOPMENT=OFF", done.stderr)
+        self.assertFalse(self.file.exists())
+        self.assertEqual(self.write("-DDEVELOPMENT_LICENSES=ON").returncode, 0)
+        self.assertEqual(self.write("-DDEVELOPMENT_LICENSES=OFF", VERSION_TAG="one").returncode, 0)
 
     def test_an_unchanged_version_leaves_the_file_alone(self):
         self.text(VERSION_TAG="one")

@@ -211,10 +211,9 @@ CAF_TEST(settings without effect are said) {
   options target = complete();
   target.transport = transport_choice::automatic;
   target.mtu = 4096;
-  target.license = "x";
   target.log = [](std::string_view) {};
   status problem;
   const auto made = client::make(target, problem);
   CAF_REQUIRE(made != nullptr);
-  CAF_CHECK_EQUAL(made->notes().size(), 3u);
+  CAF_CHECK_EQUAL(made->notes().size(), 2u);
 }

@@ -15,6 +15,7 @@
 #include <deque>
 #include <fcntl.h>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <unistd.h>
 #include <vector>
@@ -148,6 +149,13 @@ CAF_TEST(what was written is read back with registered memory and without) {
   CAF_CHECK_EQUAL(counted.written_bytes, 4 * mib);
   CAF_CHECK_EQUAL(counted.flushes, 1u);
   CAF_CHECK_EQUAL(counted.depth_most, 4u);
+  const auto all_of = [](const latency_counts& times) {
+    return std::accumulate(times.counts.begin(), times.counts.end(), std::uint64_t{0});
+  };
+  CAF_CHECK_EQUAL(all_of(counted.write_times), 4u);
+  CAF_CHECK_EQUAL(all_of(counted.flush_times), 1u);
+  CAF_CHECK_EQUAL(all_of(counted.read_times), counted.reads);
+  CAF_CHECK(counted.write_times.sum_ns > 0);
 }
 
 CAF_TEST(operations outside of the device or not aligned are refused and nothing else is hurt) {

@@ -408,6 +408,33 @@ CAF_TEST(after a close nothing is read any more) {
   CAF_CHECK(again.event == request_event::close && again.consumed == 0);
 }
 
+CAF_TEST(with two keys a connection uses the one its first frame was signed with and no other) {
+  const mac first(*shared_key::parse("00112233445566778899aabbccddeeff0123456789abcdef0123456789abcde0"));
+  const mac page(page_key());
+  const auto tag = test_tag();
+  const auto signed_by = [&](const mac& signer, buffer frame) {
+    seal(frame, noon_ns, signer);
+    return frame;
+  };
+  // The key of the page comes second: it is found, and what the first one signs is refused from then on.
+  request_reader reader(first, plenty, &page);
+  CAF_CHECK(reader.consume(hello(1), noon_ns).event == request_event::header);
+  CAF_CHECK(reader.uses_second_key() && &reader.verifier() == &page);
+  reader.accept_hello(tag);
+  CAF_CHECK(reader.consume(signed_by(first, ping(2)), noon_ns).event == request_event::close);
+  // The other way round.
+  request_reader other(first, plenty, &page);
+  CAF_CHECK(other.consume(signed_by(first, hello(1)), noon_ns).event == request_event::header);
+  CAF_CHECK(!other.uses_second_key() && &other.verifier() == &first);
+  other.accept_hello(tag);
+  CAF_CHECK(other.consume(ping(2), noon_ns).event == request_event::close);
+  // A key that is neither.
+  const mac strange(*shared_key::parse("10112233445566778899aabbccddeeff0123456789abcdef0123456789abcde0"));
+  request_reader third(first, plenty, &page);
+  CAF_CHECK(third.consume(signed_by(strange, hello(1)), noon_ns).event == request_event::close);
+  CAF_CHECK(third.reason() == refusal::bad_mac);
+}
+
 CAF_TEST(a frame inside the payload of a dropped frame is not executed) {
   const buffer captured = put(7, "victim", bytes_of("evil"));
   for (const std::uint64_t ts_ns : {noon_ns - 61 * second_ns, noon_ns + 61 * second_ns}) {

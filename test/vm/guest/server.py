@@ -6,7 +6,6 @@ the script with the sentence and the server's log.
 
 from __future__ import annotations
 
-import os
 import pathlib
 import select
 import signal
@@ -15,6 +14,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "python"))
 
+from development_license import environment as licensed  # noqa: E402
 import memkv_page_client as page  # noqa: E402
 
 KEY_TEXT = "0f1e2d3c4b5a69788796a5b4c3d2e1f00123456789abcdef0fedcba987654321"
@@ -36,7 +36,7 @@ class Server:
 
     def start(self) -> None:
         """Starts it and waits until it serves."""
-        environment = {**os.environ, "MEMKV_AUTH_KEY": KEY_TEXT}
+        environment = licensed(self.program, keep=True, MEMKV_AUTH_KEY=KEY_TEXT)
         with open(self._log, "ab") as log:
             self._process = subprocess.Popen(
                 [self.program, "start", "--config", str(self._configuration), "--log-file", "none"],
