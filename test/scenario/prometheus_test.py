@@ -182,7 +182,7 @@ def check_scrape(prometheus):
             f'sum(memkv_request_duration_seconds_sum{{operation="{operation}",stage="total"}})')
         assert 0 < total < PATIENCE_S and abs(parts - total) < 1e-6, (operation, parts, total)
     for expression in ['sum(memkv_drive_request_duration_seconds_count{operation="write"})',
-                       "sum(memkv_drive_written_bytes_total)", "sum(memkv_journal_used_bytes)",
+                       "sum(memkv_drive_written_bytes_total)", "sum(memkv_journal_records_total)",
                        "process_resident_memory_bytes", "process_open_fds", "process_start_time_seconds",
                        "memkv_uptime_seconds",
                        'histogram_quantile(0.99, sum by (le) (memkv_request_duration_seconds_bucket'
