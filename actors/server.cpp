@@ -257,8 +257,10 @@ void supervisor::end(caf::exit_reason reason) const {
   // Its thread ends when nobody refers to it any more.
   state.trim_batcher = nullptr;
   publish("trim-batcher", nullptr);
-  for (auto& seat : state.drives)
-    seat.resetter = nullptr;
+  for (std::uint32_t index = 0; index < state.drives.size(); ++index) {
+    state.drives[index].resetter = nullptr;
+    publish("drive-resetter-" + std::to_string(index), nullptr);
+  }
   if (state.admin_gateway != nullptr)
     self->send_exit(state.admin_gateway, caf::exit_reason::user_shutdown);
   state.admin_gateway = nullptr;
@@ -396,12 +398,14 @@ void supervisor::look() const {
     break;
   }
   case phase::closing_drives: {
-    const bool any =
-        std::any_of(state.drives.begin(), state.drives.end(), [](const auto& seat) { return seat.alive; });
+    const bool any = std::any_of(state.drives.begin(), state.drives.end(), [](const auto& seat) {
+      return seat.alive || seat.resetter != nullptr;
+    });
     if (any && now < state.phase_end_ns)
       break;
     if (any)
-      log::error(target, "a drive did not close in time; it will be recovered at the next start");
+      log::error(target, "a drive did not close, or the reset of one did not end, in time: it will be "
+                         "recovered at the next start, or has to be reset again");
     state.board->orderly = !any;
     end(caf::exit_reason::normal);
     return;

@@ -224,6 +224,37 @@ CAF_TEST(an actor that is stuck is named and the rest is reported) {
   board->actors.clear();
 }
 
+CAF_TEST(a stop in the middle of a reset is in good order and the drive can be reset again) {
+  server_fixture fixture;
+  fixture.configure(media::file, 2, 512 << 20);
+  fixture.start();
+  CAF_CHECK(fixture.stop());
+  spoil(fixture.directory.path() / "drive1");
+  using kind = actors::admin_outcome::kind;
+  const auto begin_reset = [&] {
+    auto outcome = fixture.server->door()->reset_drive(1, true, 2s);
+    // It may be in the middle of another attempt to open it.
+    for (int attempt = 0; attempt < 300 && outcome.what == kind::conflict; ++attempt) {
+      std::this_thread::sleep_for(20ms);
+      outcome = fixture.server->door()->reset_drive(1, true, 2s);
+    }
+    CAF_REQUIRE(outcome.what == kind::done);
+  };
+  fixture.start();
+  begin_reset();
+  const auto said = report_when(fixture, [](const actors::server_report& report) {
+    return report.drives[1].reset_done_bytes > 0 || report.drives_online() == 2;
+  });
+  CAF_CHECK(said.report->drives[1].state == actors::drive_state::resetting);
+  CAF_CHECK(fixture.stop());
+  fixture.start();
+  if (report_of(fixture).report->drives_online() < 2)
+    begin_reset();
+  report_when(fixture, [](const actors::server_report& report) { return report.drives_online() == 2; });
+  CAF_CHECK_EQUAL(report_of(fixture).report->drives_online(), 2u);
+  CAF_CHECK(fixture.stop());
+}
+
 CAF_TEST(a drive that lost its superblocks is reset while the other serves and joins it) {
   server_fixture fixture;
   fixture.configure(media::file, 2, 64 << 20);

@@ -1,7 +1,7 @@
 """The administration endpoint of a real server, asked with curl: every path, HTTPS, signed requests as the
 page shows them, and starts that are refused.
 
-    admin_http_test.py MEMKV
+    admin_endpoint_test.py MEMKV
 """
 
 from __future__ import annotations
