@@ -26,7 +26,7 @@ public:
     node_->by_lkey.erase(lkey_);
     node_->by_rkey.erase(rkey_);
     --node_->objects;
-    if (node_->core->in_use(record_.address, record_.length, node_) && node_->alive) {
+    if (simulated_core::in_use(record_.address, record_.length, *node_)) {
       node_->core->misuse.emplace_back("a memory region was destroyed while requests named it");
     }
   }
@@ -79,6 +79,7 @@ public:
     pair_.reads_max = std::min(options.reads_max, node->device.reads_max);
     node->core->pairs.emplace(pair_.number, &pair_);
     node->core->queue_pair_added();
+    node->pairs.push_back(&pair_);
     ++node->objects;
   }
   ~simulated_queue_pair() override {
@@ -87,6 +88,7 @@ public:
     std::erase_if(pair_.completions->reports,
                   [this](const report& one) { return one.queue_pair == pair_.number; });
     core().pairs.erase(pair_.number);
+    std::erase(pair_.node->pairs, &pair_);
     --core().statistics.queue_pairs;
     --pair_.node->objects;
   }
@@ -301,7 +303,7 @@ public:
 } // namespace
 
 simulated_handle::~simulated_handle() {
-  if (owner->alive && owner->core->names(this)) {
+  if (owner->alive && simulated_core::names(this)) {
     owner->core->misuse.emplace_back("an address handle was destroyed while requests named it");
   }
   --owner->objects;

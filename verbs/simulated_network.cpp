@@ -343,7 +343,7 @@ completion_status simulated_core::send(simulated_pair& pair, const simulated_req
   return completion_status::success;
 }
 
-bool simulated_core::in_use(std::uint64_t address, std::uint64_t length, const simulated_node* of) const {
+bool simulated_core::in_use(std::uint64_t address, std::uint64_t length, const simulated_node& of) {
   const auto overlaps = [&](const local_range& local) {
     return local.address < address + length && address < local.address + local.length;
   };
@@ -351,25 +351,23 @@ bool simulated_core::in_use(std::uint64_t address, std::uint64_t length, const s
     return request.inlined.empty() &&
            std::any_of(request.local.begin(), request.local.begin() + request.segments, overlaps);
   };
-  return std::any_of(pairs.begin(), pairs.end(), [&](const auto& entry) {
-    const simulated_pair& pair = *entry.second;
-    return (of == nullptr || pair.node == of) && pair.node->alive &&
-           (std::any_of(pair.posted.begin(), pair.posted.end(), any) ||
-            std::any_of(pair.reporting.begin(), pair.reporting.end(),
-                        [&](const auto& one) { return any(one.request); }) ||
-            std::any_of(pair.receives.begin(), pair.receives.end(),
-                        [&](const auto& one) { return overlaps(one.local); }));
-  });
+  return of.alive && std::any_of(of.pairs.begin(), of.pairs.end(), [&](const simulated_pair* pair) {
+           return std::any_of(pair->posted.begin(), pair->posted.end(), any) ||
+                  std::any_of(pair->reporting.begin(), pair->reporting.end(),
+                              [&](const auto& one) { return any(one.request); }) ||
+                  std::any_of(pair->receives.begin(), pair->receives.end(),
+                              [&](const auto& one) { return overlaps(one.local); });
+         });
 }
 
-bool simulated_core::names(const simulated_handle* handle) const {
-  return std::any_of(pairs.begin(), pairs.end(), [&](const auto& entry) {
-    const simulated_pair& pair = *entry.second;
-    const auto any = [&](const simulated_request& request) { return request.target.handle == handle; };
-    return pair.dc && (std::any_of(pair.posted.begin(), pair.posted.end(), any) ||
-                       std::any_of(pair.reporting.begin(), pair.reporting.end(),
-                                   [&](const auto& one) { return any(one.request); }));
-  });
+bool simulated_core::names(const simulated_handle* handle) {
+  const auto any = [&](const simulated_request& request) { return request.target.handle == handle; };
+  return std::any_of(handle->owner->pairs.begin(), handle->owner->pairs.end(),
+                     [&](const simulated_pair* pair) {
+                       return std::any_of(pair->posted.begin(), pair->posted.end(), any) ||
+                              std::any_of(pair->reporting.begin(), pair->reporting.end(),
+                                          [&](const auto& one) { return any(one.request); });
+                     });
 }
 
 } // namespace detail
@@ -437,7 +435,9 @@ void simulated_network::withhold_reports(std::uint32_t queue_pair) {
 }
 
 bool simulated_network::in_use(const void* address, std::uint64_t length) const {
-  return core_->in_use(reinterpret_cast<std::uintptr_t>(address), length, nullptr);
+  return std::any_of(core_->nodes.begin(), core_->nodes.end(), [&](const auto& entry) {
+    return detail::simulated_core::in_use(reinterpret_cast<std::uintptr_t>(address), length, *entry.second);
+  });
 }
 
 const std::vector<std::string>& simulated_network::misuse() const noexcept {

@@ -153,8 +153,8 @@ struct simulated_core {
   simulated_node* far_end(const simulated_pair& pair, const simulated_request& request,
                           simulated_pair** far_pair);
   void queue_pair_added();
-  [[nodiscard]] bool in_use(std::uint64_t address, std::uint64_t length, const simulated_node* of) const;
-  [[nodiscard]] bool names(const simulated_handle* handle) const;
+  [[nodiscard]] static bool in_use(std::uint64_t address, std::uint64_t length, const simulated_node& of);
+  [[nodiscard]] static bool names(const simulated_handle* handle);
 };
 
 struct simulated_node final : fabric {
@@ -167,6 +167,7 @@ struct simulated_node final : fabric {
   bool reachable = true;
   bool removal_told = false;
   std::uint32_t objects = 0;
+  std::vector<simulated_pair*> pairs;
   std::unordered_map<std::uint32_t, region_record> by_lkey;
   std::unordered_map<std::uint32_t, region_record> by_rkey;
 
