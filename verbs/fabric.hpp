@@ -26,6 +26,9 @@
 // Order. Reports of one queue pair's sends come in the order of posting, and so do those of its receives;
 // between queue pairs, and between sends and receives, there is none.
 //
+// `flushed` promises nothing: the request was carried out, or in part, or not. An unsignalled request before
+// one that failed may be reported so although it was.
+//
 // Signalling. A request with signalled = false costs the device no completion; its report comes together
 // with that of the next signalled one on its queue pair, or of one that failed. The last of a batch is always
 // signalled, so nothing stays unreported for ever.
