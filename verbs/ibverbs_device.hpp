@@ -16,10 +16,10 @@ namespace memkv::verbs {
 
 /// As in the configuration under rdma; what is not set is chosen.
 struct path_wishes {
-  std::optional<std::uint32_t> gid_index;
-  std::optional<std::uint32_t> mtu_bytes;
-  std::optional<std::uint8_t> traffic_class;
-  std::optional<std::uint8_t> service_level;
+  std::optional<std::uint32_t> gid_index = {};
+  std::optional<std::uint32_t> mtu_bytes = {};
+  std::optional<std::uint8_t> traffic_class = {};
+  std::optional<std::uint8_t> service_level = {};
 };
 
 /// Names, in the order of the library. not_found, with a sentence, when there is none.

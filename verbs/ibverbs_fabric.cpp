@@ -66,10 +66,13 @@ ibv_mtu mtu_of(std::uint32_t bytes) noexcept {
   return static_cast<ibv_mtu>(std::countr_zero(std::clamp(bytes, 256U, 4096U)) - 7);
 }
 
-/// The device waits 4.096 us times two to this power for an acknowledgement, and eight times in all.
+/// Soft-RoCE takes the largest number there is, 7, for "never give up".
+constexpr std::uint8_t retries = 6;
+
+/// The device waits 4.096 us times two to this power for an acknowledgement, and again for each retry.
 std::uint8_t timeout_of(std::uint32_t retry_ms) noexcept {
   std::uint8_t power = 1;
-  while (power < 31 && (4096ULL << power) * 8 < std::uint64_t{retry_ms} * 1'000'000) {
+  while (power < 31 && (4096ULL << power) * (retries + 1) < std::uint64_t{retry_ms} * 1'000'000) {
     ++power;
   }
   return power;
@@ -481,7 +484,7 @@ status hardware_rc::connect(const rc_address& peer) noexcept {
   attributes = {};
   attributes.qp_state = IBV_QPS_RTS;
   attributes.timeout = timeout_of(path.retry_ms);
-  attributes.retry_cnt = 7;
+  attributes.retry_cnt = retries;
   attributes.rnr_retry = std::min<std::uint8_t>(path.receiver_retries, 7);
   attributes.sq_psn = packet_number_;
   attributes.max_rd_atomic = static_cast<std::uint8_t>(
