@@ -1,6 +1,7 @@
 #include "actors/admin_gateway.hpp"
 
 #include "actors/admission.hpp"
+#include "actors/fault_points.hpp"
 #include "actors/log.hpp"
 #include "actors/reactor.hpp"
 #include "actors/server.hpp"
@@ -64,6 +65,7 @@ void add_shared(server_report& report, const reactor_shared& shared, const admis
   report.pool_chunk_bytes = shared.pool->chunk_bytes();
   report.cache = shared.cache->statistics();
   report.resident_bytes = resident_bytes();
+  report.fault_injection = options.fault_injection;
   if (options.license != nullptr) {
     const auto facts = options.license->state()->read();
     report.license = {.plan = facts.plan,
@@ -211,6 +213,7 @@ void answer(const describe_yourself& question, caf::actor_id who, std::size_t ma
 
 admin_gateway_actor::behavior_type admin_gateway(self_pointer self, std::shared_ptr<server_board> board,
                                                  std::shared_ptr<reactor_shared> shared, caf::actor server) {
+  let_act_up(self);
   self->state.board = std::move(board);
   self->state.shared = std::move(shared);
   self->state.server = std::move(server);

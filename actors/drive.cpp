@@ -31,10 +31,19 @@ constexpr std::uint64_t read_errors_max = 8;
 /// A sweep looks at a 4096th of the ids at a time.
 constexpr std::uint32_t sweep_slices = 4096;
 constexpr std::uint64_t sweep_erasing_max = 4096;
+constexpr std::uint64_t faulty_tick_ns = 5'000'000;
 } // namespace
 
 drive::drive(caf::actor_config& configuration, drive_settings settings)
     : ring_actor(configuration), settings_(std::move(settings)) {}
+
+ring_actor::settings drive::ring_settings() const {
+  settings wanted;
+  // What is answered late is answered by the tick.
+  if (settings_.faults != nullptr)
+    wanted.tick_ns = faulty_tick_ns;
+  return wanted;
+}
 
 void drive::on_no_ring(const std::string& problem) {
   report_failure(problem);
@@ -49,7 +58,8 @@ bool drive::on_start() {
     body_->pool_keeper = settings_.pool_keeper;
     const auto open = [this] {
       return engine::open_drive(settings_.description, settings_.options, *settings_.time,
-                                {.host = this, .registered = settings_.pool}, body_->device, body_->store);
+                                {.host = this, .registered = settings_.pool, .faults = settings_.faults},
+                                body_->device, body_->store);
     };
     auto opened = open();
     // The kernel lets go of a raw drive a moment after the process that had it was killed.
@@ -231,6 +241,10 @@ void drive::look_for_failure() {
   }
   if (const auto oldest = body_->device->oldest_request_ns(); oldest > settings_.io_timeout_ns) {
     report_failure(name + " has not answered a request for " + std::to_string(oldest / 1'000'000'000) + " s");
+    log::error(target, "drive hangs: it is offline and will be opened again when it has answered",
+               {{"drive", std::to_string(settings_.index)},
+                {"media", name},
+                {"silent_s", std::to_string(oldest / 1'000'000'000)}});
     hung_ = true;
     return;
   }
@@ -335,7 +349,7 @@ bool drive::on_turn() {
   if (auto orphans = store.take_orphans(); !orphans.empty())
     caf::anon_send(settings_.server, parts_orphaned{std::move(orphans)});
   moved = sweep_on() || moved;
-  return moved || (!body_->needs_buffers && !store.idle());
+  return moved || body_->device->needs_poll() || (!body_->needs_buffers && !store.idle());
 }
 
 void drive::on_tick(std::uint64_t) {

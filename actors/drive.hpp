@@ -26,6 +26,7 @@ struct drive_settings {
   std::shared_ptr<void> pool_keeper;
   caf::actor trim_batcher; // null: there is none at the moment
   std::uint64_t io_timeout_ns = 10'000'000'000;
+  std::shared_ptr<engine::drive_faults> faults; // null: none are injected
   /// What a drive of an older epoch holds is stale: it starts empty.
   std::uint64_t epoch_least = 0;
   /// Memory drives only: what an earlier incarnation left.
@@ -39,6 +40,7 @@ public:
   const char* name() const override { return "drive"; }
 
 private:
+  settings ring_settings() const override;
   void on_no_ring(const std::string& problem) override;
   bool on_start() override;
   caf::behavior make_handlers() override;

@@ -1,5 +1,6 @@
 #include "actors/drive_resetter.hpp"
 
+#include "actors/fault_points.hpp"
 #include "actors/log.hpp"
 #include "engine/drive_content.hpp"
 #include "engine/drive_format.hpp"
@@ -64,6 +65,7 @@ std::string reset(const reset_order& order, bool secure) {
 } // namespace
 
 drive_resetter_actor::behavior_type drive_resetter(drive_resetter_actor::pointer self, reset_order order) {
+  let_act_up(self);
   return {
       [self, order = std::move(order)](const reset_drive& what) mutable {
         auto problem = reset(order, what.secure);

@@ -1,6 +1,7 @@
 #include "actors/evictor.hpp"
 
 #include "actors/admin_gateway.hpp"
+#include "actors/fault_points.hpp"
 
 #include <caf/actor_cast.hpp>
 
@@ -22,6 +23,7 @@ void evictor_state::look(evictor_actor::stateful_pointer<evictor_state> self) {
 
 evictor_actor::behavior_type evictor(evictor_actor::stateful_pointer<evictor_state> self,
                                      double high_watermark, double low_watermark) {
+  let_act_up(self);
   self->state.high = high_watermark;
   self->state.low = low_watermark;
   self->delayed_send(self, self->state.interval, look_again{});

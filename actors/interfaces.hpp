@@ -12,6 +12,7 @@
 //   a door -> ADMIN GATEWAY <-> everybody                         reports
 //   ADMIN GATEWAY -> SERVER -> DRIVE RESETTER                     emptying a drive
 //
+// With fault injection every actor takes act_up besides (fault_points.hpp).
 // Every actor answers exit messages; SERVER monitors all of them and starts a dead one anew.
 #pragma once
 
@@ -65,6 +66,8 @@ using reactor_actor = caf::typed_actor<
     // From DRIVE.
     caf::reacts_to<extent_allocated>, caf::reacts_to<extent_stored>, caf::reacts_to<extent_was_read>,
     caf::reacts_to<block_erased>,
+    // From fault injection.
+    caf::reacts_to<end_connections>,
     // From SERVER: finish what is open, take nothing new, end.
     caf::reacts_to<finish_requests>,
     // From ADMIN GATEWAY.

@@ -1,6 +1,7 @@
 #include "actors/license_watcher.hpp"
 
 #include "actors/admin_gateway.hpp"
+#include "actors/fault_points.hpp"
 #include "actors/log.hpp"
 
 namespace memkv::actors {
@@ -14,6 +15,7 @@ constexpr const char* target = "memkv::license";
 license_watcher_actor::behavior_type license_watcher(license_watcher_actor::pointer self,
                                                      std::shared_ptr<license_watch> watch,
                                                      server_actor server) {
+  let_act_up(self);
   self->send(self, look_again{});
   return {
       [self](const describe_yourself& question) { answer(question, self->id(), self->mailbox().size()); },

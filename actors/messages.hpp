@@ -16,6 +16,7 @@
 #include <caf/allowed_unsafe_message_type.hpp>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -244,6 +245,18 @@ struct reactor_changed {
   caf::actor reactor;
 }; // SERVER to LISTENER; null: gone
 
+// Fault injection: see fault_points.hpp and fault_orders.hpp.
+/// To REACTOR: as many connections end as `left` says; REACTORs that are asked together share it.
+struct end_connections {
+  enum class by : std::uint8_t { closing, kill, exception, shutdown }; // of the CONNECTION, but for the first
+  by how = by::closing;
+  std::shared_ptr<std::atomic<std::uint32_t>> left;
+};
+/// To any actor: it sleeps for so long, or throws.
+struct act_up {
+  std::uint64_t stall_ms = 0; // 0: throws
+};
+
 // The licence.
 /// LICENSE WATCHER to SERVER: it is not in force any more; the server is to stop.
 struct license_ended {
@@ -294,6 +307,8 @@ MEMKV_MESSAGE(drive_was_reset)
 MEMKV_MESSAGE(new_connection)
 MEMKV_MESSAGE(connection_closed)
 MEMKV_MESSAGE(reactor_changed)
+MEMKV_MESSAGE(end_connections)
+MEMKV_MESSAGE(act_up)
 MEMKV_MESSAGE(license_ended)
 MEMKV_MESSAGE(stop_accepting)
 MEMKV_MESSAGE(finish_requests)

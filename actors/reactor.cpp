@@ -2,6 +2,7 @@
 
 #include "actors/admin_gateway.hpp"
 #include "actors/connection.hpp"
+#include "actors/fault_points.hpp"
 #include "actors/tcp_connection.hpp"
 #include "actors/tcp_request.hpp"
 #include "wire/assert.hpp"
@@ -14,6 +15,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <random>
 
 namespace memkv::actors {
 
@@ -167,6 +169,7 @@ caf::behavior reactor::make_handlers() {
     if (auto* which = find(message.erase->request); which != nullptr)
       which->erased(message.erase);
   };
+  auto on_end_some = [this](const end_connections& message) { end_some(message); };
   auto on_finish = [this](const finish_requests&) { begin_to_finish(); };
   auto on_describe = [this](const describe_yourself& question) {
     answer(question, id(), mailbox().size(),
@@ -183,11 +186,11 @@ caf::behavior reactor::make_handlers() {
     if (connection != connections_.end())
       connection->second->close(close_reason::actor_killed);
   };
-  [[maybe_unused]] reactor_actor::behavior_type conforms{on_connection, on_drive,  on_members,
-                                                         on_allocated,  on_stored, on_read,
-                                                         on_erased,     on_finish, on_describe};
-  return {on_connection, on_drive,  on_members, on_allocated, on_stored,
-          on_read,       on_erased, on_finish,  on_describe,  on_down};
+  [[maybe_unused]] reactor_actor::behavior_type conforms{on_connection, on_drive,   on_members, on_allocated,
+                                                         on_stored,     on_read,    on_erased,  on_end_some,
+                                                         on_finish,     on_describe};
+  return {on_connection, on_drive,    on_members, on_allocated, on_stored, on_read,
+          on_erased,     on_end_some, on_finish,  on_describe,  on_down};
 }
 
 void reactor::admit(const new_connection& message) {
@@ -229,6 +232,48 @@ void reactor::begin_to_finish() {
   clear_graves();
   if (connections_.empty())
     stop(caf::exit_reason::normal);
+}
+
+void reactor::end_some(const end_connections& message) {
+  std::vector<std::uint64_t> ids;
+  for (const auto& [id, each] : connections_)
+    if (!each->closing())
+      ids.push_back(id);
+  std::shuffle(ids.begin(), ids.end(), std::mt19937_64{std::random_device{}()});
+  for (const auto id : ids) {
+    auto left = message.left->load();
+    while (left > 0 && !message.left->compare_exchange_weak(left, left - 1)) {
+    }
+    if (left == 0)
+      return;
+    const auto found = connections_.find(id);
+    if (found == connections_.end())
+      continue;
+    const auto& which = found->second->handle();
+    switch (message.how) {
+    case end_connections::by::closing:
+      found->second->close(close_reason::actor_killed);
+      break;
+    case end_connections::by::kill:
+      caf::anon_send_exit(which, caf::exit_reason::kill);
+      break;
+    case end_connections::by::exception:
+      caf::anon_send(caf::actor_cast<caf::actor>(which), act_up{});
+      break;
+    case end_connections::by::shutdown:
+      caf::anon_send_exit(which, caf::exit_reason::user_shutdown);
+      break;
+    }
+  }
+}
+
+std::uint64_t reactor::network_delay_ns() const noexcept {
+  const auto& faults = shared_->options.faults;
+  return faults == nullptr ? 0 : faults->delay_at(round_ns());
+}
+
+void reactor::wake_later(const tcp_connection& which, std::uint64_t at_ns) {
+  delayed_.emplace(at_ns, which.id());
 }
 
 std::uint64_t reactor::enlist(tcp_request& which) {
@@ -459,6 +504,14 @@ void reactor::on_tick(std::uint64_t now) {
     deadlines_.erase(deadlines_.begin());
     if (const auto found = requests_.find(serial); found != requests_.end())
       found->second->expire();
+  }
+  while (!delayed_.empty() && delayed_.begin()->first <= now) {
+    const auto id = delayed_.begin()->second;
+    delayed_.erase(delayed_.begin());
+    if (const auto found = connections_.find(id); found != connections_.end()) {
+      found->second->pump_output();
+      found->second->pump_input();
+    }
   }
   if (now >= next_slow_check_ns_) {
     next_slow_check_ns_ = now + slow_check_ns;

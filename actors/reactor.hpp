@@ -109,6 +109,10 @@ public:
   void expire_at(std::uint64_t serial, std::uint64_t deadline_ns);
   /// The connection could not go on for lack of buffers: it is tried again when there may be some.
   void wait_for_buffers(tcp_connection& which);
+  // Fault injection: how much later connections are read from and answered at the moment, and who goes on
+  // when that is over.
+  [[nodiscard]] std::uint64_t network_delay_ns() const noexcept;
+  void wake_later(const tcp_connection& which, std::uint64_t at_ns);
   /// The connection has come to its end; it is destroyed at the end of the turn.
   void bury(tcp_connection& which);
   void bury(std::unique_ptr<tcp_request> which);
@@ -170,6 +174,7 @@ private:
                          void (drive_body::*work)(const extent_put_ptr&));
   void admit(const new_connection& message);
   void drive_changes(const drive_changed& change);
+  void end_some(const end_connections& message);
   void begin_to_finish();
   void clear_graves();
   bool make_header_buffers();
@@ -188,6 +193,7 @@ private:
   std::set<std::pair<std::uint64_t, std::uint64_t>> deadlines_; // time and serial of open requests
   std::deque<std::uint64_t> waiting_for_buffers_;               // connections
   std::deque<std::uint64_t> waiting_for_room_;                  // requests
+  std::set<std::pair<std::uint64_t, std::uint64_t>> delayed_;   // time and connection
   std::vector<std::unique_ptr<tcp_request>> buried_requests_;
   std::vector<std::uint64_t> buried_connections_;
   // The chunk that small payloads share at the moment.

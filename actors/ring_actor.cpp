@@ -1,5 +1,6 @@
 #include "actors/ring_actor.hpp"
 
+#include "actors/fault_points.hpp"
 #include "actors/log.hpp"
 #include "wire/assert.hpp"
 
@@ -129,7 +130,11 @@ void ring_actor::handle_messages(caf::behavior& handlers, unsigned limit) {
                                                     : caf::exit_reason::user_shutdown);
       break;
     }
-    if (!handlers(content))
+    if (handlers(content))
+      continue;
+    if (content.match_elements<act_up>())
+      carry_out(content.get_as<act_up>(0));
+    else
       log::warn(target, "a message of an unknown kind was dropped by " + std::string{name()});
   }
   sender_ = nullptr;

@@ -1,5 +1,6 @@
 #include "actors/run_server.hpp"
 
+#include "actors/fault_points.hpp"
 #include "actors/log.hpp"
 #include "actors/server.hpp"
 
@@ -18,6 +19,7 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <random>
 #include <thread>
 
 namespace memkv::actors {
@@ -86,17 +88,22 @@ std::uint16_t port_of(int socket) {
 }
 
 /// The listening socket, and what belongs beside it; -1 and a sentence. Of any free port the next one may be
-/// taken by somebody else: then another pair is looked for.
-int bind_sockets(const server_options& options, std::string& problem) {
+/// taken by somebody else: then another pair is looked for, below the ports that the kernel takes for
+/// outgoing connections, which may be taken in every second place.
+int bind_sockets(server_options options, std::string& problem) {
   constexpr int attempts_max = 100;
-  const int attempts = options.port == 0 && options.beside ? attempts_max : 1;
-  for (int i = 0; i < attempts; ++i) {
+  constexpr std::uint16_t first = 20'000, last = 32'000;
+  const bool any = options.port == 0 && options.beside;
+  std::minstd_rand chance(std::random_device{}());
+  for (int attempt = 0; attempt < (any ? attempts_max : 1); ++attempt) {
+    if (attempt > 0)
+      options.port = static_cast<std::uint16_t>(first + chance() % (last - first));
     const int socket = bind_socket(options, problem);
-    if (socket < 0)
-      return -1;
-    if (!options.beside || options.beside(port_of(socket), problem))
-      return socket;
-    ::close(socket);
+    if (socket >= 0) {
+      if (!options.beside || options.beside(port_of(socket), problem))
+        return socket;
+      ::close(socket);
+    }
   }
   return -1;
 }
@@ -105,6 +112,8 @@ class running final : public running_server {
 public:
   running(server_options options, int socket, std::shared_ptr<reactor_shared> shared)
       : socket_(socket), port_(port_of(socket)), board_(std::make_shared<server_board>()) {
+    if (options.faults != nullptr)
+      faults_ = std::make_shared<fault_injector>(options.faults, board_);
     auto started = board_->started.get_future();
     // The few event-based actors do little; more threads would only compete with the reactors.
     configuration_.set("scheduler.max-threads", std::size_t{2});
@@ -145,6 +154,7 @@ public:
     return board_->ended_because;
   }
   [[nodiscard]] std::shared_ptr<admin_door> door() const override { return make_admin_door(board_); }
+  [[nodiscard]] std::shared_ptr<fault_injector> faults() const override { return faults_; }
   [[nodiscard]] std::uint32_t drives_online() const noexcept override { return board_->drives_online; }
   [[nodiscard]] std::uint32_t connections() const noexcept override { return board_->door->connections(); }
   [[nodiscard]] server_actor handle() const { return server_; }
@@ -153,12 +163,20 @@ private:
   int socket_;
   std::uint16_t port_;
   std::shared_ptr<server_board> board_;
+  std::shared_ptr<fault_injector> faults_;
   caf::actor_system_config configuration_;
   std::unique_ptr<caf::actor_system> system_;
   server_actor server_;
   std::string problem_;
   bool ended_ = false;
 };
+
+std::shared_ptr<fault_points> fault_points_for(const server_options& options) {
+  auto made = std::make_shared<fault_points>();
+  for (const auto& drive : options.drives)
+    made->drives.push_back(drive.memory ? nullptr : std::make_shared<engine::drive_faults>());
+  return made;
+}
 
 /// Descriptors for every connection that may be admitted, and some for everything else.
 void raise_descriptor_limit(std::uint32_t connections_max) {
@@ -214,6 +232,7 @@ std::unique_ptr<running_server> start_server(const server_options& given, std::s
   if (options.store.boot_id == std::array<std::byte, 16>{} && !engine::read_boot_id(options.store.boot_id))
     log::warn(target,
               "/proc/sys/kernel/random/boot_id cannot be read: a power cut cannot be told from a crash");
+  options.faults = options.fault_injection ? fault_points_for(options) : nullptr;
   raise_descriptor_limit(options.limits.connections_max);
   const int socket = bind_sockets(options, problem);
   if (socket < 0)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "actors/admin_gateway.hpp"
+#include "actors/fault_orders.hpp"
 #include "actors/server_options.hpp"
 
 #include <caf/actor_system.hpp>
@@ -33,6 +34,8 @@ public:
   [[nodiscard]] virtual std::string ended_because() const = 0;
   /// Reports, and what an operator may change. It may outlive the server.
   [[nodiscard]] virtual std::shared_ptr<admin_door> door() const = 0;
+  /// Null, unless server_options::fault_injection was set.
+  [[nodiscard]] virtual std::shared_ptr<fault_injector> faults() const = 0;
   [[nodiscard]] virtual std::uint32_t drives_online() const noexcept = 0;
   [[nodiscard]] virtual std::uint32_t connections() const noexcept = 0;
 };

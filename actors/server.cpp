@@ -3,6 +3,7 @@
 #include "actors/admin_gateway.hpp"
 #include "actors/connection.hpp"
 #include "actors/evictor.hpp"
+#include "actors/fault_points.hpp"
 #include "actors/license_watcher.hpp"
 #include "actors/listener.hpp"
 #include "actors/log.hpp"
@@ -21,6 +22,7 @@ namespace {
 
 constexpr const char* target = "memkv::server";
 constexpr auto look_interval = std::chrono::milliseconds{20};
+constexpr std::uint64_t fault_warning_interval_ns = 60'000'000'000;
 
 using phase = server_state::phase;
 
@@ -255,8 +257,10 @@ void supervisor::end(caf::exit_reason reason) const {
   // Its thread ends when nobody refers to it any more.
   state.trim_batcher = nullptr;
   publish("trim-batcher", nullptr);
-  for (auto& seat : state.drives)
-    seat.resetter = nullptr;
+  for (std::uint32_t index = 0; index < state.drives.size(); ++index) {
+    state.drives[index].resetter = nullptr;
+    publish("drive-resetter-" + std::to_string(index), nullptr);
+  }
   if (state.admin_gateway != nullptr)
     self->send_exit(state.admin_gateway, caf::exit_reason::user_shutdown);
   state.admin_gateway = nullptr;
@@ -363,6 +367,11 @@ void supervisor::stop_without_license(const std::string& reason) const {
 
 void supervisor::look() const {
   const auto now = steady_now_ns();
+  if (state.options.faults != nullptr && now >= state.next_fault_warning_ns) {
+    state.next_fault_warning_ns = now + fault_warning_interval_ns;
+    log::warn(target, "fault injection is on: whoever reaches the administration endpoint from this machine "
+                      "can make this server fail; start it without --fault-injection for anything but tests");
+  }
   switch (state.now) {
   case phase::serving:
     look_at_drives(now);
@@ -389,12 +398,14 @@ void supervisor::look() const {
     break;
   }
   case phase::closing_drives: {
-    const bool any =
-        std::any_of(state.drives.begin(), state.drives.end(), [](const auto& seat) { return seat.alive; });
+    const bool any = std::any_of(state.drives.begin(), state.drives.end(), [](const auto& seat) {
+      return seat.alive || seat.resetter != nullptr;
+    });
     if (any && now < state.phase_end_ns)
       break;
     if (any)
-      log::error(target, "a drive did not close in time; it will be recovered at the next start");
+      log::error(target, "a drive did not close, or the reset of one did not end, in time: it will be "
+                         "recovered at the next start, or has to be reset again");
     state.board->orderly = !any;
     end(caf::exit_reason::normal);
     return;
@@ -421,6 +432,7 @@ server_actor::behavior_type server(server_actor::stateful_pointer<server_state> 
   state.shared = std::move(shared);
   state.drives.resize(state.options.drives.size());
   state.reactors.resize(state.options.reactors);
+  let_act_up(self);
   const supervisor work{self};
   work.publish("server", caf::actor_cast<caf::actor>(self));
   self->set_down_handler([self](const caf::down_msg& message) { supervisor{self}.down(message); });

@@ -93,6 +93,7 @@ struct server_state {
   std::map<std::string, std::uint64_t> spawned; // how often, by name of the actor
   membership members;
   std::shared_ptr<change_filter> changed; // null while all drives take part
+  std::uint64_t next_fault_warning_ns = 0;
   /// Of the step of a change of members that is being carried out.
   std::uint64_t step_serial = 0;
   bool step_sent = false;

@@ -1,6 +1,7 @@
 // The drives of SERVER: opening them, who takes part, and what becomes of a failing one.
 #include "actors/admin_gateway.hpp"
 #include "actors/drive.hpp"
+#include "actors/fault_points.hpp"
 #include "actors/log.hpp"
 #include "actors/registry_writer.hpp"
 #include "actors/supervisor.hpp"
@@ -56,6 +57,8 @@ void supervisor::spawn_drive(std::uint32_t index) const {
     settings.pool = state.shared->pool->range();
   settings.pool_keeper = state.shared;
   settings.trim_batcher = state.trim_batcher;
+  if (state.options.faults != nullptr)
+    settings.faults = state.options.faults->drives[index];
   settings.io_timeout_ns = state.options.io_timeout_ms * 1'000'000;
   settings.epoch_least = settings.description.memory ? 0 : seat.epoch_least;
   settings.survivor = std::move(seat.survivor);

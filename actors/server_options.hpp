@@ -17,6 +17,8 @@
 
 namespace memkv::actors {
 
+struct fault_points;
+
 struct connection_limits {
   std::uint32_t connections_max = 16'384;
   std::uint32_t connections_per_address_max = 1'024;
@@ -53,6 +55,8 @@ struct server_options {
   std::uint32_t flap_threshold = 5;          // failures after which a drive stays offline
   std::uint64_t shutdown_ms = 30'000;        // open requests get half of it, the drives the rest
   std::uint64_t write_timing_interval_s = 0; // 0 = off
+  bool fault_injection = false;              // orders are taken: fault_orders.hpp
+  std::shared_ptr<fault_points> faults;      // filled in by start_server; null: off
   /// Of the licence that was found valid before the start; null: none is watched (tests).
   std::shared_ptr<license_watch> license;
   std::shared_ptr<engine::clock> time = std::make_shared<engine::system_clock>();

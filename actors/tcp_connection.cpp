@@ -146,6 +146,11 @@ bool tcp_connection::may_read() const noexcept {
 void tcp_connection::pump_input() {
   if (closing_ || receiving_->busy || taking_)
     return;
+  if (read_after_ns_ > owner_.now_ns()) {
+    if (payload_left_ > 0 && payload_paused_ns_ == 0)
+      payload_paused_ns_ = paused_since_ns_ = owner_.now_ns();
+    return;
+  }
   if (lingering_) {
     // Unread bytes would make the close a reset, and the peer might lose the answer.
     payload_left_ = skip_bytes_max;
@@ -234,6 +239,10 @@ void tcp_connection::received(std::int32_t result, std::uint32_t flags) {
                                                       : close_reason::socket_error);
     }
     return;
+  }
+  if (const auto delay = owner_.network_delay_ns(); delay != 0) {
+    read_after_ns_ = write_after_ns_ = owner_.now_ns() + delay;
+    owner_.wake_later(*this, read_after_ns_);
   }
   const auto bytes = static_cast<std::uint32_t>(result);
   switch (where) {
@@ -478,7 +487,7 @@ void tcp_connection::unstream(tcp_request& which) {
 
 void tcp_connection::pump_output() {
   auto& out = *sending_;
-  if (closing_ || out.busy)
+  if (closing_ || out.busy || write_after_ns_ > owner_.now_ns())
     return;
   std::uint64_t bytes = 0;
   std::size_t vectors = 0;
@@ -495,6 +504,9 @@ void tcp_connection::pump_output() {
     add(std::move(ready_.front()));
     ready_.pop_front();
   }
+  // Making a part may end its request, and with the last request of a peer that sends no more the
+  // connection. Meanwhile it counts as sending, so that nobody else sends, or buries it.
+  out.busy = true;
   // One part a turn: what becomes ready meanwhile goes before the next part.
   if (ready_.empty() && bytes < gathered_bytes_max / 4) {
     for (auto at = streams_.begin(); at != streams_.end(); ++at) {
@@ -515,6 +527,9 @@ void tcp_connection::pump_output() {
       break;
     }
   }
+  out.busy = false;
+  if (closing_)
+    out.frames.clear();
   if (out.frames.empty()) {
     maybe_end();
     return;

@@ -124,6 +124,9 @@ private:
   std::uint64_t payload_received_ = 0;
   std::uint64_t payload_paused_ns_ = 0; // up to when our own pause is accounted for; 0: not paused
   std::uint64_t paused_since_ns_ = 0;   // since when we, not the peer, keep the payload waiting
+  // Injected: nothing is read, and nothing written, before then.
+  std::uint64_t read_after_ns_ = 0;
+  std::uint64_t write_after_ns_ = 0;
   std::uint64_t send_progress_ns_ = 0;
   std::uint64_t send_acknowledged_ = 0;
 };

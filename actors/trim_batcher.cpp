@@ -1,6 +1,7 @@
 #include "actors/trim_batcher.hpp"
 
 #include "actors/admin_gateway.hpp"
+#include "actors/fault_points.hpp"
 #include "actors/log.hpp"
 
 #include <algorithm>
@@ -25,6 +26,7 @@ bool discard_all(const discard_ranges& batch) {
 } // namespace
 
 trim_batcher_actor::behavior_type trim_batcher(trim_batcher_actor::pointer self, int) {
+  let_act_up(self);
   return {
       [self](const discard_ranges& batch) {
         const bool done = discard_all(batch);

@@ -26,6 +26,7 @@ constexpr auto every_route = std::to_array<route>({
     {"/v1/metrics", "GET"},
     {"/v1/drives/failed", "GET"},
     {"/v1/drives/{id}/reset", "POST"},
+    {"/v1/faults", "GET"},
     {"/v1/faults", "POST"},
     {"/v1/openapi.json", "GET"},
 });
@@ -169,19 +170,25 @@ http_answer routes::decide(const http_request& request) const {
                                  [&](const page_file& each) { return each.path == path; });
   const route* found = nullptr;
   std::string_view id;
-  for (const auto& each : every_route)
-    if (matches(each.path, path, id) && (each.path != "/v1/faults" || setup_.faults)) {
-      found = &each;
-      break;
-    }
+  std::string allowed;
+  bool right = false;
+  const auto offer = [&](std::string_view method) {
+    allowed += (allowed.empty() ? "" : ", ") + std::string{method == "GET" ? "GET, HEAD" : method};
+    right = method == "GET" ? reads : request.method == method;
+  };
   const bool is_file = file != setup_.files.end();
-  if (found == nullptr && !is_file)
+  if (is_file)
+    offer("GET");
+  for (const auto& each : every_route)
+    if (!right && matches(each.path, path, id) && (each.path != "/v1/faults" || setup_.faults)) {
+      found = &each;
+      offer(each.method);
+    }
+  if (allowed.empty())
     return problem(404, "there is no such path: docs/admin-api.md and /v1/openapi.json name those there are");
-  const std::string_view method = is_file ? "GET" : found->method;
-  if (method == "GET" ? !reads : request.method != method) {
-    auto out =
-        problem(405, "this path is asked with " + std::string{method == "GET" ? "GET or HEAD" : method});
-    out.headers.push_back({"Allow", method == "GET" ? "GET, HEAD" : std::string{method}});
+  if (!right) {
+    auto out = problem(405, "this path is asked with " + (allowed == "GET, HEAD" ? "GET or HEAD" : allowed));
+    out.headers.push_back({"Allow", std::move(allowed)});
     return out;
   }
   if (is_cross_site(request))
@@ -311,9 +318,7 @@ http_answer routes::reset(const http_request& request, std::string_view id) cons
 http_answer routes::inject(const http_request& request) const {
   if (!is_local(request) || !is_no_strangers_name(request.header("host")))
     return problem(403, "faults are injected from loopback only");
-  const auto [status, sentence] = setup_.faults(request.body);
-  log::warn(target, "a fault was asked for", {{"fault", request.body}, {"answer", sentence}});
-  return status < 400 ? document(status, done_document(sentence)) : problem(status, sentence);
+  return setup_.faults(request);
 }
 
 } // namespace memkv::admin

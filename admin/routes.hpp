@@ -20,7 +20,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace memkv::admin {
@@ -44,9 +43,9 @@ struct routes_setup {
   std::shared_ptr<request_verifier> verifier; // null: requests that change something come from loopback
   bool open = false;                          // network.admin_open
   std::function<std::string(const actors::gathered&)> metrics; // text for Prometheus
-  /// Injects what the body says, and answers with a status of HTTP and a sentence. Null: there is no such
-  /// path.
-  std::function<std::pair<int, std::string>(std::string_view body)> faults;
+  /// Takes orders of faults, and lists what is armed (admin/faults.hpp); asked from loopback only. Null:
+  /// there is no such path.
+  std::function<http_answer(const http_request&)> faults;
   std::vector<page_file> files;
   std::chrono::milliseconds limit{1'000};
 };

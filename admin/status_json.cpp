@@ -408,8 +408,4 @@ std::string problem_document(std::string_view sentence) {
   return text_of(problem_of(sentence, {}));
 }
 
-std::string done_document(std::string_view sentence) {
-  return text_of({{"done", sentence}});
-}
-
 } // namespace memkv::admin

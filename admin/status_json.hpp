@@ -29,8 +29,6 @@ namespace memkv::admin {
 [[nodiscard]] std::string problem_document(std::string_view sentence);
 /// The error when actors are silent, with their names.
 [[nodiscard]] std::string silence_document(const actors::gathered& about);
-/// {"done": …}
-[[nodiscard]] std::string done_document(std::string_view sentence);
 
 /// "healthy", "degraded" or "unhealthy"; the last as well when an actor is silent.
 [[nodiscard]] std::string_view status_word(const actors::gathered& about) noexcept;

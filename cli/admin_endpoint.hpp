@@ -9,6 +9,7 @@
 #pragma once
 
 #include "actors/admin_gateway.hpp"
+#include "actors/fault_orders.hpp"
 #include "cli/config.hpp"
 
 #include <cstdint>
@@ -24,11 +25,13 @@ class admin_endpoint {
 public:
   virtual ~admin_endpoint() = default;
   /// Null and a sentence when certificate and key cannot be used.
-  [[nodiscard]] static std::unique_ptr<admin_endpoint> make(const server_config& config,
+  [[nodiscard]] static std::unique_ptr<admin_endpoint> make(const server_config& config, bool fault_injection,
                                                             std::string& problem);
   /// False and a sentence when the port after `data_port` cannot be had.
   [[nodiscard]] virtual bool begin(std::uint16_t data_port, std::string& problem) = 0;
-  virtual void open(std::shared_ptr<actors::admin_door> door) = 0;
+  /// `faults`: null without fault injection.
+  virtual void open(std::shared_ptr<actors::admin_door> door,
+                    std::shared_ptr<actors::fault_injector> faults) = 0;
   /// After begin(): where it is.
   [[nodiscard]] virtual std::string url() const = 0;
 };

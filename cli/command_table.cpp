@@ -8,7 +8,7 @@ namespace memkv::cli {
 
 namespace {
 
-constexpr std::array<flag, 5> start_flags{{
+constexpr std::array<flag, 6> start_flags{{
     {.name = "config",
      .kind = value_kind::path,
      .value_name = "PATH",
@@ -42,6 +42,13 @@ constexpr std::array<flag, 5> start_flags{{
      .default_text = "disabled",
      .bare_value = "3600",
      .help = "Logs how long single writes take, at most once in SEC seconds. Without a value: 3600."},
+    {.name = "fault-injection",
+     .kind = value_kind::optional_text,
+     .value_name = "HOW",
+     .default_text = "off",
+     .bare_value = "on",
+     .help = "Lets POST /v1/faults from this machine make the server fail: for tests only. Refused with a "
+             "release license unless HOW is force. docs/faults.md says more."},
 }};
 
 constexpr flag servers_flag{

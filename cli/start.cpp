@@ -58,6 +58,9 @@ int run_start_command(const parsed& line) {
     return refuse("--log-write-timing needs at least 1 second: leave the flag out to switch it off", false);
   if (const auto problem = check_kernel(kernel_release()); !problem.empty())
     return refuse(problem, false);
+  const auto faults = line.text("fault-injection");
+  if (!faults.empty() && faults != "on" && faults != "force")
+    return refuse("--fault-injection is given alone or as --fault-injection=force", false);
   const auto path = line.text("config");
   const auto loaded = load_config(path, {variable("MEMKV_AUTH_KEY")});
   if (!loaded.ok())
@@ -90,7 +93,7 @@ int run_start_command(const parsed& line) {
   log_doctor_report(path, loaded, variable("MEMKV_AUTH_KEY").value_or("") != "", log_is_apart ? file : "",
                     line.text("license"));
 
-  const auto admin = admin_endpoint::make(config, problem);
+  const auto admin = admin_endpoint::make(config, !faults.empty(), problem);
   if (admin == nullptr)
     return refuse(path + ": " + problem, log_is_apart);
 
@@ -112,6 +115,11 @@ int run_start_command(const parsed& line) {
              {"available_bytes", facts.available_bytes}});
 
   auto options = server_options_of(config, line.number("log-write-timing").value_or(0));
+  options.fault_injection = !faults.empty();
+  if (options.fault_injection && !may_inject_faults(license.verdict.granted->development, faults == "force"))
+    return refuse("--fault-injection is refused with a release license: use a development license, or "
+                  "--fault-injection=force",
+                  log_is_apart);
   options.store.blocks_max = static_cast<std::uint32_t>(
       std::min<std::uint64_t>(verdict.blocks_max, std::numeric_limits<std::uint32_t>::max()));
   options.time = time;
@@ -122,7 +130,7 @@ int run_start_command(const parsed& line) {
   const int code = actors::run_server(
       options,
       [&config, &admin](actors::running_server& server) {
-        admin->open(server.door());
+        admin->open(server.door(), server.faults());
         std::printf("memkv: serving on %s\nmemkv: administration on %s\n",
                     address_text(config.network.host, server.port()).c_str(), admin->url().c_str());
         std::fflush(stdout);

@@ -41,6 +41,10 @@ actors::server_options server_options_of(const server_config& config, std::uint6
   return options;
 }
 
+bool may_inject_faults(bool development_license, bool forced) noexcept {
+  return development_license || forced;
+}
+
 log_choice choose_log(const server_config& config, const std::optional<std::string>& level_flag,
                       const std::string& file, const std::optional<std::string>& rust_log) {
   log_choice choice;

@@ -18,6 +18,9 @@ namespace memkv::cli {
 [[nodiscard]] actors::server_options server_options_of(const server_config& config,
                                                        std::uint64_t write_timing_s);
 
+/// Whether a server may be told to fail: with a license that is only for development, or by force.
+[[nodiscard]] bool may_inject_faults(bool development_license, bool forced) noexcept;
+
 struct log_choice {
   log::settings settings;
   std::string problem; // the server must not start

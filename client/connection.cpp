@@ -2,9 +2,11 @@
 
 #include "wire/hello.hpp"
 
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -397,6 +399,13 @@ bool connection::was_closed_while_idle(std::int64_t now_ns) const noexcept {
 
 void connection::close_socket() noexcept {
   if (fd_ >= 0) {
+    // What the kernel has not delivered yet is thrown away. It would go on trying for minutes: a put that was
+    // given up while the network was cut would arrive long afterwards, and replace what is newer.
+    int undelivered = 0;
+    if (::ioctl(fd_, SIOCOUTQ, &undelivered) != 0 || undelivered > 0) {
+      const linger at_once{.l_onoff = 1, .l_linger = 0};
+      ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    }
     ::close(fd_);
   }
   fd_ = -1;

@@ -102,6 +102,8 @@ public:
   virtual std::size_t poll(bool wait) = 0;
 
   [[nodiscard]] virtual std::size_t in_flight() const noexcept = 0;
+  /// True: the next poll would get on with something of which a ring that the device shares says nothing.
+  [[nodiscard]] virtual bool needs_poll() const noexcept { return false; }
 
   /// *Any thread.* Zeros where nothing is counted.
   [[nodiscard]] virtual device_statistics statistics() const noexcept { return {}; }

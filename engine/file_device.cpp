@@ -72,6 +72,7 @@ public:
   }
 
   [[nodiscard]] std::size_t in_flight() const noexcept override { return waiting_.size(); }
+  [[nodiscard]] bool needs_poll() const noexcept override { return !waiting_.empty(); }
   [[nodiscard]] device_statistics statistics() const noexcept override { return counted_.value(); }
   [[nodiscard]] std::span<const std::byte> mapping() const noexcept override { return mapped_; }
 

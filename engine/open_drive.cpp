@@ -1,5 +1,6 @@
 #include "engine/open_drive.hpp"
 
+#include "engine/faulty_device.hpp"
 #include "engine/file_device.hpp"
 #include "engine/memory_device.hpp"
 #include "engine/page.hpp"
@@ -8,7 +9,7 @@
 namespace memkv::engine {
 
 status open_drive(const drive_description& description, const store_options& options, clock& time,
-                  const raw_drive_means& means, std::unique_ptr<block_device>& device,
+                  const drive_means& means, std::unique_ptr<block_device>& device,
                   std::unique_ptr<drive_store>& store) {
   store.reset();
   device.reset();
@@ -37,6 +38,8 @@ status open_drive(const drive_description& description, const store_options& opt
     device.reset();
     return opened;
   }
+  if (means.faults != nullptr && !description.memory)
+    device = make_faulty_device(std::move(device), means.faults, time);
   const std::string name = device->information().name;
   const std::string note = std::move(opened.text);
   opened = drive_store::open(*device, used, time, store);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "engine/block_device.hpp"
+#include "engine/drive_faults.hpp"
 #include "engine/drive_store.hpp"
 #include "engine/ring_host.hpp"
 
@@ -23,16 +24,17 @@ struct drive_description {
   std::uint64_t size_bytes = 0; // of the file or the memory, rounded down to 4 KiB; a raw device says its own
 };
 
-/// What a raw device uses of its server. Both outlive the device.
-struct raw_drive_means {
-  ring_host* host = nullptr;       // null: a ring of its own
-  std::span<std::byte> registered; // the pool of transfer buffers
+/// What a device uses of its server. Host and pool outlive the device; both are for raw ones only.
+struct drive_means {
+  ring_host* host = nullptr;            // null: a ring of its own
+  std::span<std::byte> registered;      // the pool of transfer buffers
+  std::shared_ptr<drive_faults> faults; // null: none are injected; without effect on memory drives
 };
 
 /// A memory drive is not persistent, and a raw one always syncs, whatever `options` says. On failure both
 /// outputs are empty.
 status open_drive(const drive_description& description, const store_options& options, clock& time,
-                  const raw_drive_means& means, std::unique_ptr<block_device>& device,
+                  const drive_means& means, std::unique_ptr<block_device>& device,
                   std::unique_ptr<drive_store>& store);
 
 } // namespace memkv::engine

@@ -273,7 +273,9 @@ status drive_store::open(block_device& device, const store_options& options, clo
       return io_failed("its superblock was read");
     bool fresh = never_formatted(pair);
     if (fresh && !options.format_if_new)
-      return {errc::not_formatted, "the drive was never set up: run memkv setup on all drives of the set"};
+      return {errc::not_formatted, "the drive was never set up: run memkv setup on all drives of the set, "
+                                   "or, if it replaces one, memkv admin "
+                                   "drives reset"};
     if (!fresh) {
       int chosen = -1;
       if (status choice = choose_superblock(pair, options, size, chosen); !choice.ok())

@@ -2,8 +2,8 @@
 
 fleet_test.py MEMKV FLEET_LOAD    needs root, network namespaces and loop devices; else exits with 77
 
-What must hold whatever happens: no wrong byte; no call longer than its deadline and a margin; keys of servers
-that are well do not notice; every key stays on its server; and what was stored is found when the fleet is back.
+What must hold whatever happens: no wrong byte; no call longer than its deadline and a margin; servers that
+are well go on answering; every key stays on its server; and what was stored is found when the fleet is back.
 """
 
 import atexit
@@ -32,8 +32,8 @@ ENVIRONMENT = licensed(MEMKV)
 SERVERS = 5
 RAW = (3, 4)  # servers on raw drives, three each
 KEYS = 400
-DEADLINE_MS, MARGIN_MS = 1_500, 1_500  # of a call of fleet_load; what a loaded machine may add
-ADMIN_MS, ADMIN_MARGIN_S = 1_000, 2.0
+DEADLINE_MS, MARGIN_MS = 2_000, 3_000  # of a call of fleet_load; what a loaded machine may add
+ADMIN_MS, ADMIN_MARGIN_S = 2_000, 3.0
 
 
 class Wrong(Exception):
@@ -61,7 +61,9 @@ class Server:
         with open(self.config_path, "w", encoding="ascii") as file:
             file.write(
                 f"network: {{ address: 0.0.0.0:9900 }}\nmemory: {{ max_size: 64 MiB }}\n"
-                f"storage:\n  mode: {'direct' if drives else 'file'}\n  drives:\n{media}"
+                # Many cycles fail a drive more often than one may.
+                f"storage:\n  mode: {'direct' if drives else 'file'}\n  flap_threshold: 1000\n"
+                f"  drives:\n{media}"
             )
 
     def start(self):
@@ -136,9 +138,8 @@ class Load:
         counts = self.order("counts")
         self.check(counts, when)
         for each in busy:
-            expect(
-                counts["done"][self.servers.index(each)] > 0, f"{when}: {each.url} answered nothing: {counts}"
-            )
+            done, failed = (counts[what][self.servers.index(each)] for what in ("done", "failed"))
+            expect(done > failed, f"{when}: {each.url} is well, and few calls succeed: {counts}")
         return counts
 
     @staticmethod
@@ -195,7 +196,10 @@ class Admin:
 
     def look(self, absent=()):
         """Every question, with exactly these servers missing."""
-        for words in (("health",), ("ready",), ("status",), ("status", "--verbose"), ("drives", "failed")):
+        questions = [("health",), ("status",), ("drives", "failed")]
+        if not absent:  # each of them costs the deadline when somebody is silent
+            questions += [("ready",), ("status", "--verbose"), ("status", "--json")]
+        for words in questions:
             code, out, err, said = self.run(*words)
             expect(code == (1 if absent else 0), said)
             for each in self.servers:
@@ -205,9 +209,10 @@ class Admin:
                 )
                 expect(each.url in out or each in absent, f"{each.url} is shown\n{said}")
             expect(len(err.splitlines()) == len(absent), said)
-        answered = f"{SERVERS - len(absent)} of {SERVERS} answered"
-        out = self.run("status")[1]
-        expect(answered in out.splitlines()[-1], f"the total says {answered}\n{out}")
+            answered = f"{SERVERS - len(absent)} of {SERVERS} answered"
+            expect(
+                words != ("status",) or answered in out.splitlines()[-1], f"the total says {answered}\n{said}"
+            )
 
     def wait_until_well(self, seconds=30):
         end = time.monotonic() + seconds
@@ -267,23 +272,27 @@ class Fleet:
     def others(self, *absent):
         return [each for each in self.servers if each not in absent]
 
-    def settle(self, when, placement):
-        """The fleet is back: everything is where it was, and everything is there."""
+    def settle(self, when, placement, forgetful=()):
+        """The fleet is back: everything is where it was, and everything is there.
+
+        Blocks that changed while a drive of the `forgetful` was away may be missed; those that did not, not.
+        """
         self.admin.wait_until_well()
         self.admin.look()
         # A client comes back to a server after its back-off, five seconds at most.
-        end = time.monotonic() + 10
+        end = time.monotonic() + 20
         while True:
-            self.load.counts(f"{when}, while clients come back")
             time.sleep(0.3)
-            if self.load.counts(f"{when}, while clients come back")["failed"] == [0] * SERVERS:
+            counts = self.load.counts(f"{when}, while clients come back")
+            if all(done > 0 for done in counts["done"]) and counts["failed"] == [0] * SERVERS:
                 break
-            expect(time.monotonic() < end, f"{when}: clients did not come back")
-        self.load.trouble()
+            expect(time.monotonic() < end, f"{when}: clients did not come back: {counts}")
+        self.load.trouble((), forgetful)
         time.sleep(0.5)
         self.load.counts(f"{when}, afterwards", self.servers)
         self.load.order("pause")
         found = self.load.verify(f"{when}, everything read")
+        self.load.trouble()
         expect(self.load.order("placement") == placement, f"{when}: keys moved to other servers")
         self.load.order("run")
         return found
@@ -352,7 +361,7 @@ def drives_fail_on_two(fleet, placement, chance):
     fleet.load.counts("without two drives", fleet.servers)
     for each in victims:
         set_size_limit(each.drives[lost[each.url]], 0)
-    fleet.settle("after the drives are back", placement)
+    fleet.settle("after the drives are back", placement, victims)
 
 
 def resets_over_the_network(fleet):
@@ -366,6 +375,40 @@ def resets_over_the_network(fleet):
     expect(code == 1 and "HTTP 404" in err, said)
     code, _, err, said = fleet.admin.run("drives", "reset", "1")
     expect(code == 1 and "exactly one server" in err, said)
+
+
+def a_drive_is_made_anew_from_afar(fleet):
+    """What was on it is gone, so it cannot come back by itself; a signed reset brings it back, empty."""
+    fleet.load.order("pause")
+    server, place = fleet.servers[RAW[1]], 1
+    drive = server.drives[place]
+    fleet.load.trouble([server], [server])
+    set_size_limit(drive, PAGE)
+    fleet.load.order("run")  # somebody must ask the drive for something, else nobody notices
+    wanted = {each.url: [place] if each is server else [] for each in fleet.servers}
+    end = time.monotonic() + 20
+    while fleet.admin.failed_drives() != wanted:
+        expect(time.monotonic() < end, "the drive does not fail")
+        time.sleep(0.1)
+    fleet.load.order("pause")
+    image = fleet.loops.image(drive)
+    size = os.path.getsize(image)
+    subprocess.run(["fallocate", "--punch-hole", "--offset", "0", "--length", str(size), image], check=True)
+    set_size_limit(drive, 0)
+    time.sleep(1)
+    expect(fleet.admin.failed_drives() == wanted, "a wiped drive does not come back by itself")
+    code, _, err, said = fleet.admin.run("drives", "reset", str(place), servers=[server], signed=False)
+    expect(code == 1 and "HTTP 401" in err, said)
+    code, out, _, said = fleet.admin.run("drives", "reset", str(place), "--secure", servers=[server])
+    expect(code == 0 and f"drive {place} is being reset" in out, said)
+    fleet.admin.wait_until_well()
+    code, out, _, said = fleet.admin.run("drives", "failed", "--json", servers=[server])
+    expect(
+        place not in [each["device_id"] for each in json.loads(out)], f"the reset clears the registry\n{said}"
+    )
+    code, out, _, said = fleet.admin.run("status", "--json", servers=[server])
+    device = json.loads(out)["storage"]["devices"][place]
+    expect(device["state"] == "online" and device["blocks"] == 0, f"the drive is empty\n{said}")
 
 
 def all_are_restarted(fleet, placement):
@@ -405,6 +448,7 @@ def scenario(fleet, chance):
     timed(resets_over_the_network)
     timed(all_are_restarted, placement)
     expect(load.order("where", *fixed) == right, "in the end blocks are where they were")
+    timed(a_drive_is_made_anew_from_afar)
     load.order("pause")
     for each in fleet.servers:
         each.stop()

@@ -115,6 +115,7 @@ void server_process::spawn(const std::vector<std::string>& prefix) {
   for (const auto& word : {program_, std::string{"start"}, std::string{"--config"}, config_path().string(),
                            std::string{"--log-file"}, std::string{"none"}})
     texts.push_back(word);
+  texts.insert(texts.end(), flags_.begin(), flags_.end());
   std::vector<std::string> variables;
   const auto named = [](std::string_view text, const auto& pair) {
     return text.size() > pair.first.size() && text.starts_with(pair.first) && text[pair.first.size()] == '=';

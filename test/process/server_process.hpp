@@ -54,6 +54,8 @@ public:
 
   /// Variables for the child, besides those of this process. MEMKV_AUTH_KEY is set unless it stands here.
   void set_environment(std::vector<std::pair<std::string, std::string>> extra) { extra_ = std::move(extra); }
+  /// Flags of `memkv start` besides those of the configuration and the log.
+  void set_flags(std::vector<std::string> flags) { flags_ = std::move(flags); }
   /// Starts the server; `prefix` is a command that starts it in turn and keeps its process id.
   void spawn(const std::vector<std::string>& prefix = {});
   /// The port once the server says that it serves; none when it ended before, or in time.
@@ -76,6 +78,7 @@ private:
   std::string program_;
   std::filesystem::path directory_;
   std::vector<std::pair<std::string, std::string>> extra_;
+  std::vector<std::string> flags_;
   pid_t pid_ = -1;
   int pid_descriptor_ = -1;
   int output_ = -1;

@@ -5,18 +5,23 @@
 
 #include <algorithm>
 #include <array>
+#include <deque>
 #include <random>
 
 namespace memkv::test {
 
 using client::errc;
 
-std::unique_ptr<client::client> connect_to(std::uint16_t port) {
+std::unique_ptr<client::client> connect_to(std::uint16_t port, std::uint32_t deadline_ms) {
   client::options wanted;
   wanted.servers = {"127.0.0.1:" + std::to_string(port)};
   wanted.auth_key = wire::shared_key::parse(process_key_hex);
   wanted.transport = client::transport_choice::tcp;
   wanted.connect_timeout_ms = 10'000;
+  if (deadline_ms != 0) {
+    wanted.deadline_ms = deadline_ms;
+    wanted.connect_timeout_ms = std::min(wanted.connect_timeout_ms, deadline_ms);
+  }
   wanted.log = [](std::string_view) {};
   client::status problem;
   return client::client::make(std::move(wanted), problem);
@@ -30,12 +35,88 @@ public:
         wanted_(value_bytes_max), found_(value_bytes_max + 1) {}
 
   void run() {
-    while (!load_.stop_ && going_ && step())
+    while (!load_.stop_ && going_ && step()) {
       ++load_.operations_;
+      if (const auto pause = load_.settings_.pause; pause.count() > 0)
+        pause_for(pause);
+    }
+    load_.add(counts_);
   }
 
 private:
+  using time_point = miss_judge::time_point;
+
   std::uint64_t below(std::uint64_t end) { return chance_() % end; }
+
+  void begin() { begun_ = std::chrono::steady_clock::now(); }
+
+  /// After each request, whatever came of it.
+  void end() {
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun_;
+    counts_.longest_seconds = std::max(counts_.longest_seconds, took.count());
+  }
+
+  /// Whether a miss of a block that should be there is in order.
+  bool forgives(std::uint32_t key) {
+    if (log_.may_forget())
+      return true;
+    if (load_.settings_.judge == nullptr ||
+        !load_.settings_.judge->may_miss(key, load_.acknowledged_at(key), begun_))
+      return false;
+    ++counts_.forgiven;
+    return true;
+  }
+
+  void acknowledge(std::uint32_t key, const version& which) {
+    log_.acknowledge(key, which);
+    ++counts_.judged;
+    load_.acknowledged_[key] = std::chrono::steady_clock::now().time_since_epoch().count();
+  }
+
+  /// Reads a key whose change had no answer long ago: what is seen now is what counts from here on.
+  bool settle_one() {
+    if (unsettled_.empty() ||
+        std::chrono::steady_clock::now() - unsettled_.front().second < load_.settings_.unsettled)
+      return false;
+    const auto key = unsettled_.front().first;
+    unsettled_.pop_front();
+    begin();
+    const auto result = load_.client_->get(outside_log::name(key), found_);
+    end();
+    const bool missed = result.code == errc::not_found && result.cause == errc::ok;
+    if (result.code != errc::ok && !missed) {
+      note_failure(result.code == errc::not_found ? result.cause : result.code);
+      unsettled_.emplace_back(key, std::chrono::steady_clock::now());
+      return true;
+    }
+    ++counts_.judged;
+    if (missed && forgives(key)) {
+      // It may be away for a moment only: nothing is known before it was deleted.
+      const auto removed = log_.begin_remove(key);
+      const auto gone = load_.client_->remove(outside_log::name(key));
+      if (gone.code == errc::ok || (gone.code == errc::not_found && gone.cause == errc::ok)) {
+        acknowledge(key, removed);
+        static_cast<void>(log_.settle(key, false, {}));
+        ++counts_.settled;
+      } else {
+        unsettled_.emplace_back(key, std::chrono::steady_clock::now());
+      }
+      return true;
+    }
+    if (auto problem = log_.settle(key, !missed, {found_.data(), missed ? 0 : result.length});
+        !problem.empty())
+      load_.report("a change without an answer, read afterwards: " + problem);
+    ++counts_.settled;
+    load_.acknowledged_[key] = std::chrono::steady_clock::now().time_since_epoch().count();
+    return true;
+  }
+
+  void note_failure(errc code) {
+    ++counts_.failures[std::string{client::name(code)}];
+    // An answer that no server may give, whatever is done to it.
+    if (code == errc::bad_reply || code == errc::bad_request)
+      load_.report("a request failed with " + std::string{client::name(code)});
+  }
 
   std::uint32_t own_key() {
     const auto workers = load_.settings_.workers;
@@ -75,6 +156,8 @@ private:
   }
 
   bool step() {
+    if (settle_one())
+      return true;
     const auto reads = load_.settings_.read_percent;
     if (below(100) < reads)
       return below(6) == 0 ? ask() : read(static_cast<std::uint32_t>(below(log_.keys())));
@@ -96,10 +179,15 @@ private:
   /// A request failed without an answer that says what happened to the key.
   void lost(std::uint32_t key, errc code, const char* what) {
     log_.lose(key);
+    unsettled_.emplace_back(key, std::chrono::steady_clock::now());
     failed(key, code, what);
   }
 
   void failed(std::uint32_t key, errc code, const char* what) {
+    if (load_.settings_.judge != nullptr) {
+      note_failure(code);
+      return;
+    }
     going_ = false;
     if (!load_.trouble_)
       load_.report(outside_log::name(key) + ": " + what +
@@ -108,9 +196,9 @@ private:
 
   void note_put(std::uint32_t key, const version& put, const version& before, errc code, bool if_absent) {
     if (code == errc::ok) {
-      if (if_absent && before.is_put && !log_.may_forget())
+      if (if_absent && before.is_put && !forgives(key))
         load_.report(outside_log::name(key) + ": was there, and a put-if-absent replaced it");
-      log_.acknowledge(key, put);
+      acknowledge(key, put);
     } else if (code == errc::already_exists && if_absent) {
       log_.withdraw(key, put);
       if (!before.is_put)
@@ -131,7 +219,10 @@ private:
     const auto put = log_.begin_put(key, some_size(key));
     const std::span<std::byte> value{wanted_.data(), put.bytes};
     fill(key, put, value);
-    note_put(key, put, before, load_.client_->put(outside_log::name(key), value, if_absent).code, if_absent);
+    begin();
+    const auto result = load_.client_->put(outside_log::name(key), value, if_absent);
+    end();
+    note_put(key, put, before, result.code, if_absent);
     return true;
   }
 
@@ -174,7 +265,9 @@ private:
       at += puts[each].bytes;
     }
     std::vector<client::item_result> results(items.size());
+    begin();
     load_.client_->put(items, results);
+    end();
     for (std::size_t each = 0; each < keys.size(); ++each)
       note_put(keys[each], puts[each], before[each], results[each].code, false);
     return true;
@@ -194,10 +287,12 @@ private:
       return false;
     const std::vector<std::string_view> views(names.begin(), names.end());
     std::vector<client::item_result> results(keys.size());
+    begin();
     if (keys.size() == 1)
       results[0] = load_.client_->remove(views[0]);
     else
       load_.client_->remove(views, results);
+    end();
     for (std::size_t each = 0; each < keys.size(); ++each) {
       const auto& result = results[each];
       const bool missed = result.code == errc::not_found && result.cause == errc::ok;
@@ -205,24 +300,28 @@ private:
         lost(keys[each], result.code == errc::not_found ? result.cause : result.code, "a delete");
         continue;
       }
-      if (missed && before[each].is_put && !log_.may_forget())
+      if (missed && before[each].is_put && !forgives(keys[each]))
         load_.report(names[each] + ": was there, and a delete did not find it");
       if (!missed && !before[each].is_put)
         load_.report(names[each] + ": was not there, and a delete found it");
-      log_.acknowledge(keys[each], removes[each]);
+      acknowledge(keys[each], removes[each]);
     }
     return true;
   }
 
   bool read(std::uint32_t key) {
     const auto since = log_.acknowledged(key);
+    begin();
     const auto result = load_.client_->get(outside_log::name(key), found_);
+    end();
     const bool missed = result.code == errc::not_found && result.cause == errc::ok;
     if (result.code != errc::ok && !missed) {
       failed(key, result.code == errc::not_found ? result.cause : result.code, "a get");
       return true;
     }
-    if (auto problem = log_.check_read(key, since, !missed, {found_.data(), result.length}); !problem.empty())
+    ++counts_.judged;
+    if (auto problem = log_.check_read(key, since, !missed, {found_.data(), result.length});
+        !problem.empty() && !(missed && forgives(key)))
       load_.report("a get under load: " + problem);
     return true;
   }
@@ -237,7 +336,9 @@ private:
       names.push_back(outside_log::name(key));
     const std::vector<std::string_view> views(names.begin(), names.end());
     std::vector<client::item_result> results(keys.size());
+    begin();
     load_.client_->exists(views, results);
+    end();
     for (std::size_t each = 0; each < keys.size(); ++each) {
       const auto& result = results[each];
       const bool missed = result.code == errc::not_found && result.cause == errc::ok;
@@ -246,7 +347,8 @@ private:
         continue;
       }
       const auto right = log_.acknowledged(keys[each]);
-      if (missed && right.is_put && !log_.may_forget())
+      ++counts_.judged;
+      if (missed && right.is_put && !forgives(keys[each]))
         load_.report(names[each] + ": is there, and exists says no");
       if (!missed && (!right.is_put || result.value_length != right.bytes))
         load_.report(names[each] + ": exists says " + std::to_string(result.value_length) +
@@ -262,10 +364,14 @@ private:
   std::vector<std::byte> wanted_;
   std::vector<std::byte> found_;
   bool going_ = true;
+  time_point begun_{};
+  std::deque<std::pair<std::uint32_t, time_point>> unsettled_; // own keys that are lost, and since when
+  trouble_counts counts_;
 };
 
 verified_load::verified_load(outside_log& log, std::uint16_t port, load_settings settings)
-    : log_(log), settings_(settings), client_(connect_to(port)) {
+    : log_(log), settings_(settings), client_(connect_to(port, settings.deadline_ms)),
+      acknowledged_(log.keys()) {
   for (std::uint32_t number = 0; number < settings_.workers; ++number)
     threads_.emplace_back([this, number] { worker{*this, number}.run(); });
 }
@@ -284,6 +390,21 @@ void verified_load::stop() {
 void verified_load::report(std::string sentence) {
   std::lock_guard guard{problems_lock_};
   problems_.push_back(std::move(sentence));
+}
+
+std::string verified_load::first_problem() {
+  std::lock_guard guard{problems_lock_};
+  return problems_.empty() ? std::string{} : problems_.front();
+}
+
+void verified_load::add(const trouble_counts& counts) {
+  std::lock_guard guard{problems_lock_};
+  counts_.judged += counts.judged;
+  counts_.forgiven += counts.forgiven;
+  counts_.settled += counts.settled;
+  for (const auto& [name, count] : counts.failures)
+    counts_.failures[name] += count;
+  counts_.longest_seconds = std::max(counts_.longest_seconds, counts.longest_seconds);
 }
 
 std::vector<std::string> verify_all(outside_log& log, std::uint16_t port) {

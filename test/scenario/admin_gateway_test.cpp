@@ -112,6 +112,38 @@ CAF_TEST(killed actors come back and the report counts their restarts) {
   CAF_CHECK(fixture.stop());
 }
 
+CAF_TEST(what a drive has counted goes on when its actor is started anew) {
+  server_fixture fixture;
+  fixture.configure(media::file, 1, 64 << 20);
+  fixture.start();
+  auto peer = fixture.connect();
+  for (int key = 0; key < 10; ++key)
+    CAF_REQUIRE(peer->put("key" + std::to_string(key), pattern("key", 1, 100'000)).code == client::errc::ok);
+  std::this_thread::sleep_for(150ms);
+  const auto before = report_of(fixture);
+  CAF_REQUIRE(before.report != nullptr);
+  CAF_REQUIRE(before.report->drives[0].facts);
+  const auto written = before.report->drives[0].facts->io.writes;
+  CAF_CHECK(written >= 10u);
+  CAF_CHECK_EQUAL(before.report->drives[0].writes.count(), written);
+  const auto all = fixture.server->actors();
+  const auto found = std::ranges::find(all, "drive-0", [](const auto& each) { return each.first; });
+  CAF_REQUIRE(found != all.end());
+  caf::anon_send_exit(found->second, caf::exit_reason::kill);
+  const auto after = report_when(fixture, [&](const actors::server_report& report) {
+    const auto* each = find(report, "drive-0");
+    return each != nullptr && each->restarts == 1 && report.drives[0].facts &&
+           actors::health_of(report) == actors::health::healthy;
+  });
+  CAF_REQUIRE(after.report->drives[0].facts);
+  CAF_CHECK(after.report->drives[0].facts->io.writes >= written);
+  CAF_CHECK(after.report->drives[0].writes.count() >= written);
+  CAF_CHECK(after.report->drives[0].facts->store.journal_records >=
+            before.report->drives[0].facts->store.journal_records);
+  CAF_CHECK_EQUAL(after.report->blocks(), 10u);
+  CAF_CHECK(fixture.stop());
+}
+
 CAF_TEST(many who ask at once get a report each) {
   server_fixture fixture;
   fixture.configure(media::memory, 1, 64 << 20);
@@ -190,6 +222,37 @@ CAF_TEST(an actor that is stuck is named and the rest is reported) {
   for (const auto& each : {mute, talks, server, caf::actor_cast<caf::actor>(gateway)})
     caf::anon_send_exit(each, caf::exit_reason::kill);
   board->actors.clear();
+}
+
+CAF_TEST(a stop in the middle of a reset is in good order and the drive can be reset again) {
+  server_fixture fixture;
+  fixture.configure(media::file, 2, 512 << 20);
+  fixture.start();
+  CAF_CHECK(fixture.stop());
+  spoil(fixture.directory.path() / "drive1");
+  using kind = actors::admin_outcome::kind;
+  const auto begin_reset = [&] {
+    auto outcome = fixture.server->door()->reset_drive(1, true, 2s);
+    // It may be in the middle of another attempt to open it.
+    for (int attempt = 0; attempt < 300 && outcome.what == kind::conflict; ++attempt) {
+      std::this_thread::sleep_for(20ms);
+      outcome = fixture.server->door()->reset_drive(1, true, 2s);
+    }
+    CAF_REQUIRE(outcome.what == kind::done);
+  };
+  fixture.start();
+  begin_reset();
+  const auto said = report_when(fixture, [](const actors::server_report& report) {
+    return report.drives[1].reset_done_bytes > 0 || report.drives_online() == 2;
+  });
+  CAF_CHECK(said.report->drives[1].state == actors::drive_state::resetting);
+  CAF_CHECK(fixture.stop());
+  fixture.start();
+  if (report_of(fixture).report->drives_online() < 2)
+    begin_reset();
+  report_when(fixture, [](const actors::server_report& report) { return report.drives_online() == 2; });
+  CAF_CHECK_EQUAL(report_of(fixture).report->drives_online(), 2u);
+  CAF_CHECK(fixture.stop());
 }
 
 CAF_TEST(a drive that lost its superblocks is reset while the other serves and joins it) {

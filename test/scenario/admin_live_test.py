@@ -1,5 +1,5 @@
-"""memkv admin against servers that run: every row of its table, with one, three and five of them, one of which
-is down, answers garbage, or never answers; and over HTTPS.
+"""memkv admin against servers that run: every row of its table, with one, three and five of them, one of
+which is down, answers garbage, or never answers; and over HTTPS.
 
 admin_live_test.py MEMKV
 """
@@ -8,7 +8,6 @@ import json
 import os
 import pathlib
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import fake_admin
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 
 from development_license import environment as licensed  # noqa: E402
+from free_ports import free_port  # noqa: E402
 
 MEMKV = os.path.abspath(sys.argv[1])
 KEY = os.urandom(32).hex()
@@ -43,19 +43,6 @@ def expect(condition, what):
     checks += 1
     if not condition:
         sys.exit(f"admin_live_test: {what}")
-
-
-def free_port():
-    # The port and the next one, which is the endpoint's.
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
 
 
 class Server:
@@ -191,7 +178,12 @@ def data_ports(servers):
 
 def blocks_are_counted(server):
     put_blocks(server, 3)
+    # A report may be a moment old.
+    end = time.monotonic() + 10
     _, out, _, _, said = admin("status", "--json", "-s", server.url)
+    while json.loads(out)["storage"]["blocks_total"] != 3 and time.monotonic() < end:
+        time.sleep(0.1)
+        _, out, _, _, said = admin("status", "--json", "-s", server.url)
     expect(json.loads(out)["storage"]["blocks_total"] == 3, said)
     _, out, _, _, said = admin("status", "-s", server.url)
     expect(" 3 " in out.splitlines()[1], said)

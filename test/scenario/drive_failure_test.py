@@ -1,10 +1,12 @@
 """Raw drives that fail, vanish, flap, and come back; with a server that must never bring back anything old.
 
-drive_failure_test.py MEMKV [SCENARIO...]    needs root, loop devices, a mount namespace; else exits with 77
+drive_failure_test.py MEMKV [hanging | SCENARIO...]
+
+Needs root, loop devices, and a mount namespace; else it exits with 77.
 
 Loop devices stand for drives. One fails by a file system behind it that is full; one vanishes when its loop
-device is cut down to a page. MEMKV_TEST_SEED repeats a run's choices, MEMKV_TEST_CYCLES asks for more cycles
-of the campaign.
+device is cut down to a page; one hangs while the file system behind it is frozen. MEMKV_TEST_SEED repeats a
+run's choices, MEMKV_TEST_CYCLES asks for more cycles of the campaign.
 """
 
 import json
@@ -18,8 +20,8 @@ import tempfile
 import time
 import traceback
 
-from loop_drives import PAGE, Loops, allocated_bytes, set_size_limit
-from raw_server import ConnectionLost, Model, RawServer, Status, Wrong, home_of
+from loop_drives import PAGE, Freezer, Loops, allocated_bytes, set_size_limit
+from raw_server import REFUSALS, ConnectionLost, Model, RawServer, Status, StatusError, Wrong, home_of
 
 MEMKV = os.path.abspath(sys.argv[1])
 SKIPPED = 77
@@ -38,10 +40,10 @@ def expect(condition, what):
 class Bench:
     """Drives, what lies behind them, and the server on them, for one scenario."""
 
-    def __init__(self, folder, chance, drives, room=None, flap_threshold=5):
+    def __init__(self, folder, chance, drives, room=None, flap_threshold=5, hangs=False):
         self.folder = tempfile.mkdtemp(dir=folder)
         self.chance, self.loops, self.server = chance, Loops(self.folder, IMAGE_BYTES), None
-        self.links, self.devices, self.small = [], [], None
+        self.links, self.devices, self.small, self.freezer = [], [], None, None
         try:
             for index in range(drives):
                 behind = self.folder
@@ -49,6 +51,9 @@ class Bench:
                     behind = self.small = os.path.join(self.folder, "small")
                     os.mkdir(behind)
                     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "none", behind], check=True)
+                if hangs and index == VICTIM:
+                    behind = os.path.join(self.folder, "freezer")
+                    self.freezer = Freezer(behind, 2 * IMAGE_BYTES)
                 # The server knows the drive by a name that stays when the loop device becomes another one.
                 device = self.loops.make(chance.choice([512, 4096]), folder=behind)
                 link = os.path.join(self.folder, f"drive{index}")
@@ -72,6 +77,8 @@ class Bench:
             self.close()
 
     def close(self):
+        if self.freezer is not None:
+            self.freezer.thaw()
         for device in self.devices:
             if device is not None:
                 set_size_limit(device, 0)
@@ -82,6 +89,8 @@ class Bench:
             self.loops.free_all()
             if self.small is not None:
                 subprocess.run(["umount", self.small], check=False)
+            if self.freezer is not None:
+                self.freezer.close()
             shutil.rmtree(self.folder)
 
     def cut(self, index):
@@ -402,12 +411,150 @@ def space_of_deleted_blocks_is_given_back(folder, chance):
         server.stop()
 
 
+def begin_put(bench, client, key):
+    """A put whose answer is not waited for: the value may be stored or not."""
+    value = bench.model.value(key, 30_000)
+    bench.model.pending.setdefault(key, []).append(value)
+    return client.submit_put(key, value)
+
+
+def a_drive_that_hangs_holds_up_nobody_else(folder, chance):
+    with Bench(folder, chance, 3, hangs=True) as bench:
+        server, model, lost = bench.server, bench.model, bench.on_victim
+        server.start()
+        client = server.connect()
+        keys = bench.keys(60)
+        bench.put_all(client, keys)
+        victims = [key for key in keys if lost(key)]
+        others = [key for key in keys if not lost(key)]
+        expect(model.check(client)[1:] == (0, 0), "everything is there")
+
+        bench.freezer.freeze()
+        frozen_at = time.monotonic()
+        waiting = server.connect()
+        hanging = begin_put(bench, waiting, victims[0])
+        served = 0
+        while not server.said("drive hangs: it is offline"):
+            expect(time.monotonic() - frozen_at < 40, "a drive that hangs goes offline")
+            key = chance.choice(others)
+            expect(model.put(client, key, bench.size()) == Status.Ok, "a put on another drive meanwhile")
+            one = client.get(chance.choice(others[::2]))
+            expect(one is not None, "a get from another drive meanwhile")
+            served += 1
+        took = time.monotonic() - frozen_at
+        expect(9 < took, f"a drive may be silent for ten seconds, not {took:.1f}")
+        expect(served > 10, f"{served} puts and gets were served while it hung")
+        try:
+            waiting.finish_put(hanging)
+            raise Wrong("a put on a drive that hangs was acknowledged")
+        except StatusError as answer:
+            expect(answer.status in REFUSALS, f"the put that hung was answered with {answer.status.name}")
+        waiting.close()
+        came, missed, refused = model.check(client, may_miss=lost, may_refuse=lost)
+        expect(missed + refused == len(victims) and came == len(others), "only its blocks are misses")
+
+        server.wait_for("its keys go to the others from now on")
+        bench.put_until(client, victims[1], Status.Ok)
+        expect(model.delete(client, victims[2]) == Status.Ok, "a delete while it hangs")
+        mark = server.mark()
+        bench.freezer.thaw()
+        server.wait_for("drive is back", mark, 60)
+        model.check(client, may_miss=lost)
+        for key in victims[3:]:
+            expect(client.get(key) is not None, "what did not change meanwhile is there again")
+        bench.put_all(client, keys)
+        client.close()
+        server.stop()
+        server.start()
+        client = server.connect()
+        expect(model.check(client)[1:] == (0, 0), "everything is there")
+        client.close()
+        server.stop()
+        failures = bench.health(VICTIM)["failures"]
+        expect(failures["failure_count"] >= 1 and not failures["blacklisted"], f"it is noted: {failures}")
+
+
+def a_server_stops_in_time_while_a_drive_hangs(folder, chance):
+    with Bench(folder, chance, 3, hangs=True) as bench:
+        server, model = bench.server, bench.model
+        server.start()
+        client = server.connect()
+        keys = bench.keys(30)
+        bench.put_all(client, keys)
+        victims = [key for key in keys if bench.on_victim(key)]
+        bench.freezer.freeze()
+        begin_put(bench, client, victims[0])
+        time.sleep(chance.uniform(0, 2))
+        begun = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        # Requests get 15 s and then the drives 15 s; the rest is for a machine that is busy.
+        code = server.process.wait(timeout=45)
+        print(f"  the server ended with {code} after {time.monotonic() - begun:.1f} s", flush=True)
+        expect(code == 1, f"a drive was not closed in order, and the server ended with {code}")
+        server.process = None
+        bench.freezer.thaw()
+        server.wait_for_drives()
+        client.close()
+        server.start()
+        client = server.connect()
+        expect(model.check(client)[1:] == (0, 0), "what was acknowledged is there")
+        bench.put_all(client, keys)
+        client.close()
+        server.stop()
+
+
+def a_drive_that_stutters_returns_nothing_old(folder, chance):
+    """Slow by orders of magnitude: it hangs most of the time, and never for the ten seconds."""
+    with Bench(folder, chance, 3, hangs=True, flap_threshold=100) as bench:
+        server, model, lost = bench.server, bench.model, bench.on_victim
+        server.start()
+        client = server.connect()
+        keys = bench.keys(30)
+        bench.put_all(client, keys)
+        victims = [key for key in keys if lost(key)]
+        others = [key for key in keys if not lost(key)]
+        slowly = answered = 0
+        for _ in range(5):
+            bench.freezer.freeze()
+            waiting = server.connect()
+            begun = [begin_put(bench, waiting, key) for key in chance.sample(victims, min(3, len(victims)))]
+            end = time.monotonic() + 1.5
+            while time.monotonic() < end:
+                expect(model.put(client, chance.choice(others), 4096) == Status.Ok, "a put on another drive")
+            bench.freezer.thaw()
+            for each in begun:
+                try:
+                    waiting.finish_put(each)
+                    slowly += 1
+                except StatusError as answer:
+                    expect(answer.status in REFUSALS, f"it was answered with {answer.status.name}")
+                answered += 1
+            waiting.close()
+            model.check(client, may_miss=lost, may_refuse=lost)
+        expect(slowly > 0, f"none of {answered} puts on a slow drive was done")
+        client.close()
+        server.kill()
+        server.start()
+        client = server.connect()
+        model.check(client, may_miss=lost)
+        bench.put_all(client, keys)
+        expect(model.check(client)[1:] == (0, 0), "everything is there")
+        client.close()
+        server.stop()
+
+
 SCENARIOS = (
     a_drive_that_failed_comes_back_without_anything_old,
     a_drive_that_flaps_stays_away_until_it_is_reset,
     a_start_without_a_drive_makes_it_stale,
     drives_and_servers_die_in_turn,
     space_of_deleted_blocks_is_given_back,
+)
+# Each waits for the ten seconds after which a drive counts as hung, or for the bound of a stop.
+HANGING = (
+    a_drive_that_hangs_holds_up_nobody_else,
+    a_server_stops_in_time_while_a_drive_hangs,
+    a_drive_that_stutters_returns_nothing_old,
 )
 
 
@@ -422,9 +569,11 @@ def inside(names):
             return SKIPPED
         finally:
             loops.free_all()
-        for scenario in SCENARIOS:
-            if names and scenario.__name__ not in names:
-                continue
+        if names == ["hanging"]:
+            chosen = HANGING
+        else:
+            chosen = [one for one in SCENARIOS + HANGING if one.__name__ in names] or SCENARIOS
+        for scenario in chosen:
             begin = time.monotonic()
             try:
                 scenario(folder, random.Random(f"{SEED} {scenario.__name__}"))

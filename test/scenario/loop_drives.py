@@ -5,6 +5,7 @@ Linux, root. Threading: one thread. Errors: OSError. Whoever makes devices frees
 
 import fcntl
 import os
+import signal
 import struct
 import subprocess
 import time
@@ -72,6 +73,48 @@ def set_size_limit(device, limit):
         fcntl.ioctl(file, LOOP_SET_STATUS64, LOOP_STATUS.pack(*fields))
     finally:
         os.close(file)
+
+
+class Freezer:
+    """A file system of its own whose writes can be made to hang, and with them loop devices over its files.
+
+    Needs a mount namespace. While it is frozen a process of its own waits to thaw it, whatever becomes of the
+    test.
+    """
+
+    THAW_AFTER_S = 100  # a test that has not done so itself by then is gone or stuck
+
+    def __init__(self, folder, size):
+        self.image, self.folder, self.watchdog = folder + ".ext4", folder, None
+        with open(self.image, "wb") as file:
+            file.truncate(size)
+        os.mkdir(folder)
+        subprocess.run(["mkfs.ext4", "-q", "-F", self.image], check=True)
+        subprocess.run(["mount", "-o", "loop", self.image, folder], check=True)
+
+    def freeze(self):
+        # Through pipes nobody reads a test's end would wait for the watchdog.
+        self.watchdog = subprocess.Popen(
+            ["sh", "-c", f'sleep {self.THAW_AFTER_S}; fsfreeze --unfreeze "$0"', self.folder],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        subprocess.run(["fsfreeze", "--freeze", self.folder], check=True)
+
+    def thaw(self):
+        if self.watchdog is None:
+            return
+        subprocess.run(["fsfreeze", "--unfreeze", self.folder], check=False)
+        os.killpg(self.watchdog.pid, signal.SIGKILL)
+        self.watchdog.wait()
+        self.watchdog = None
+
+    def close(self):
+        """When nobody uses a file on it any more."""
+        self.thaw()
+        subprocess.run(["umount", self.folder], check=False)
 
 
 def allocated_bytes(path):

@@ -6,7 +6,6 @@ import json
 import pathlib
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ import urllib.request
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 
 from development_license import environment as licensed  # noqa: E402
+from free_ports import free_port  # noqa: E402
+from memkv_page_client import Client  # noqa: E402
 
 MEMKV = sys.argv[1]
 SOURCE = pathlib.Path(sys.argv[2])
@@ -29,30 +30,13 @@ VALUE_BYTES = 300_000
 COMPLAINT = 'memkv_blocks_total non-counter metrics should not have "_total" suffix'
 
 
-def free_port(following=0):
-    """A port that is free on loopback, and the `following` ones behind it."""
-    while True:
-        sockets = [socket.socket() for _ in range(following + 1)]
-        try:
-            sockets[0].bind(("127.0.0.1", 0))
-            port = sockets[0].getsockname()[1]
-            for number, each in enumerate(sockets[1:], 1):
-                each.bind(("127.0.0.1", port + number))
-            return port
-        except (OSError, OverflowError):
-            continue
-        finally:
-            for each in sockets:
-                each.close()
-
-
 def fetch(url):
     with urllib.request.urlopen(url, timeout=5) as answer:
         return answer.read().decode()
 
 
-def wait_for(what, process, log):
-    """Until `what` gives something other than None."""
+def wait_for(what, process, log, last=lambda: "no answer"):
+    """Until `what` gives something other than None; `last` says what it gave instead."""
     end = time.monotonic() + PATIENCE_S
     problem = None
     while time.monotonic() < end:
@@ -64,12 +48,12 @@ def wait_for(what, process, log):
         except (OSError, urllib.error.URLError, ValueError) as error:
             problem = error
         time.sleep(0.2)
-    sys.exit(f"nothing within {PATIENCE_S} s ({problem}):\n{log.read_text(errors='replace')}")
+    sys.exit(f"not within {PATIENCE_S} s: {last()} ({problem}):\n{log.read_text(errors='replace')}")
 
 
 class Prometheus:
     def __init__(self, folder, target):
-        self.url = f"http://127.0.0.1:{free_port()}"
+        self.url = f"http://127.0.0.1:{free_port(following=0)}"
         config = (SOURCE / "deploy/prometheus/prometheus.yaml").read_text()
         assert "127.0.0.1:9901" in config and "15s" in config
         config = config.replace("127.0.0.1:9901", target).replace("15s", "1s").replace(
@@ -80,7 +64,7 @@ class Prometheus:
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 ["prometheus", f"--config.file={folder / 'prometheus.yaml'}",
-                 f"--storage.tsdb.path={folder / 'data'}", "--storage.tsdb.no-lockfile",
+                 f"--storage.tsdb.path={folder / 'data'}",
                  f"--web.listen-address={self.url[len('http://'):]}", "--log.level=warn"],
                 stdout=log, stderr=log)
 
@@ -96,10 +80,13 @@ class Prometheus:
         return float(result[0]["value"][1]) if result else None
 
     def expect(self, expression, wanted):
+        last = []
+
         def there():
             now = self.value(expression)
+            last[:] = [now]
             return now if now is not None and wanted(now) else None
-        return wait_for(there, self.process, self.log)
+        return wait_for(there, self.process, self.log, lambda: f"{expression} was {last}")
 
     def stop(self):
         self.process.terminate()
@@ -142,8 +129,12 @@ def load(server, folder):
         assert server.client("put", f"key-{number}", str(value)) == (0, b"")
     for number in range(GETS):
         assert server.client("get", f"key-{number}") == (0, value.read_bytes())
-    for number in range(MISSES):
-        assert server.client("get", f"nothing-{number}")[0] == 1
+    # memkv client looks before it gets.
+    host, port = server.address.split(":")
+    key = bytes.fromhex(server.environment["MEMKV_AUTH_KEY"])
+    with Client(host, int(port), key) as client:
+        for number in range(MISSES):
+            assert client.get(b"nothing-%d" % number) is None
 
 
 def check_text(server):
@@ -191,7 +182,7 @@ def check_scrape(prometheus):
             f'sum(memkv_request_duration_seconds_sum{{operation="{operation}",stage="total"}})')
         assert 0 < total < PATIENCE_S and abs(parts - total) < 1e-6, (operation, parts, total)
     for expression in ['sum(memkv_drive_request_duration_seconds_count{operation="write"})',
-                       "sum(memkv_drive_written_bytes_total)", "sum(memkv_journal_used_bytes)",
+                       "sum(memkv_drive_written_bytes_total)", "sum(memkv_journal_records_total)",
                        "process_resident_memory_bytes", "process_open_fds", "process_start_time_seconds",
                        "memkv_uptime_seconds",
                        'histogram_quantile(0.99, sum by (le) (memkv_request_duration_seconds_bucket'

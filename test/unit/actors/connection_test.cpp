@@ -13,10 +13,10 @@ namespace {
 /// Stands in for a REACTOR, which is a thread of its own in the server.
 /// CAF 0.17.6 follows a null pointer when a function without arguments is spawned, hence the number.
 reactor_actor::behavior_type silent_reactor(reactor_actor::pointer, int) {
-  return {[](const new_connection&) {}, [](const drive_changed&) {},   [](const members_changed&) {},
-          [](const extent_allocated&) {},
-          [](const extent_stored&) {},  [](const extent_was_read&) {}, [](const block_erased&) {},
-          [](const finish_requests&) {}};
+  return {[](const new_connection&) {},   [](const drive_changed&) {},   [](const members_changed&) {},
+          [](const extent_allocated&) {}, [](const extent_stored&) {},   [](const extent_was_read&) {},
+          [](const block_erased&) {},     [](const end_connections&) {}, [](const finish_requests&) {},
+          [](const describe_yourself&) {}};
 }
 
 struct fixture : test_coordinator_fixture<> {

@@ -23,11 +23,11 @@ namespace {
 constexpr std::uint32_t kib = 1024, mib = 1024 * 1024;
 
 drive_actor::behavior_type silent_drive(drive_actor::pointer, int) {
-  return {[](const store_extent&) {},  [](const allocate_extent&) {}, [](const write_extent&) {},
-          [](const commit_extent&) {}, [](const abandon_extent&) {},  [](const read_extent&) {},
-          [](const erase_block&) {},   [](const evict_blocks&) {},    [](const ranges_discarded&) {},
-          [](const sweep_blocks&) {},  [](const enter_epoch&) {},     [](const trim_batcher_changed&) {},
-          [](const close_drive&) {}};
+  return {[](const store_extent&) {},  [](const allocate_extent&) {},  [](const write_extent&) {},
+          [](const commit_extent&) {}, [](const abandon_extent&) {},   [](const read_extent&) {},
+          [](const erase_block&) {},   [](const evict_blocks&) {},     [](const ranges_discarded&) {},
+          [](const sweep_blocks&) {},  [](const enter_epoch&) {},      [](const trim_batcher_changed&) {},
+          [](const close_drive&) {},   [](const describe_yourself&) {}};
 }
 
 /// A REACTOR and its memory drives, of which the test decides when they answer.

@@ -50,9 +50,15 @@ struct fixture {
       .verifier = std::make_shared<request_verifier>(key, [] { return now; }),
       .metrics = [](const actors::gathered&) { return std::string{"memkv_up 1\n"}; },
       .faults =
-          [this](std::string_view body) {
-            faulted = body;
-            return std::pair{body == "bad" ? 400 : 200, std::string{"it is done"}};
+          [this](const http_request& request) {
+            faulted = request.method == "POST" ? request.body : "listed";
+            http_answer out;
+            out.status = request.method != "POST" ? 200 : request.body == "bad" ? 400 : 202;
+            out.body = request.method != "POST"
+                           ? R"({"drives":[],"connections":{"delay_ms":0,"left_ms":0},"actors":["server"]})"
+                       : request.body == "bad" ? R"({"error":"it is no order"})"
+                                               : R"({"accepted":true})";
+            return out;
           },
       .files = {{"/", "text/html; charset=utf-8", "<!doctype html>", "\"1\""},
                 {"/console.js", "text/javascript", "go()", "\"2\""}},
@@ -349,13 +355,20 @@ CAF_TEST(faults come from loopback and only where they are allowed) {
       made->answer(body(from_loopback(ask("POST", "/v1/faults", {{"host", "evil.example"}})))).status, 403);
   CAF_CHECK_EQUAL(faulted, "");
   auto answer = made->answer(body(from_loopback(ask("POST", "/v1/faults"))));
-  CAF_CHECK_EQUAL(answer.status, 200);
-  CAF_CHECK_EQUAL(json::parse(answer.body), json({{"done", "it is done"}}));
+  CAF_CHECK_EQUAL(answer.status, 202);
   CHECK_FITS(answer, "/v1/faults", "post");
   CAF_CHECK_EQUAL(faulted, "{\"kill\":\"drive\"}");
   answer = made->answer(with_body(from_loopback(ask("POST", "/v1/faults")), "bad"));
   CAF_CHECK_EQUAL(answer.status, 400);
   CHECK_FITS(answer, "/v1/faults", "post");
+  CAF_CHECK_EQUAL(made->answer(ask("GET", "/v1/faults")).status, 403);
+  answer = made->answer(from_loopback(ask("GET", "/v1/faults")));
+  CAF_CHECK_EQUAL(answer.status, 200);
+  CAF_CHECK_EQUAL(faulted, "listed");
+  CHECK_FITS(answer, "/v1/faults", "get");
+  answer = made->answer(from_loopback(ask("DELETE", "/v1/faults")));
+  CAF_CHECK_EQUAL(answer.status, 405);
+  CAF_CHECK_EQUAL(header_of(answer, "Allow"), "GET, HEAD, POST");
   setup.faults = nullptr;
   made = make();
   CAF_CHECK_EQUAL(made->answer(body(from_loopback(ask("POST", "/v1/faults")))).status, 404);

@@ -13,6 +13,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <random>
 #include <thread>
 
 using namespace memkv;
@@ -134,11 +135,37 @@ CAF_TEST(a clock beyond all that is tried and a server that says nothing are sil
   CAF_CHECK(ask_peer(mute.address(), key).what == peer_facts::outcome::silent);
 }
 
+namespace {
+
+/// The second of two neighbouring ports that nobody has.
+std::uint16_t free_neighbour() {
+  const auto bound = [](std::uint16_t port) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(port);
+    const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const bool good = ::bind(socket, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+    socklen_t size = sizeof address;
+    ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size);
+    ::close(socket);
+    return good ? ntohs(address.sin_port) : std::uint16_t{0};
+  };
+  // Below the ports that the kernel takes for outgoing connections.
+  std::minstd_rand chance(std::random_device{}());
+  std::uint16_t port = 0;
+  do
+    port = static_cast<std::uint16_t>(20'001 + chance() % 12'000);
+  while (bound(port) == 0 || bound(static_cast<std::uint16_t>(port - 1)) == 0);
+  return port;
+}
+
+} // namespace
+
 CAF_TEST(beside its administration endpoint a server is found) {
   const auto key = wire::shared_key::generate();
   for (const auto how : {manner::mute, manner::as_documented}) {
-    // A neighbour of a free port is nearly always free.
-    const auto free = peer(key, 0, manner::mute).port();
+    const auto free = free_neighbour();
     const peer server(key, 9 * s, manner::as_documented, static_cast<std::uint16_t>(free - 1));
     const peer admin(wire::shared_key::generate(), 0, how, free);
     const auto facts = ask_peer(admin.address(), key);

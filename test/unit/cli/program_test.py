@@ -53,7 +53,7 @@ class program(refusals):
 
     def test_mistakes_are_one_sentence_and_exit_code_one(self):
         self.refused(memkv(), "needs a command")
-        self.refused(memkv("admin"), 'this build of memkv has no command "admin"')
+        self.refused(memkv("doc"), 'this build of memkv has no command "doc"')
         self.refused(memkv("start", "--cofnig", "x"), "has no flag --cofnig")
         self.refused(memkv("--help-markdown=x"), "use cli or configuration")
 
@@ -140,6 +140,7 @@ class start(refusals):
         text = "storage: { mode: memory, drives: [{ media: memory, max_size: 16 MiB }] }\n"
         self.refused(self.start(text, "--log-level", "loud", MEMKV_AUTH_KEY=KEY), "--log-level", "loud")
         self.refused(self.start(text, "--log-write-timing=0", MEMKV_AUTH_KEY=KEY), "--log-write-timing")
+        self.refused(self.start(text, "--fault-injection=maybe", MEMKV_AUTH_KEY=KEY), "=force")
 
     def test_without_a_license_nothing_starts(self):
         drive = os.path.join(self.keeper.name, "drive0")

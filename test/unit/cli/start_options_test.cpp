@@ -115,3 +115,10 @@ CAF_TEST(the log goes to the file or with none to standard error) {
   config.logging.format = log_format::json;
   CAF_CHECK(choose_log(config, std::nullopt, "none", std::nullopt).settings.how == log::format::json);
 }
+
+CAF_TEST(faults are injected with a development license or by force) {
+  CAF_CHECK(may_inject_faults(true, false));
+  CAF_CHECK(may_inject_faults(true, true));
+  CAF_CHECK(!may_inject_faults(false, false));
+  CAF_CHECK(may_inject_faults(false, true));
+}
