@@ -141,6 +141,7 @@ struct doctor_drive_facts {
 
   // Of a file, or of the directory it would be made in.
   std::uint64_t allocated_bytes = 0, room_bytes = 0, wanted_bytes = 0;
+  std::uint64_t file_system_number = 0; // the same for all drives that share the room
   bool directory_writable = false;
   std::string directory, file_system; // "tmpfs"; empty: none that matters
 };

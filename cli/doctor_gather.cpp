@@ -269,6 +269,8 @@ void gather_drive(const std::string& root, const server_config& config, doctor_d
       file_system_of(drive.where.kind == path_kind::regular_file ? drive.path : drive.directory);
   drive.room_bytes = room_in(drive.directory);
   struct stat about {};
+  if (::stat(drive.directory.c_str(), &about) == 0)
+    drive.file_system_number = about.st_dev;
   if (drive.where.kind == path_kind::regular_file && ::stat(drive.path.c_str(), &about) == 0)
     drive.allocated_bytes = static_cast<std::uint64_t>(about.st_blocks) * 512;
 }

@@ -33,7 +33,18 @@ std::string time_text(std::uint64_t nanoseconds) {
 class drive_judge {
 public:
   drive_judge(const doctor_drive_facts& drive, const doctor_facts& facts, std::vector<finding>& out)
-      : drive_(drive), facts_(facts), out_(out) {}
+      : drive_(drive), facts_(facts), out_(out) {
+    std::uint64_t taken = 0;
+    for (const auto& earlier : facts.drives) {
+      if (&earlier == &drive)
+        break;
+      if (earlier.file_system_number == drive.file_system_number &&
+          earlier.wanted_bytes > earlier.allocated_bytes)
+        taken += earlier.wanted_bytes - earlier.allocated_bytes;
+    }
+    room_bytes_ = drive.room_bytes - std::min(drive.room_bytes, taken);
+    beside_ = taken == 0 ? "" : " beside the drives before it";
+  }
 
   // False: it cannot be used at all, and nothing more can be said of it.
   bool usable() {
@@ -168,10 +179,10 @@ private:
     if (!drive_.directory_writable)
       return say(failed, "drive", "does not exist, and cannot be made in " + drive_.directory,
                  "mkdir -p " + drive_.directory + ", and let the server's user write there");
-    if (drive_.room_bytes < drive_.wanted_bytes)
+    if (room_bytes_ < drive_.wanted_bytes)
       return say(failed, "drive",
                  "will be made, but max_size is " + about_size(drive_.wanted_bytes) + " and " +
-                     drive_.directory + " has room for " + about_size(drive_.room_bytes),
+                     drive_.directory + " has room for " + about_size(room_bytes_) + beside_,
                  "lower max_size, or name another directory");
     say(ok, "drive", "will be made in full size, " + about_size(drive_.wanted_bytes), "");
     return kept();
@@ -184,10 +195,10 @@ private:
                  "has " + std::to_string(drive_.where.size_bytes) + " bytes, and max_size is " +
                      std::to_string(drive_.wanted_bytes),
                  "set max_size to the size of the file, or remove the file to start it empty");
-    if (drive_.allocated_bytes + drive_.room_bytes < drive_.wanted_bytes)
+    if (drive_.allocated_bytes + room_bytes_ < drive_.wanted_bytes)
       return say(failed, "drive",
-                 "has holes that its file system has no room to fill (" + about_size(drive_.room_bytes) +
-                     " left)",
+                 "has holes that its file system has no room to fill (" + about_size(room_bytes_) + " left" +
+                     beside_ + ")",
                  "make room there, or name another directory");
     say(ok, "drive", "is a file of " + about_size(drive_.where.size_bytes), "");
     return kept();
@@ -284,6 +295,8 @@ private:
   }
 
   const doctor_drive_facts& drive_;
+  std::uint64_t room_bytes_ = 0; // less what the drives before it will take of the same file system
+  std::string beside_;
   const doctor_facts& facts_;
   std::vector<finding>& out_;
 };

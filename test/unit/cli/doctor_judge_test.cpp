@@ -475,6 +475,27 @@ CAF_TEST(files are judged by directory and room) {
       "failed /data/d0 will be made, but max_size is 4.00 GiB and /data has room for 1.00 GiB: lower "
       "max_size, or name another directory");
   CAF_CHECK(file([](auto& d) { d.directory_writable = false; }).find("mkdir -p /data") != std::string::npos);
+  const auto second_of_two = [](std::uint64_t file_system, std::uint64_t allocated_of_first) {
+    auto facts = healthy();
+    facts.loaded.config.storage.mode = storage_mode::file;
+    doctor_drive_facts drive;
+    drive.path = "/data/d0";
+    drive.directory = "/data";
+    drive.directory_writable = true;
+    drive.room_bytes = 6 * gib;
+    drive.wanted_bytes = 4 * gib;
+    facts.drives = {drive, drive};
+    facts.drives[0].allocated_bytes = allocated_of_first;
+    facts.drives[1].path = "/data/d1";
+    facts.drives[1].file_system_number = file_system;
+    const auto both = said(facts, "drive");
+    return both.substr(both.find('\n') + 1);
+  };
+  CAF_CHECK_EQUAL(second_of_two(0, 0),
+                  "failed /data/d1 will be made, but max_size is 4.00 GiB and /data has room for 2.00 GiB "
+                  "beside the drives before it: lower max_size, or name another directory");
+  CAF_CHECK(second_of_two(7, 0).starts_with("ok "));
+  CAF_CHECK(second_of_two(0, 4 * gib).starts_with("ok "));
   const auto old = [&](std::uint64_t size, std::uint64_t allocated, std::uint64_t room) {
     return file([&](auto& d) {
       d.where.kind = path_kind::regular_file;
