@@ -356,8 +356,8 @@ void supervisor::forget_reactor(caf::actor_id which) const {
 void supervisor::look_at_drives(std::uint64_t now_ns) const {
   for (std::uint32_t index = 0; index < state.drives.size(); ++index) {
     auto& seat = state.drives[index];
-    if (seat.reset != nullptr && seat.resetter == nullptr && seat.body.expired())
-      begin_reset(index);
+    if (seat.reset != nullptr && seat.resetter == nullptr)
+      begin_reset_when_possible(index);
     if (seat.alive || seat.reopen_at_ns == 0 || now_ns < seat.reopen_at_ns)
       continue;
     // The old mapping is read by requests that were under way: the space on it is not reused under them.
@@ -434,17 +434,21 @@ void supervisor::reset(const reset_drive& message) const {
     log::warn(target, "a drive is being reset: everything on it goes",
               {{"drive", std::to_string(message.index)}, {"secure", message.secure ? "yes" : "no"}});
     refuse(outcome::done, {});
-    if (seat.body.expired())
-      begin_reset(message.index);
+    begin_reset_when_possible(message.index);
   }
 }
 
-void supervisor::begin_reset(std::uint32_t index) const {
+void supervisor::begin_reset_when_possible(std::uint32_t index) const {
   auto& seat = state.drives[index];
+  // While members change, their epoch is not durable on all of them.
+  if (!seat.body.expired() || state.members.changing())
+    return;
   reset_order order;
   order.drive = state.options.drives[index];
   order.options = state.options.store;
   order.options.identity.drive_index = index;
+  order.set_epoch = state.members.epoch();
+  order.members = state.members.members();
   order.server = caf::actor_cast<server_actor>(self);
   order.progress = seat.reset;
   seat.resetter =
