@@ -118,7 +118,7 @@ void supervisor::drive_went(std::uint32_t index, const std::string& why) const {
   auto& seat = state.drives[index];
   if (seat.online) {
     seat.online = false;
-    if (const auto body = seat.body.lock(); body != nullptr && !body->memory && seat.admitted)
+    if (!state.options.drives[index].memory && seat.admitted)
       seat.epoch_least = std::max(seat.epoch_least, engine::epoch_least_of_member(seat.epoch));
   }
   if (seat.admitted) {
