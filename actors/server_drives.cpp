@@ -320,8 +320,7 @@ void supervisor::carry_out(const membership_step& step) const {
     });
     break;
   case kind::enter_epoch:
-    each_drive([&](std::uint32_t index, const drive_actor& who) {
-      state.drives[index].epoch = step.epoch;
+    each_drive([&](std::uint32_t, const drive_actor& who) {
       self->send(who, enter_epoch{state.step_serial, step.epoch, step.after});
     });
     break;
@@ -339,8 +338,12 @@ void supervisor::carry_out(const membership_step& step) const {
 }
 
 void supervisor::drive_finished_step(const drive_did& message) const {
-  if (message.serial == state.step_serial && state.step_drives.erase(message.index) > 0)
-    take_steps();
+  if (message.serial != state.step_serial || state.step_drives.erase(message.index) == 0)
+    return;
+  // Durable from here on: what was only begun must not make a drive that died on the way look too old.
+  if (const auto* step = state.members.step(); step != nullptr && step->what == kind::enter_epoch)
+    state.drives[message.index].epoch = step->epoch;
+  take_steps();
 }
 
 void supervisor::reactor_finished_step(const members_taken& message) const {
