@@ -19,6 +19,7 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <random>
 #include <thread>
 
 namespace memkv::actors {
@@ -87,17 +88,22 @@ std::uint16_t port_of(int socket) {
 }
 
 /// The listening socket, and what belongs beside it; -1 and a sentence. Of any free port the next one may be
-/// taken by somebody else: then another pair is looked for.
-int bind_sockets(const server_options& options, std::string& problem) {
+/// taken by somebody else: then another pair is looked for, below the ports that the kernel takes for
+/// outgoing connections, which may be taken in every second place.
+int bind_sockets(server_options options, std::string& problem) {
   constexpr int attempts_max = 100;
-  const int attempts = options.port == 0 && options.beside ? attempts_max : 1;
-  for (int i = 0; i < attempts; ++i) {
+  constexpr std::uint16_t first = 20'000, last = 32'000;
+  const bool any = options.port == 0 && options.beside;
+  std::minstd_rand chance(std::random_device{}());
+  for (int attempt = 0; attempt < (any ? attempts_max : 1); ++attempt) {
+    if (attempt > 0)
+      options.port = static_cast<std::uint16_t>(first + chance() % (last - first));
     const int socket = bind_socket(options, problem);
-    if (socket < 0)
-      return -1;
-    if (!options.beside || options.beside(port_of(socket), problem))
-      return socket;
-    ::close(socket);
+    if (socket >= 0) {
+      if (!options.beside || options.beside(port_of(socket), problem))
+        return socket;
+      ::close(socket);
+    }
   }
   return -1;
 }

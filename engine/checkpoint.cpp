@@ -43,6 +43,12 @@ std::optional<std::uint64_t> drive_store_core::journal_room(std::uint32_t length
 bool drive_store_core::pump_journal() {
   if (batch_running_ || intents_.empty() || !intents_.front()->ready)
     return false;
+  if (marked_clean()) {
+    if (phase_ != checkpoint_phase::none)
+      return false;
+    begin_unmarking();
+    return true;
+  }
   const auto room = journal_room(batch_bytes_max_);
   if (!room) {
     // Commits wait for the checkpoint that runs or starts now; it needs no room in the journal.
@@ -165,6 +171,36 @@ void drive_store_core::begin_checkpoint() {
   tree_->begin_checkpoint(applied_);
 }
 
+bool drive_store_core::nothing_under_way() const noexcept {
+  return intents_.empty() && !batch_running_ && waiting_.empty() && reservations_.empty() &&
+         kept_by_pins_.empty() && trimming_.empty();
+}
+
+void drive_store_core::settle_if_idle() {
+  if (options_.sync == sync_policy::always || options_.settle_after_ns == 0 || super_.clean ||
+      phase_ != checkpoint_phase::none)
+    return;
+  if (!nothing_under_way()) {
+    changed_ns_ = 0;
+    return;
+  }
+  const std::uint64_t now = time_.steady_ns();
+  if (changed_ns_ == 0)
+    changed_ns_ = now;
+  if (now - changed_ns_ < options_.settle_after_ns)
+    return;
+  settling_ = true;
+  begin_checkpoint();
+}
+
+void drive_store_core::begin_unmarking() {
+  publishing_ = super_;
+  publishing_.clean = false;
+  unmarking_ = true;
+  phase_ = checkpoint_phase::first;
+  phase_waits_ = false;
+}
+
 void drive_store_core::next_phase(errc result, checkpoint_phase to) {
   phase_waits_ = false;
   if (result != errc::ok) {
@@ -231,11 +267,14 @@ bool drive_store_core::pump_checkpoint() {
       checkpoint_wanted_ = false;
       return false;
     }
-    begin_checkpoint();
+    if (super_.clean)
+      begin_unmarking();
+    else
+      begin_checkpoint();
   }
   bool moved = false;
   const auto flush_or = [&](checkpoint_phase to) {
-    if (!flushes()) {
+    if (!flushes_checkpoint()) {
       phase_ = to;
       return;
     }
@@ -296,6 +335,11 @@ bool drive_store_core::pump_checkpoint() {
       break;
     case checkpoint_phase::first:
       ++publishing_.sequence;
+      // From here on nothing changes the drive before the mark was taken away again. What was done since the
+      // flush before this began has left its leaf dirty.
+      publishing_.clean = settling_ && nothing_under_way() && !tree_->dirty() &&
+                          publishing_.journal_tail_sequence == applied_ + 1 &&
+                          std::ranges::find(bitmap_dirty_, true) == bitmap_dirty_.end();
       publishing_.generation = options_.generation != nullptr
                                    ? options_.generation->load(std::memory_order_relaxed)
                                    : own_generation_;
@@ -325,12 +369,18 @@ void drive_store_core::finish_checkpoint() {
   publishing_.set_epoch = super_.set_epoch;
   publishing_.members = super_.members;
   super_ = publishing_;
+  phase_ = checkpoint_phase::none;
+  counters_.settled.store(super_.clean, std::memory_order_relaxed);
+  if (std::exchange(unmarking_, false))
+    return;
+  // One that could not end in the mark is begun again when there is nothing to do any more.
+  settling_ = false;
+  changed_ns_ = 0;
   tree_->finish_checkpoint();
   while (!live_batches_.empty() && live_batches_.front().sequence < super_.journal_tail_sequence)
     live_batches_.pop_front();
   counters_.journal_used_bytes.store(journal_used(), std::memory_order_relaxed);
   bump(counters_.checkpoints);
-  phase_ = checkpoint_phase::none;
   for (auto& entered : std::exchange(epoch_writing_, {}))
     entered(errc::ok);
 }

@@ -923,6 +923,8 @@ bool drive_store_core::poll(bool wait) {
   if (closed_)
     return moved;
   moved = pump_journal() || moved;
+  if (options_.persistent)
+    settle_if_idle();
   moved = pump_checkpoint() || moved;
   if (!waiting_.empty())
     pump_waiting();
@@ -964,6 +966,7 @@ store_counters drive_store_core::counters() const noexcept {
   result.torn_tails = read(counters_.torn_tails);
   result.emptied_by_power_loss = read(counters_.emptied_by_power_loss);
   result.offline = counters_.offline.load(std::memory_order_relaxed);
+  result.settled = counters_.settled.load(std::memory_order_relaxed);
   result.evicted_at_watermark = read(counters_.evicted_at_watermark);
   result.evicted_for_space = read(counters_.evicted_for_space);
   result.evicted_for_room = read(counters_.evicted_for_room);
@@ -1031,6 +1034,9 @@ status drive_store_core::close() {
     freeing_units_ -= units;
   }
   if (!options_.persistent)
+    return {};
+  // Nothing has changed since it was settled.
+  if (super_.clean)
     return {};
   super_.untrimmed = !trim_ || !trim_->empty() || !trimming_.empty();
   // What is still being discarded is free; whoever does it keeps the device claimed until it is done.

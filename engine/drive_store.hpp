@@ -51,7 +51,8 @@ struct set_identity {
 };
 
 enum class sync_policy : std::uint8_t {
-  never,  // an acknowledged put survives the death of the process; after a power cut the drive starts empty
+  never,  // an acknowledged put survives the death of the process; after a power cut the drive starts empty,
+          // unless it was idle
   always, // an acknowledged put survives a power cut
 };
 
@@ -72,6 +73,9 @@ struct store_options {
   drive_failures failures;   // noted in the registry when the drive is opened
   bool discarded = false;    // format: the device was told to forget everything, so nothing is left to trim
   std::uint32_t blocks_max = 0; // the index holds at most this many; 0: as many as the drive has units
+  /// Without sync: so long after the last change an idle store makes everything durable and marks the drive
+  /// as closed in order, until the next change; a power cut then costs nothing. 0: never.
+  std::uint64_t settle_after_ns = 5'000'000'000;
   bool verify_on_read = true;
   bool eviction = true;
   double high_watermark = 0.95, low_watermark = 0.90;
@@ -126,6 +130,7 @@ struct store_counters {
   std::uint64_t emptied_by_power_loss =
       0; // 1: sync_policy::never, and the power went: nothing could be proven
   bool offline = false;
+  bool settled = false; // idle, and everything is durable
   /// Evicted blocks by why: the watermark was passed; a put was short of space; there was space, but in too
   /// many pieces, or the index was full.
   std::uint64_t evicted_at_watermark = 0, evicted_for_space = 0, evicted_for_room = 0;

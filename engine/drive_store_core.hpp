@@ -118,7 +118,7 @@ private:
         bad_tree_pages{0}, bad_bitmap_pages{0}, journal_holes{0}, torn_tails{0}, emptied_by_power_loss{0},
         evicted_at_watermark{0}, evicted_for_space{0}, evicted_for_room{0}, evicted_age_ns{0},
         evicted_age_sum_ns{0}, ghost_hits{0};
-    std::atomic<bool> offline{false};
+    std::atomic<bool> offline{false}, settled{false};
   };
   static void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) {
     counter.fetch_add(by, std::memory_order_relaxed);
@@ -237,6 +237,20 @@ private:
   void batch_done();
   [[nodiscard]] bool pump_checkpoint();
   void begin_checkpoint();
+  /// Without sync: begins to make everything durable when nothing has changed for a while.
+  void settle_if_idle();
+  [[nodiscard]] bool nothing_under_way() const noexcept;
+  /// The superblock says, or is about to say, that the drive was closed in order: no change may be written.
+  [[nodiscard]] bool marked_clean() const noexcept {
+    return super_.clean || (phase_ >= checkpoint_phase::first && publishing_.clean);
+  }
+  /// Begins to take that mark away.
+  void begin_unmarking();
+  /// An epoch is durable whatever the policy: of the drives that outlast a power cut the settled ones must
+  /// not pass for up to date.
+  [[nodiscard]] bool flushes_checkpoint() const noexcept {
+    return flushes() || settling_ || unmarking_ || !epoch_writing_.empty();
+  }
   void publish(std::uint8_t copy, checkpoint_phase to);
   void finish_checkpoint();
   [[nodiscard]] bool write_bitmap_pages();
@@ -335,6 +349,9 @@ private:
   checkpoint_phase phase_ = checkpoint_phase::none;
   bool phase_waits_ = false;
   bool checkpoint_wanted_ = false;
+  bool settling_ = false;  // the checkpoint that runs is flushed, and ends in the clean mark if it can
+  bool unmarking_ = false; // only superblocks are written, to take the mark away
+  std::uint64_t changed_ns_ = 0; // when there was something to do that may change the drive; 0: long ago
   std::size_t checkpoint_writes_ = 0;
   bool pages_complete_ = false;
   superblock publishing_;

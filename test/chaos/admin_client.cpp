@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <random>
 
 namespace memkv::test {
 
@@ -79,9 +80,11 @@ admin_reply ask_admin(std::uint16_t port, const std::string& method, const std::
 }
 
 std::uint16_t free_port_pair() {
+  std::minstd_rand chance(std::random_device{}());
   while (true) {
-    const auto port = bindable(0);
-    if (port != 0 && port < 65'535 && bindable(static_cast<std::uint16_t>(port + 1)) != 0)
+    // Below the ports that the kernel takes for outgoing connections.
+    const auto port = bindable(static_cast<std::uint16_t>(20'000 + chance() % 12'000));
+    if (port != 0 && bindable(static_cast<std::uint16_t>(port + 1)) != 0)
       return port;
   }
 }

@@ -22,6 +22,7 @@ import chromium
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "python"))
 from development_license import environment as licensed  # noqa: E402
+from free_ports import free_port  # noqa: E402
 import memkv_page_client as page_client  # noqa: E402
 
 KEY = hashlib.sha256(b"the console under load").hexdigest()
@@ -36,20 +37,6 @@ storage:
     - {{ media: memory, max_size: 64 MiB }}
     - {{ media: memory, max_size: 64 MiB }}
 """
-
-
-def free_port():
-    """A port that is free now, as is the one after it."""
-    for _ in range(100):
-        with socket.socket() as data, socket.socket() as admin:
-            data.bind(("127.0.0.1", 0))
-            port = data.getsockname()[1]
-            try:
-                admin.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
-    raise RuntimeError("no two ports side by side are free")
 
 
 class Server:

@@ -8,7 +8,6 @@ import json
 import os
 import pathlib
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import fake_admin
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 
 from development_license import environment as licensed  # noqa: E402
+from free_ports import free_port  # noqa: E402
 
 MEMKV = os.path.abspath(sys.argv[1])
 KEY = os.urandom(32).hex()
@@ -43,19 +43,6 @@ def expect(condition, what):
     checks += 1
     if not condition:
         sys.exit(f"admin_live_test: {what}")
-
-
-def free_port():
-    # The port and the next one, which is the endpoint's.
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
 
 
 class Server:

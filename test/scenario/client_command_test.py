@@ -18,31 +18,17 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 
 from development_license import environment as licensed  # noqa: E402
+from free_ports import free_port  # noqa: E402
 
 MEMKV = sys.argv[1]
 LARGE_BYTES = 64 << 20
-
-
-def free_address():
-    # The port and the next one, which is the admin's.
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            if port >= 65535:
-                continue
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return f"127.0.0.1:{port}"
 
 
 class Server:
     """A server in memory mode that lives as long as this."""
 
     def __init__(self, folder, key):
-        self.address = free_address()
+        self.address = f"127.0.0.1:{free_port()}"
         config = os.path.join(folder, "server.yaml")
         with open(config, "w", encoding="ascii") as file:
             file.write(

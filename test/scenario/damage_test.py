@@ -14,23 +14,11 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 
 from development_license import environment as licensed  # noqa: E402
+from free_ports import free_port  # noqa: E402
 
 MEMKV = sys.argv[1]
 VALUE = bytes(range(256)) * 1024  # 256 KiB, found again in the file by its pattern
 MARK = b"find me in the file of the drive"
-
-
-def free_port():
-    # The port and the next one, which is the admin's.
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
 
 
 class Server:

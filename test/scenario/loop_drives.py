@@ -76,7 +76,7 @@ def set_size_limit(device, limit):
 
 
 class Freezer:
-    """A file system of its own whose writes can be made to hang, and so can a loop device over a file on it.
+    """A file system of its own whose writes can be made to hang, and with them loop devices over its files.
 
     Needs a mount namespace. While it is frozen a process of its own waits to thaw it, whatever becomes of the
     test.

@@ -6,7 +6,6 @@ import json
 import pathlib
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import urllib.request
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 
 from development_license import environment as licensed  # noqa: E402
+from free_ports import free_port  # noqa: E402
 from memkv_page_client import Client  # noqa: E402
 
 MEMKV = sys.argv[1]
@@ -28,23 +28,6 @@ GETS = 15
 MISSES = 5
 VALUE_BYTES = 300_000
 COMPLAINT = 'memkv_blocks_total non-counter metrics should not have "_total" suffix'
-
-
-def free_port(following=0):
-    """A port that is free on loopback, and the `following` ones behind it."""
-    while True:
-        sockets = [socket.socket() for _ in range(following + 1)]
-        try:
-            sockets[0].bind(("127.0.0.1", 0))
-            port = sockets[0].getsockname()[1]
-            for number, each in enumerate(sockets[1:], 1):
-                each.bind(("127.0.0.1", port + number))
-            return port
-        except (OSError, OverflowError):
-            continue
-        finally:
-            for each in sockets:
-                each.close()
 
 
 def fetch(url):
@@ -70,7 +53,7 @@ def wait_for(what, process, log, last=lambda: "no answer"):
 
 class Prometheus:
     def __init__(self, folder, target):
-        self.url = f"http://127.0.0.1:{free_port()}"
+        self.url = f"http://127.0.0.1:{free_port(following=0)}"
         config = (SOURCE / "deploy/prometheus/prometheus.yaml").read_text()
         assert "127.0.0.1:9901" in config and "15s" in config
         config = config.replace("127.0.0.1:9901", target).replace("15s", "1s").replace(
@@ -199,7 +182,7 @@ def check_scrape(prometheus):
             f'sum(memkv_request_duration_seconds_sum{{operation="{operation}",stage="total"}})')
         assert 0 < total < PATIENCE_S and abs(parts - total) < 1e-6, (operation, parts, total)
     for expression in ['sum(memkv_drive_request_duration_seconds_count{operation="write"})',
-                       "sum(memkv_drive_written_bytes_total)", "sum(memkv_journal_used_bytes)",
+                       "sum(memkv_drive_written_bytes_total)", "sum(memkv_journal_records_total)",
                        "process_resident_memory_bytes", "process_open_fds", "process_start_time_seconds",
                        "memkv_uptime_seconds",
                        'histogram_quantile(0.99, sum by (le) (memkv_request_duration_seconds_bucket'

@@ -10,7 +10,6 @@ Threading: one thread for a server and its model.
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from loop_drives import wait_until_given_back
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "python"))
 
 from development_license import environment as licensed  # noqa: E402
+from free_ports import free_port  # noqa: E402
 from memkv_page_client import Client, ConnectionLost, Status, StatusError, key_id  # noqa: E402
 
 # Longer than the server lets any request live; whoever waits longer waits for ever.
@@ -37,19 +37,6 @@ REFUSALS = (
 
 class Wrong(Exception):
     """The server did what it must not do."""
-
-
-def free_port():
-    # The port and the next one, which is the admin's.
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
 
 
 class RawServer:

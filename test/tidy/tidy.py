@@ -33,7 +33,7 @@ LIBRARIES = [
     (r"yaml-cpp/", r"(cli/config[a-z_]*\.cpp|client/config\.cpp)$"),
     (r"httplib\.h", r"admin/"),
     (r"prometheus/", r"admin/"),
-    (r"infiniband/", r"verbs/"),
+    (r"infiniband/", r"verbs/ibverbs_[a-z_]+\.[hc]pp$"),
     (r"benchmark/", r"bench/"),
     (r"nlohmann/", r"(admin/|bench/|cli/|wire/license(_issuer)?\.cpp$)"),
     (r"zlib\.h", r"bench/"),
@@ -43,6 +43,7 @@ SOCKETS = r"sys/socket\.h|netinet/.*|arpa/.*|sys/epoll\.h|poll\.h"
 SYSTEM = [
     ("wire", f"(thread|mutex|shared_mutex|condition_variable|future|{SOCKETS})"),
     ("engine", f"(thread|condition_variable|future|{SOCKETS})"),
+    ("verbs", f"(thread|mutex|shared_mutex|condition_variable|future|{SOCKETS})"),
 ]
 # What of engine/ is shared between threads, by the contract at the top of its header.
 ENGINE_SHARED = r"engine/(index|buffer_pool|drive_store_core|drive_faults)\.[hc]pp$"

@@ -13,6 +13,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <random>
 #include <thread>
 
 using namespace memkv;
@@ -150,10 +151,12 @@ std::uint16_t free_neighbour() {
     ::close(socket);
     return good ? ntohs(address.sin_port) : std::uint16_t{0};
   };
+  // Below the ports that the kernel takes for outgoing connections.
+  std::minstd_rand chance(std::random_device{}());
   std::uint16_t port = 0;
   do
-    port = bound(0);
-  while (port < 2 || bound(static_cast<std::uint16_t>(port - 1)) == 0);
+    port = static_cast<std::uint16_t>(20'001 + chance() % 12'000);
+  while (bound(port) == 0 || bound(static_cast<std::uint16_t>(port - 1)) == 0);
   return port;
 }
 
