@@ -42,6 +42,8 @@ std::string reset(const reset_order& order, bool secure) {
     fresh.identity = wanted;
     fresh.unit_bytes = order.options.unit_bytes;
     fresh.extent_bytes_max = order.options.extent_bytes_max;
+    fresh.set_epoch = order.set_epoch;
+    fresh.members = order.members;
     // With `secure` a second format follows, which discards, and which is known for unfinished when it is
     // cut.
     if (const auto made = engine::format_new(*device, secure ? nullptr : discarder.get(), fresh, progress);
@@ -54,14 +56,18 @@ std::string reset(const reset_order& order, bool secure) {
   }
   if (content.kind != engine::content_kind::memkv)
     return order.drive.path + " " + engine::why_not_ours(content);
-  const auto& found = content.super.set;
+  auto& super = content.super;
+  const auto& found = super.set;
   if (found.set_id != wanted.set_id || found.drive_index != wanted.drive_index ||
       found.drive_count != wanted.drive_count)
     return order.drive.path +
            " is a drive of another set, or of another place in this one: look where the "
            "path leads, and if it is the right one, fill it with zeros (blkdiscard -z) and reset it again";
-  if (const auto made = engine::format_again(*device, discarder.get(), content.super, secure, progress);
-      !made.ok())
+  if (super.set_epoch <= order.set_epoch) {
+    super.set_epoch = order.set_epoch;
+    super.members = order.members;
+  }
+  if (const auto made = engine::format_again(*device, discarder.get(), super, secure, progress); !made.ok())
     return order.drive.path + ": " + made.text;
   return {};
 }

@@ -6,12 +6,16 @@
 // drive of another set or place, or with anybody else's data, is refused: the path may lead elsewhere than it
 // did.
 //
+// The empty drive is in the epoch of its set: it cannot say anything stale, and a server that is started with
+// it alone begins an epoch that nothing on the other drives outranks.
+//
 // Threading: dedicated; blocks, and heeds an exit message only when it is done; reset_progress::cancelled
 // ends it sooner. Ownership: claims the device, as a drive does; progress is shared. What is cut short leaves
 // the drive as it was, or empty but not all of it overwritten.
 #pragma once
 
 #include "actors/interfaces.hpp"
+#include "engine/drive_members.hpp"
 #include "engine/open_drive.hpp"
 
 #include <caf/typed_event_based_actor.hpp>
@@ -31,6 +35,8 @@ struct reset_progress {
 struct reset_order {
   engine::drive_description drive;
   engine::store_options options; // with the identity of this drive
+  std::uint64_t set_epoch = 0;   // that is durable on all drives that take part, and who they are
+  engine::drive_members members{};
   server_actor server;
   std::shared_ptr<reset_progress> progress;
 };

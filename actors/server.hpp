@@ -49,7 +49,7 @@ struct server_state {
     std::uint32_t failures = 0;           // in the drive's registry, and those that are not in it yet
     engine::drive_failures unnoted;       // not in the registry yet: noted when the drive opens again
     std::uint32_t attempts = 0;           // to open it again, in a row
-    std::uint64_t epoch = 0;              // it entered last
+    std::uint64_t epoch = 0;              // it entered last, durably
     std::uint64_t epoch_least = 0;        // of an older one the drive starts empty
     std::uint64_t away_since_ns = 0;      // 0: online
     std::uint64_t opened_ns = 0;

@@ -118,7 +118,7 @@ void supervisor::drive_went(std::uint32_t index, const std::string& why) const {
   auto& seat = state.drives[index];
   if (seat.online) {
     seat.online = false;
-    if (const auto body = seat.body.lock(); body != nullptr && !body->memory && seat.admitted)
+    if (!state.options.drives[index].memory && seat.admitted)
       seat.epoch_least = std::max(seat.epoch_least, engine::epoch_least_of_member(seat.epoch));
   }
   if (seat.admitted) {
@@ -320,8 +320,7 @@ void supervisor::carry_out(const membership_step& step) const {
     });
     break;
   case kind::enter_epoch:
-    each_drive([&](std::uint32_t index, const drive_actor& who) {
-      state.drives[index].epoch = step.epoch;
+    each_drive([&](std::uint32_t, const drive_actor& who) {
       self->send(who, enter_epoch{state.step_serial, step.epoch, step.after});
     });
     break;
@@ -339,8 +338,12 @@ void supervisor::carry_out(const membership_step& step) const {
 }
 
 void supervisor::drive_finished_step(const drive_did& message) const {
-  if (message.serial == state.step_serial && state.step_drives.erase(message.index) > 0)
-    take_steps();
+  if (message.serial != state.step_serial || state.step_drives.erase(message.index) == 0)
+    return;
+  // Durable from here on: what was only begun must not make a drive that died on the way look too old.
+  if (const auto* step = state.members.step(); step != nullptr && step->what == kind::enter_epoch)
+    state.drives[message.index].epoch = step->epoch;
+  take_steps();
 }
 
 void supervisor::reactor_finished_step(const members_taken& message) const {
@@ -356,8 +359,8 @@ void supervisor::forget_reactor(caf::actor_id which) const {
 void supervisor::look_at_drives(std::uint64_t now_ns) const {
   for (std::uint32_t index = 0; index < state.drives.size(); ++index) {
     auto& seat = state.drives[index];
-    if (seat.reset != nullptr && seat.resetter == nullptr && seat.body.expired())
-      begin_reset(index);
+    if (seat.reset != nullptr && seat.resetter == nullptr)
+      begin_reset_when_possible(index);
     if (seat.alive || seat.reopen_at_ns == 0 || now_ns < seat.reopen_at_ns)
       continue;
     // The old mapping is read by requests that were under way: the space on it is not reused under them.
@@ -434,17 +437,21 @@ void supervisor::reset(const reset_drive& message) const {
     log::warn(target, "a drive is being reset: everything on it goes",
               {{"drive", std::to_string(message.index)}, {"secure", message.secure ? "yes" : "no"}});
     refuse(outcome::done, {});
-    if (seat.body.expired())
-      begin_reset(message.index);
+    begin_reset_when_possible(message.index);
   }
 }
 
-void supervisor::begin_reset(std::uint32_t index) const {
+void supervisor::begin_reset_when_possible(std::uint32_t index) const {
   auto& seat = state.drives[index];
+  // While members change, their epoch is not durable on all of them.
+  if (!seat.body.expired() || state.members.changing())
+    return;
   reset_order order;
   order.drive = state.options.drives[index];
   order.options = state.options.store;
   order.options.identity.drive_index = index;
+  order.set_epoch = state.members.epoch();
+  order.members = state.members.members();
   order.server = caf::actor_cast<server_actor>(self);
   order.progress = seat.reset;
   seat.resetter =

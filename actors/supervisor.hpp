@@ -66,7 +66,7 @@ struct supervisor {
   void forget_reactor(caf::actor_id which) const;
 
 private:
-  void begin_reset(std::uint32_t index) const;
+  void begin_reset_when_possible(std::uint32_t index) const;
   void tell_about_drive(std::uint32_t index) const;
   void drive_went(std::uint32_t index, const std::string& why) const;
   void admit(std::uint32_t index) const;

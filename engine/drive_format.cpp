@@ -161,6 +161,14 @@ status format_new(block_device& device, discarder* discarder, const new_drive& w
     return {errc::corrupt, "the drive does not give back what was written to it: replace it"};
   status result;
   superblock super = content.super;
+  if (wanted.set_epoch > 0) {
+    // Before the discarding, which may take long.
+    super.set_epoch = wanted.set_epoch;
+    super.members = wanted.members;
+    ++super.sequence;
+    if (!write_superblocks(io, super))
+      return failed("its superblocks were written");
+  }
   super.untrimmed = !discard_all(discarder, unwritten_ranges(super.places, size), progress, result.text);
   super.failures = wanted.failures;
   ++super.sequence;

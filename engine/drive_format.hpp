@@ -9,6 +9,7 @@
 #pragma once
 
 #include "engine/block_device.hpp"
+#include "engine/drive_members.hpp"
 #include "engine/drive_store.hpp"
 #include "engine/superblock.hpp"
 #include "engine/uring_device.hpp"
@@ -28,9 +29,13 @@ struct new_drive {
   set_identity identity;
   std::uint32_t unit_bytes = 0, extent_bytes_max = 0;
   failure_registry failures; // kept from an earlier format, so that setup unlocks no failing drive
+  /// Of the set whose place the drive takes; 0: the set is new. With less, a start with this drive alone
+  /// would begin an epoch that what the others still hold outranks.
+  std::uint64_t set_epoch = 0;
+  drive_members members{}; // of that epoch
 };
 
-/// Formats a drive as a member of a new set, with set epoch 0. `discarder`: null when there is nothing to be
+/// Formats a drive as a member of a set. `discarder`: null when there is nothing to be
 /// discarded (a regular file).
 status format_new(block_device& device, discarder* discarder, const new_drive& wanted,
                   const format_progress& progress);

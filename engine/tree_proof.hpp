@@ -4,7 +4,7 @@
 // checksum. Whoever named the page knows its checksum. So the page is made anew from the youngest pages below
 // it that are older than itself; if it has the checksum then, they are the children it named. Pages that were
 // replaced lie about as long as nobody overwrites them: one of those among the children gives another
-// checksum (but for a chance of less than one in 2^17), and nothing is proven.
+// checksum (but for a chance of about one in 2^18), and nothing is proven.
 //
 // Threading: pure. Ownership: facts are lent. Errors: an empty answer.
 // Does not: do I/O.

@@ -153,6 +153,10 @@ CAF_TEST(a setup that is cut at any operation never shows a block of before) {
       wanted.identity.drive_count = old.set.drive_count;
       wanted.unit_bytes = options.unit_bytes;
       wanted.extent_bytes_max = options.extent_bytes_max;
+      if (seed % 2 == 0) { // it takes a place in a set that has been in use
+        wanted.set_epoch = 3'000'001;
+        engine::add_member(wanted.members, 0);
+      }
       run.device->cut_power_before(run.device->submitted() + cut);
       const auto formatted = engine::format_new(*run.device, nullptr, wanted, quietly);
       const bool was_cut = run.device->is_cut();
@@ -170,6 +174,12 @@ CAF_TEST(a setup that is cut at any operation never shows a block of before) {
         ++(as_new.opened.ok() ? taken : refused);
       });
       if (!was_cut) {
+        sim::world world(seed);
+        sim::sim_device device(world, {}, run.device->now());
+        const auto made = look(device).super;
+        CAF_CHECK_EQUAL(made.set_epoch, wanted.set_epoch);
+        CAF_CHECK(made.members ==
+                  (wanted.set_epoch > 0 ? wanted.members : engine::all_members(old.set.drive_count)));
         CAF_CHECK(start(options, run.device->now(), run.expected, wanted.identity).opened.ok());
         break;
       }

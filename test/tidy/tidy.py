@@ -79,7 +79,7 @@ def files_of(root):
         relative = path.relative_to(root)
         if any(part in SKIPPED_DIRECTORIES or part.startswith("build") for part in relative.parts[:-1]):
             continue
-        if not path.is_file() or path.is_symlink():
+        if not path.is_file() or path.is_symlink() or path.name == ".git":  # a file in a second work tree
             continue
         if path.suffix in PICTURES:
             found[relative.as_posix()] = ""  # there, for the pages that link to it
