@@ -75,6 +75,8 @@ bool drive::on_start() {
                   "the drive was away while its set went on without it, and what it holds may have been "
                   "changed elsewhere: it starts empty",
                   {{"drive", std::to_string(settings_.index)}, {"blocks", std::to_string(blocks)}});
+      if (!opened.text.empty())
+        log::warn(target, opened.text);
       body_->store.reset();
       body_->device.reset();
       settings_.options.start_empty = true;

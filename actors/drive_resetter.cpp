@@ -42,7 +42,10 @@ std::string reset(const reset_order& order, bool secure) {
     fresh.identity = wanted;
     fresh.unit_bytes = order.options.unit_bytes;
     fresh.extent_bytes_max = order.options.extent_bytes_max;
-    if (const auto made = engine::format_new(*device, discarder.get(), fresh, progress); !made.ok())
+    // With `secure` a second format follows, which discards, and which is known for unfinished when it is
+    // cut.
+    if (const auto made = engine::format_new(*device, secure ? nullptr : discarder.get(), fresh, progress);
+        !made.ok())
       return order.drive.path + ": " + made.text;
     if (const auto looked = engine::look_at_content(*device, content); !looked.ok())
       return looked.text;
@@ -54,8 +57,9 @@ std::string reset(const reset_order& order, bool secure) {
   const auto& found = content.super.set;
   if (found.set_id != wanted.set_id || found.drive_index != wanted.drive_index ||
       found.drive_count != wanted.drive_count)
-    return order.drive.path + " is a drive of another set, or of another place in this one: look where the "
-                              "path leads, and empty it with memkv drive reset if it is the right one";
+    return order.drive.path +
+           " is a drive of another set, or of another place in this one: look where the "
+           "path leads, and if it is the right one, fill it with zeros (blkdiscard -z) and reset it again";
   if (const auto made = engine::format_again(*device, discarder.get(), content.super, secure, progress);
       !made.ok())
     return order.drive.path + ": " + made.text;

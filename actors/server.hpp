@@ -42,8 +42,8 @@ struct server_state {
   enum class phase : std::uint8_t { opening, starting, serving, finishing_requests, closing_drives, ended };
 
   struct drive_seat {
-    caf::actor actor;                     // null while offline
-    std::weak_ptr<drive_body> body;       // of the last incarnation
+    caf::actor actor;               // null while offline
+    std::weak_ptr<drive_body> body; // of the last incarnation
     std::shared_ptr<drive_past> past = std::make_shared<drive_past>();
     std::shared_ptr<drive_body> survivor; // memory: kept for the next incarnation
     std::uint32_t failures = 0;           // in the drive's registry, and those that are not in it yet
@@ -64,7 +64,8 @@ struct server_state {
     // A reset is wanted, waits for the last incarnation's device, or is under way.
     std::shared_ptr<reset_progress> reset; // null: none
     bool reset_secure = false;
-    caf::actor resetter; // null: not begun
+    std::string reset_problem; // of the last one; empty: it ended well, or none began
+    caf::actor resetter;       // null: not begun
   };
   /// Of a reactor, or of the listener.
   struct ring_seat {

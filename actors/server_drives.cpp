@@ -389,6 +389,7 @@ drive_report supervisor::report_of(std::uint32_t index) const {
   out.first_failed_at = seat.first_failed_ns / 1'000'000'000;
   out.last_failed_at = seat.last_failed_ns / 1'000'000'000;
   out.member = engine::is_member(state.members.members(), index);
+  out.reset_problem = seat.reset_problem;
   if (seat.reset != nullptr) {
     out.reset_done_bytes = seat.reset->done_bytes;
     out.reset_total_bytes = seat.reset->total_bytes;
@@ -428,6 +429,7 @@ void supervisor::reset(const reset_drive& message) const {
   else {
     seat.reset = std::make_shared<reset_progress>();
     seat.reset_secure = message.secure;
+    seat.reset_problem.clear();
     seat.reopen_at_ns = 0;
     log::warn(target, "a drive is being reset: everything on it goes",
               {{"drive", std::to_string(message.index)}, {"secure", message.secure ? "yes" : "no"}});
@@ -471,7 +473,8 @@ void supervisor::resetter_ended(std::uint32_t index, const std::string& problem)
     seat.attempts = 0;
     seat.last_reason.clear();
   } else {
-    seat.last_reason = problem;
+    // It is opened all the same, and may come up: that must not pass for a reset that ended well.
+    seat.last_reason = seat.reset_problem = problem;
   }
   seat.reopen_at_ns = steady_now_ns();
 }

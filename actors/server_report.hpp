@@ -62,6 +62,7 @@ struct drive_report {
   /// While it is reset: how much of the data region was overwritten.
   std::uint64_t reset_done_bytes = 0, reset_total_bytes = 0;
   bool reset_secure = false;
+  std::string reset_problem;             // why the last reset did not end well; empty: it did, or none began
   std::optional<drive_facts> facts;      // while it is open
   latency_series reads, writes, flushes; // requests of the device, in the kernel
 };

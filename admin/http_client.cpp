@@ -229,9 +229,8 @@ private:
       return;
     send(); // tells the peer why
     if (!stream_->handshake_done() && !is_tls(beginning_))
-      return fail(stranger(beginning_.starts_with("HTTP/")
-                               ? "does not speak TLS: write http:// instead of https://"
-                               : "does not speak TLS"));
+      return fail(beginning_.starts_with("HTTP/") ? "does not speak TLS: write http:// instead of https://"
+                                                  : stranger("does not speak TLS"));
     fail(stream_->problem());
   }
 
@@ -270,7 +269,7 @@ private:
     const std::string next = "the administration endpoint is on the next one, " + std::to_string(port + 1);
     if (is_frame(beginning_))
       return "this is the data port: " + next;
-    return what + "; this looks like the data port: " + next;
+    return what + "; if this is the data port, " + next;
   }
 
   const http_question& question_;

@@ -106,8 +106,11 @@ bool is_cross_site(const http_request& request) {
 
 /// A proxy on this machine makes strangers look like loopback, and says so.
 bool is_local(const http_request& request) {
-  return request.loopback && request.count("forwarded") == 0 && request.count("x-forwarded-for") == 0 &&
-         request.count("via") == 0;
+  for (const auto* said :
+       {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"})
+    if (request.count(said) != 0)
+      return false;
+  return request.loopback;
 }
 
 void protect(http_answer& answer) {
@@ -249,13 +252,20 @@ http_answer routes::ready() const {
 }
 
 bool routes::may_change(const http_request& request, http_answer& refusal) const {
-  if (setup_.open)
+  // A name can be made to mean this server by whoever owns it; then a browser takes its page for ours.
+  const bool by_a_page = request.count("origin") + request.count("sec-fetch-site") > 0;
+  if (setup_.open && (!by_a_page || is_no_strangers_name(request.header("host"))))
     return true;
   const request_signature given{std::string{request.header("x-memkv-time")},
                                 std::string{request.header("x-memkv-nonce")},
                                 std::string{request.header("x-memkv-signature")}};
   const bool is_signed =
       request.count("x-memkv-time") + request.count("x-memkv-nonce") + request.count("x-memkv-signature") > 0;
+  if (setup_.open && !is_signed) {
+    refusal = problem(403, "a web page may change something only where its server is named by an address or "
+                           "as localhost");
+    return false;
+  }
   if (is_local(request) && !is_signed) {
     if (is_no_strangers_name(request.header("host")))
       return true;

@@ -109,6 +109,8 @@ json device_of(const actors::drive_report& drive) {
     out["reset"] = {{"secure", drive.reset_secure},
                     {"done_bytes", drive.reset_done_bytes},
                     {"total_bytes", drive.reset_total_bytes}};
+  if (!drive.reset_problem.empty())
+    out["reset_problem"] = drive.reset_problem;
   return out;
 }
 

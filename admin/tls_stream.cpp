@@ -6,7 +6,11 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+#include <unistd.h>
+
 #include <array>
+#include <cerrno>
+#include <cstring>
 
 namespace memkv::admin {
 
@@ -47,6 +51,11 @@ std::shared_ptr<tls_context> tls_context::make(const tls_options& options, std::
   // A certificate that signed itself may stand in the file without being an authority.
   X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(context), X509_V_FLAG_PARTIAL_CHAIN);
   if (!options.ca_file.empty()) {
+    // The library says "system lib" when it cannot open it.
+    if (::access(options.ca_file.c_str(), R_OK) != 0) {
+      problem = options.ca_file + " cannot be read: " + std::strerror(errno);
+      return nullptr;
+    }
     if (SSL_CTX_load_verify_locations(context, options.ca_file.c_str(), nullptr) != 1) {
       problem = options.ca_file + " cannot be read as certificates in PEM: " + reason();
       return nullptr;

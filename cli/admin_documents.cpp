@@ -184,6 +184,7 @@ device_entry read_device(const json& value, const std::string& where, std::strin
   made.blocks = from.number("blocks");
   made.failure_count = from.number_or_0("failure_count");
   made.blacklisted = from.truth("blacklisted").value_or(false);
+  made.reset_problem = from.text("reset_problem");
   from.object("reset", [&made](members& reset) {
     made.reset = reset_progress{reset.truth("secure").value_or(false), reset.number_or_0("done_bytes"),
                                 reset.number_or_0("total_bytes")};

@@ -42,6 +42,7 @@ struct device_entry {
   std::uint64_t failure_count = 0;
   bool blacklisted = false;
   std::optional<reset_progress> reset;
+  std::string reset_problem; // of the last one; empty: it ended well, or there was none
 };
 
 struct actor_entry {

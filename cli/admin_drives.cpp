@@ -84,6 +84,9 @@ std::string follow(const admin_session& session, std::uint64_t device_id) {
     if (drive) {
       silences = 0;
       line.show(*drive);
+      if (drive->state != "resetting" && !drive->reset_problem.empty())
+        return "the reset of drive " + std::to_string(device_id) +
+               " did not end well: " + drive->reset_problem;
       if (drive->state == "online" || drive->state == "joining")
         return {};
       if (drive->state != "resetting" && drive->state != "opening")

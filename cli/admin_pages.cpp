@@ -111,6 +111,8 @@ std::string devices_table(const std::vector<device_entry>& devices, const palett
     const std::string name = "  drive " + std::to_string(each.device_id) + ": ";
     if (!each.reason.empty())
       text += name + each.reason + "\n";
+    if (!each.reset_problem.empty() && each.reset_problem != each.reason)
+      text += name + "its last reset did not end well: " + each.reset_problem + "\n";
     if (each.blacklisted && each.state != "blacklisted")
       text += name + "blacklisted\n";
     if (each.reset)

@@ -1,8 +1,8 @@
 #include "cli/drive_snapshot.hpp"
 
 #include "cli/command_line.hpp" // format_size
-#include "engine/drive_content.hpp"
 #include "cli/drive_text.hpp"
+#include "engine/drive_content.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -29,6 +29,9 @@ std::string state_text(const engine::drive_facts& facts) {
     return "clean";
   if (facts.emptied_by_power_loss)
     return "the power was lost while it was used without storage.sync: memkv start will empty it";
+  if (facts.super.format_cut_short())
+    return "empty: a reset was cut short, and what the drive held may still be in its free space; run memkv "
+           "drive reset again";
   return "unclean: it was not closed in order, and memkv start will replay its journal";
 }
 

@@ -154,8 +154,12 @@ setup_decision decide_setup(std::span<const setup_drive> drives, bool force, boo
             no_set + ": name the drives of one set in their order, or " + std::string(or_force)};
   const auto blank = std::ranges::find_if(
       drives, [](const setup_drive& each) { return each.content.kind == engine::content_kind::blank; });
+  // Drives of ours are what is wished for then: in the way is what is something else.
+  const bool stranger = idempotent && std::ranges::any_of(drives, [](const setup_drive& each) {
+                          return each.content.kind == engine::content_kind::foreign;
+                        });
   for (const setup_drive& drive : drives) {
-    if (drive.content.kind == engine::content_kind::blank)
+    if (drive.content.kind == engine::content_kind::blank || (stranger && is_memkv(drive)))
       continue;
     if (idempotent && is_memkv(drive) && blank != drives.end())
       return {setup_action::refuse, drive.path + " " + holding(drive.content) + ", but " + blank->path +

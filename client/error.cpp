@@ -48,9 +48,8 @@ constexpr error_text error_texts[] = {
      "the server accepts connections but does not answer: clock skew or wrong key? compare the clocks (60 s) "
      "and auth_key on both sides"},
     {errc::bad_reply, "bad_reply",
-     "an answer of the server failed a check and the connection was closed: look for damage on the network "
-     "or a "
-     "server that is not memkv"},
+     "an answer of the server failed a check and the connection was closed: look for a wrong port (data is "
+     "on 9900, administration on 9901), a server that is not memkv, or damage on the network"},
     {errc::queue_full, "queue_full", "too many requests are waiting in this client: wait for some to finish"},
     {errc::closed, "closed", "the client is being closed"},
     {errc::no_memory, "no_memory", "the client got no memory for the request"},

@@ -94,7 +94,8 @@ std::size_t newer_of(const std::array<superblock, 2>& copies) noexcept {
 std::string why_not_ours(const drive_content& content) {
   switch (content.kind) {
   case content_kind::blank:
-    return "is blank and was never memkv's: memkv setup makes drives";
+    return "is blank and was never memkv's: memkv admin drives reset takes it into the set of a running "
+           "server in place of another drive, and memkv setup makes new sets";
   case content_kind::foreign:
     return "holds " + content.signature + " and was never memkv's: name a drive of memkv";
   case content_kind::memkv_newer:

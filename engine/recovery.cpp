@@ -265,6 +265,7 @@ status drive_store::open(block_device& device, const store_options& options, clo
   bool bad_copy = false;
   int late_copy = -1; // damaged, or one step behind
   bool power_loss = false;
+  bool cut_short = false;
   {
     drive_io io(device);
     superblock_pair pair;
@@ -273,9 +274,9 @@ status drive_store::open(block_device& device, const store_options& options, clo
       return io_failed("its superblock was read");
     bool fresh = never_formatted(pair);
     if (fresh && !options.format_if_new)
-      return {errc::not_formatted, "the drive was never set up: run memkv setup on all drives of the set, "
-                                   "or, if it replaces one, memkv admin "
-                                   "drives reset"};
+      return {errc::not_formatted,
+              "the drive is blank: memkv admin drives reset takes it into the set in place of another drive, "
+              "and memkv setup makes a new set"};
     if (!fresh) {
       int chosen = -1;
       if (status choice = choose_superblock(pair, options, size, chosen); !choice.ok())
@@ -285,6 +286,7 @@ status drive_store::open(block_device& device, const store_options& options, clo
       if (bad_copy || pair.copies[1 - chosen].sequence != super.sequence)
         late_copy = 1 - chosen;
       // Without flushes nothing on the drive can be proven once the power was lost.
+      cut_short = super.format_cut_short();
       power_loss = !super.clean && super.sync == sync_policy::never && super.boot_id != options.boot_id;
       fresh = power_loss || options.start_empty;
       if (super.failures.blacklisted)
@@ -315,6 +317,9 @@ status drive_store::open(block_device& device, const store_options& options, clo
     core->count_power_loss();
     core->note("the power was lost while the drive was in use without storage.sync: it starts empty");
   }
+  if (cut_short)
+    core->note("its last reset was cut short: it is empty, but what it held may still be in its free space; "
+               "memkv drive reset, with the server stopped, does it again");
   // First of all: what recovery writes may lie where the tree of the late copy was, and a cut may take the
   // other copy while that is written.
   if (late_copy >= 0 && core->write_superblock_now(static_cast<std::uint8_t>(late_copy)) != errc::ok)

@@ -55,6 +55,10 @@ struct superblock {
   std::uint8_t root_level = 0;
   std::uint64_t blocks = 0; // at the checkpoint, for people
   failure_registry failures;
+
+  /// A format of a drive that was ours before has begun and not ended: the drive is empty, and what it held
+  /// may still lie in its free space. Nothing else leaves a first superblock that is not clean.
+  [[nodiscard]] bool format_cut_short() const noexcept { return !clean && sequence == 1; }
 };
 
 void encode(const superblock& block, std::span<std::byte, page_bytes> to) noexcept;

@@ -118,6 +118,10 @@ CAF_TEST(a reset that is cut at any operation leaves the drive as it was or empt
         if (!after.opened.ok())
           CAF_FAIL(after.opened.text << where(seed, cut));
         CAF_CHECK_EQUAL(after.problem, "");
+        const bool told = after.opened.text.find("cut short") != std::string::npos;
+        if (told != super.format_cut_short())
+          CAF_ERROR("the server's log " << (told ? "speaks" : "is silent") << " of a reset cut short"
+                                        << where(seed, cut));
         if (after.blocks != (is_new ? 0U : 8U))
           CAF_ERROR(after.blocks << " blocks are there" << where(seed, cut));
         ++(is_new ? emptied : as_it_was);

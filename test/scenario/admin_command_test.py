@@ -514,6 +514,8 @@ def progress_of_a_secure_reset():
             device["reset"] = {"secure": True, "done_bytes": total // 4 * state["step"], "total_bytes": total}
         elif state["end"] is not None:
             device["state"], device["reason"] = state["end"], "a write failed"
+            if state["end"] == "online":
+                device["reason"], device["reset_problem"] = "", "it was interrupted"
         return http(503, {"error": "busy"}) if state["step"] == 2 else http(200, document)
 
     server = Endpoint(answers={"/v1/drives/0/reset?secure=true": begun, "/v1/status": status})
@@ -530,6 +532,15 @@ def progress_of_a_secure_reset():
     expect(
         result.code == 1 and "drive 0 is offline after the reset: a write failed" in result.out,
         "a failure",
+        result,
+    )
+    state["end"], state["step"] = "online", 0
+    result = on_terminal("drives", "reset", "0", "--secure", "-s", server.address)
+    expect(
+        result.code == 1
+        and "the reset of drive 0 did not end well: it was interrupted" in result.out
+        and "overwritten with zeros" not in result.out,
+        "a drive that is online after a reset that failed",
         result,
     )
     server.close()

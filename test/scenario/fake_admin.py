@@ -221,11 +221,11 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 def strangers():
     """Name, what serves, and a part of the sentence that memkv admin must say about it, for any question."""
     return [
-        ("closes at once", closes, "looks like the data port"),
-        ("resets", resets, "looks like the data port"),
+        ("closes at once", closes, "if this is the data port"),
+        ("resets", resets, "if this is the data port"),
         ("a frame of the wire protocol", sends(b"MKVF" + bytes(60)), "this is the data port"),
-        ("a banner", sends(b"SSH-2.0-OpenSSH_9.2\r\n", True), "looks like the data port"),
-        ("zeros", sends(bytes(100_000)), "looks like the data port"),
+        ("a banner", sends(b"SSH-2.0-OpenSSH_9.2\r\n", True), "if this is the data port"),
+        ("zeros", sends(bytes(100_000)), "if this is the data port"),
         ("a TLS alert", sends(b"\x15\x03\x03\x00\x02\x02\x28"), "speaks TLS"),
         ("half a status line", sends(b"HTTP/1.1 2"), "in the middle of the answer"),
         ("a status that is no number", sends(b"HTTP/1.1 abc OK\r\n\r\n"), "cannot be read"),

@@ -48,6 +48,7 @@ inline actors::server_report full_report() {
   online.facts = facts;
   report.drives[1].state = actors::drive_state::offline;
   report.drives[1].reason = "a write or flush failed on /dev/nvme1n1";
+  report.drives[1].reset_problem = "resetting it was interrupted: reset it again";
   report.drives[2].state = actors::drive_state::resetting;
   report.drives[2].reset_secure = true;
   fill(report.drives[2].reset_done_bytes, report.drives[2].reset_total_bytes);

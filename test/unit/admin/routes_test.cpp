@@ -266,7 +266,8 @@ CAF_TEST(without a key only loopback may change anything and an open server lets
 
 CAF_TEST(a proxy on this machine does not make strangers local) {
   const auto made = make();
-  for (const auto* name : {"forwarded", "x-forwarded-for", "via"})
+  for (const auto* name :
+       {"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"})
     CAF_CHECK_EQUAL(made->answer(from_loopback(ask("POST", "/v1/drives/2/reset", {{name, "x"}}))).status,
                     401);
   CAF_CHECK(door->resets.empty());
@@ -284,6 +285,22 @@ CAF_TEST(a name that a stranger owns does not become loopback by pointing there)
   for (const auto* host : {"localhost:9901", "LOCALHOST", "127.0.0.1", "[::1]:9901", "10.1.2.3:9901"})
     CAF_CHECK_EQUAL(made->answer(from_loopback(ask("POST", "/v1/drives/2/reset", {{"host", host}}))).status,
                     202);
+}
+
+CAF_TEST(an open server changes nothing for a page of a stranger whose name was made to mean it) {
+  setup.open = true;
+  const auto made = make();
+  using headers = std::vector<http_header>;
+  for (const auto& each : {headers{{"host", "evil.example:9901"}, {"origin", "http://evil.example:9901"}},
+                           headers{{"host", "evil.example:9901"}, {"sec-fetch-site", "same-origin"}},
+                           headers{{"host", ""}, {"origin", "http://"}}}) {
+    CAF_CHECK_EQUAL(made->answer(ask("POST", "/v1/drives/2/reset", each)).status, 403);
+    CAF_CHECK_EQUAL(made->answer(from_loopback(ask("POST", "/v1/drives/2/reset", each))).status, 403);
+  }
+  CAF_CHECK(door->resets.empty());
+  for (const auto& each : {headers{{"host", "10.1.2.3:9901"}, {"origin", "http://10.1.2.3:9901"}},
+                           headers{{"host", "server.example:9901"}}})
+    CAF_CHECK_EQUAL(made->answer(ask("POST", "/v1/drives/2/reset", each)).status, 202);
 }
 
 CAF_TEST(another web site causes nothing and reads nothing) {

@@ -40,6 +40,8 @@ CAF_TEST(the status of a full report fits its schema and has every figure where 
   CAF_CHECK_EQUAL(open["io"]["depth_most"], report.drives[0].facts->io.depth_most);
   CAF_CHECK_EQUAL(open["recovery"]["dropped"], report.drives[0].facts->store.dropped_at_recovery);
   CAF_CHECK(!open.contains("reset"));
+  CAF_CHECK(!open.contains("reset_problem"));
+  CAF_CHECK_EQUAL(status["storage"]["devices"][1]["reset_problem"], report.drives[1].reset_problem);
   const auto& offline = status["storage"]["devices"][1];
   CAF_CHECK(!offline.contains("raw_bytes"));
   CAF_CHECK_EQUAL(offline["reason"], "a write or flush failed on /dev/nvme1n1");

@@ -348,6 +348,23 @@ CAF_TEST(a secure reset leaves no byte of a block) {
   }
 }
 
+CAF_TEST(a secure reset that was cut short is told until the drive was opened) {
+  const drive on;
+  format(on);
+  store_block(on, true);
+  CAF_CHECK(!on.super().format_cut_short());
+  const auto stops = [](std::string_view, std::uint64_t done, std::uint64_t) { return done == 0; };
+  const auto cut = engine::format_again(*on.device, nullptr, on.super(), true, stops);
+  CAF_CHECK(!cut.ok());
+  CAF_CHECK(on.super().format_cut_short());
+  drive_snapshot snapshot;
+  CAF_CHECK_EQUAL(read_snapshot(*on.device, {}, snapshot), "");
+  CAF_CHECK_EQUAL(shutdown_state(snapshot.facts), "unclean");
+  CAF_CHECK(snapshot_text(snapshot).find("a reset was cut short") != std::string::npos);
+  CAF_REQUIRE(engine::format_again(*on.device, nullptr, on.super(), true, quietly).ok());
+  CAF_CHECK(!on.super().format_cut_short());
+}
+
 CAF_TEST(units as large as the largest extent hold blocks) {
   for (const std::uint32_t bytes : {std::uint32_t{1} << 20, std::uint32_t{32} << 20}) {
     const drive on(512 * mib);

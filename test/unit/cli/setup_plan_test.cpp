@@ -176,7 +176,7 @@ CAF_TEST(idempotent refuses a mixed state and force then formats) {
   CAF_CHECK(contains(refusal(mixed, true), "but /dev/d1 is blank"));
   CAF_CHECK(contains(refusal({blank(0), ours(1, 1, 2)}, true), "/dev/d1 holds memkv data"));
   CAF_CHECK(decided(mixed, true, true) == setup_action::format);
-  CAF_CHECK(contains(refusal({ours(0, 0, 2), foreign(1)}, true), "/dev/d0 holds memkv data"));
+  CAF_CHECK(contains(refusal({ours(0, 0, 2), foreign(1)}, true), "/dev/d1 holds an XFS file system"));
   CAF_CHECK(contains(refusal({blank(0), foreign(1)}, true), "/dev/d1 holds an XFS file system"));
 }
 
