@@ -3,7 +3,8 @@
 //
 // What must hold in each run: each transfer has one outcome; what is done moved the right bytes; a buffer is
 // not touched after its outcome, nor a client's memory after the end of its session; everything ends.
-// MEMKV_TEST_RUNS sets the number of runs (10,000 unless told otherwise), MEMKV_TEST_SEED repeats one.
+// MEMKV_TEST_RUNS sets the number of runs (10,000 unless told otherwise; a million take some ten minutes, and
+// the option -r 3600), MEMKV_TEST_SEED repeats one.
 #include "machines.hpp"
 #include "verbs/dci_scheduler.hpp"
 
