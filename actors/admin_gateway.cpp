@@ -193,7 +193,7 @@ void take(self_pointer self, const described& message) {
       if (seat.asked && seat.who != nullptr && seat.who.id() != message.who && seat.who.id() != self->id())
         ask(self, seat.who);
     // The gateway itself answers by being here.
-    state.answers[self->id()] = {message.serial, self->id(), self->mailbox().size(),
+    state.answers[self->id()] = {message.serial, self->id(), mailbox_size(*self),
                                  std::make_shared<self_description>()};
     std::erase_if(state.took_ns, [&](const auto& each) {
       return !state.answers.contains(each.first) && !state.unanswered.contains(each.first);

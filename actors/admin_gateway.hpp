@@ -11,6 +11,7 @@
 #pragma once
 
 #include "actors/interfaces.hpp"
+#include "actors/mailbox_size.hpp"
 #include "actors/self_description.hpp"
 #include "actors/server_report.hpp"
 

@@ -178,7 +178,7 @@ caf::behavior drive::make_handlers() {
     stop(caf::exit_reason::normal);
   };
   auto on_describe = [this](const describe_yourself& question) {
-    answer(question, id(), mailbox().size(), {.drive = facts()});
+    answer(question, id(), mailbox_size(*this), {.drive = facts()});
   };
   [[maybe_unused]] drive_actor::behavior_type conforms{
       on_store, on_allocate,  on_write, on_commit, on_abandon, on_read,  on_erase,

@@ -38,7 +38,7 @@ evictor_actor::behavior_type evictor(evictor_actor::stateful_pointer<evictor_sta
         self->state.look(self);
         self->delayed_send(self, self->state.interval, look_again{});
       },
-      [self](const describe_yourself& question) { answer(question, self->id(), self->mailbox().size()); },
+      [self](const describe_yourself& question) { answer(question, self->id(), mailbox_size(*self)); },
   };
 }
 

@@ -18,7 +18,7 @@ license_watcher_actor::behavior_type license_watcher(license_watcher_actor::poin
   let_act_up(self);
   self->send(self, look_again{});
   return {
-      [self](const describe_yourself& question) { answer(question, self->id(), self->mailbox().size()); },
+      [self](const describe_yourself& question) { answer(question, self->id(), mailbox_size(*self)); },
       [self, watch = std::move(watch), server = std::move(server)](const look_again&) {
         const auto found = watch->look();
         for (const auto& remark : found.remarks) {

@@ -107,7 +107,7 @@ caf::behavior listener::make_handlers() {
   };
   auto on_stop_accepting = [this](const stop_accepting&) { stop(caf::exit_reason::normal); };
   auto on_describe = [this](const describe_yourself& question) {
-    answer(question, id(), mailbox().size());
+    answer(question, id(), mailbox_size(*this));
   };
   [[maybe_unused]] listener_actor::behavior_type conforms{on_reactor, on_stop_accepting, on_describe};
   return {on_reactor, on_stop_accepting, on_describe};

@@ -172,7 +172,7 @@ caf::behavior reactor::make_handlers() {
   auto on_end_some = [this](const end_connections& message) { end_some(message); };
   auto on_finish = [this](const finish_requests&) { begin_to_finish(); };
   auto on_describe = [this](const describe_yourself& question) {
-    answer(question, id(), mailbox().size(),
+    answer(question, id(), mailbox_size(*this),
            {.reactor =
                 reactor_facts{connections_.size(), requests_.size(), waiting_for_room_.size(), held_bytes_}});
   };

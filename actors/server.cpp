@@ -119,8 +119,8 @@ void supervisor::spawn_trim_batcher() const {
 void supervisor::spawn_license_watcher() const {
   if (state.options.license == nullptr)
     return;
-  state.license_watcher = caf::actor_cast<caf::actor>(self->home_system().spawn(
-      license_watcher, state.options.license, caf::actor_cast<server_actor>(self)));
+  state.license_watcher = caf::actor_cast<caf::actor>(
+      self->home_system().spawn(license_watcher, state.options.license, caf::actor_cast<server_actor>(self)));
   self->monitor(state.license_watcher);
   publish("license-watcher", state.license_watcher);
 }
@@ -398,9 +398,8 @@ void supervisor::look() const {
     break;
   }
   case phase::closing_drives: {
-    const bool any = std::any_of(state.drives.begin(), state.drives.end(), [](const auto& seat) {
-      return seat.alive || seat.resetter != nullptr;
-    });
+    const bool any = std::any_of(state.drives.begin(), state.drives.end(),
+                                 [](const auto& seat) { return seat.alive || seat.resetter != nullptr; });
     if (any && now < state.phase_end_ns)
       break;
     if (any)
@@ -460,7 +459,7 @@ server_actor::behavior_type server(server_actor::stateful_pointer<server_state> 
       [self](const license_ended& message) { supervisor{self}.stop_without_license(message.reason); },
       [self](const stop_server&) { supervisor{self}.stop(); },
       [self](const describe_yourself& question) {
-        answer(question, self->id(), self->mailbox().size(), {.server = supervisor{self}.facts()});
+        answer(question, self->id(), mailbox_size(*self), {.server = supervisor{self}.facts()});
       },
       [self](const reset_drive& message) { supervisor{self}.reset(message); },
       [self](const drive_was_reset& message) { supervisor{self}.was_reset(message); },

@@ -35,7 +35,7 @@ trim_batcher_actor::behavior_type trim_batcher(trim_batcher_actor::pointer self,
                     {{"drive", std::to_string(batch.index)}});
         self->send(caf::actor_cast<drive_actor>(batch.reply_to), ranges_discarded{done});
       },
-      [self](const describe_yourself& question) { answer(question, self->id(), self->mailbox().size()); },
+      [self](const describe_yourself& question) { answer(question, self->id(), mailbox_size(*self)); },
   };
 }
 

@@ -253,9 +253,9 @@ CAF_TEST(a token has three parts of strict base64url) {
 }
 
 CAF_TEST(base64url has one form for each text) {
-  CAF_CHECK_EQUAL(*detail::from_base64url("TQ"), "M");
-  CAF_CHECK_EQUAL(*detail::from_base64url("TWE"), "Ma");
-  CAF_CHECK_EQUAL(*detail::from_base64url("TWFu"), "Man");
+  CAF_CHECK_EQUAL(detail::from_base64url("TQ").value_or("none"), "M");
+  CAF_CHECK_EQUAL(detail::from_base64url("TWE").value_or("none"), "Ma");
+  CAF_CHECK_EQUAL(detail::from_base64url("TWFu").value_or("none"), "Man");
   CAF_CHECK_EQUAL(*detail::from_base64url("-_-_"), "\xFB\xFF\xBF");
   for (const auto* wrong :
        {"", "T", "TR", "TWF", "TWFuT", "TQ==", "TQ=", "T+Fu", "T/Fu", "TW Fu", "TWF\n", "TW.u"})
