@@ -167,7 +167,7 @@ CAF_TEST(a drive whose write fails goes offline and comes back with everything a
                 client::errc::ok);
   must_order(actors::faults::drive{0, {effect::fail, target::writes, 1, 0}});
   CAF_CHECK(user->put("during", pattern("during", 0, 70'000)).code != client::errc::ok);
-  CAF_CHECK_EQUAL(server->faults()->list().drives[0].met.failed, 1u);
+  CAF_CHECK_EQUAL(std::uint64_t{server->faults()->list().drives[0].met.failed}, 1u);
   CAF_CHECK(healthy(*user));
   for (int key = 0; key < 20; ++key) {
     std::vector<std::byte> found(70'000);
@@ -203,7 +203,8 @@ CAF_TEST(after a flush that failed once nothing is acknowledged before the drive
     CAF_REQUIRE(within(20s, [&] { return put(name + std::to_string(number++)); }));
     CAF_CHECK(id_of("drive-0") != 0);
     CAF_CHECK(id_of("drive-0") != incarnation);
-    CAF_CHECK_EQUAL(server->faults()->list().drives[0].met.failed, static_cast<std::uint64_t>(round + 1));
+    CAF_CHECK_EQUAL(std::uint64_t{server->faults()->list().drives[0].met.failed},
+                    static_cast<std::uint64_t>(round + 1));
   }
   const auto look = [&] {
     std::vector<std::byte> found(70'000);
@@ -235,7 +236,7 @@ CAF_TEST(a corrupted read brings no wrong byte) {
     if (user->get("key " + std::to_string(key), found).code == client::errc::ok)
       CAF_CHECK(found == pattern("key", key, 70'000));
   }
-  CAF_CHECK_EQUAL(server->faults()->list().drives[0].met.corrupted, 8u);
+  CAF_CHECK_EQUAL(std::uint64_t{server->faults()->list().drives[0].met.corrupted}, 8u);
   CAF_CHECK(healthy(*user));
 }
 

@@ -256,7 +256,7 @@ CAF_TEST(base64url has one form for each text) {
   CAF_CHECK_EQUAL(detail::from_base64url("TQ").value_or("none"), "M");
   CAF_CHECK_EQUAL(detail::from_base64url("TWE").value_or("none"), "Ma");
   CAF_CHECK_EQUAL(detail::from_base64url("TWFu").value_or("none"), "Man");
-  CAF_CHECK_EQUAL(*detail::from_base64url("-_-_"), "\xFB\xFF\xBF");
+  CAF_CHECK_EQUAL(detail::from_base64url("-_-_").value_or("none"), "\xFB\xFF\xBF");
   for (const auto* wrong :
        {"", "T", "TR", "TWF", "TWFuT", "TQ==", "TQ=", "T+Fu", "T/Fu", "TW Fu", "TWF\n", "TW.u"})
     CAF_CHECK(!detail::from_base64url(wrong));
