@@ -171,7 +171,7 @@ CAF_TEST(a configuration that cannot be read is a failure and the rest is still 
   facts.loaded.problem = {0, "", "the file cannot be opened (Permission denied): name another"};
   CAF_CHECK_EQUAL(said(facts, "config"),
                   "failed c.yaml: the file cannot be opened (Permission denied): name another");
-  CAF_CHECK_EQUAL(judge(facts)[0].remedy, "name another");
+  CAF_CHECK_EQUAL(std::string(judge(facts)[0].remedy), "name another");
   CAF_CHECK_EQUAL(said(facts, "kernel"), "ok Linux 6.8.0");
   CAF_CHECK_EQUAL(said(facts, "clock"), "ok synchronised, to within 0.002 s");
   CAF_CHECK_EQUAL(exit_code(judge(facts)), 1);
