@@ -2,8 +2,9 @@
 //
 // Operation. What `memkv drive reset` does offline: a new, empty format for the same place of the same set,
 // the failure registry cleared, everything discarded, and overwritten with zeros if that is asked for. A
-// drive that is blank, since a new one was put in the place of a failed one, gets the format of its place. A
-// drive of another set or place, or with anybody else's data, is refused: the path may lead elsewhere than it
+// drive that is blank, since a new one was put in the place of a failed one, gets the format of its place; so
+// does one of memkv's that lost both superblocks, which nothing can be read from any more. A drive that says
+// it is of another set or place, or has anybody else's data, is refused: the path may lead elsewhere than it
 // did.
 //
 // The empty drive is in the epoch of its set: it cannot say anything stale, and a server that is started with

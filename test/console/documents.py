@@ -127,7 +127,7 @@ class Server:
                    "answered_in_seconds": 2e-5 * (1 + place % 5), "mailbox": 0, "restarts": 0}
                   for place, name in enumerate(
                       ["admin-gateway", *[f"drive-{index}" for index in range(self.drives)], "evictor",
-                       "licence-watcher", "listener", "reactor-0", "reactor-1", "server", "trim-batcher"])]
+                       "license-watcher", "listener", "reactor-0", "reactor-1", "server", "trim-batcher"])]
         evicted = self._rise("evicted", writes * 0.95)
         document = {
             "status": "healthy", "reasons": [], "version": "2025-11-20T09-00-00Z",
