@@ -7,6 +7,8 @@
 //   LISTENER -> REACTOR -> CONNECTION                             the life of a connection
 //   REACTOR <-> DRIVE                                             blocks
 //   EVICTOR -> DRIVE                                              space
+//   REACTOR <-> CONNECTION <-> DCI POOL                           the life of a session
+//   REACTOR <-> DCI POOL                                          bytes from and to clients' memory
 //   DRIVE <-> TRIM BATCHER                                        what the device may forget
 //   LICENSE WATCHER -> SERVER                                     the end of the licence
 //   a door -> ADMIN GATEWAY <-> everybody                         reports
@@ -66,6 +68,12 @@ using reactor_actor = caf::typed_actor<
     // From DRIVE.
     caf::reacts_to<extent_allocated>, caf::reacts_to<extent_stored>, caf::reacts_to<extent_was_read>,
     caf::reacts_to<block_erased>,
+    // From SERVER: a DCI POOL came or went.
+    caf::reacts_to<dci_pool_changed>,
+    // From CONNECTION.
+    caf::reacts_to<session_attached>, caf::reacts_to<session_ended>,
+    // From DCI POOL.
+    caf::reacts_to<bytes_moved>,
     // From fault injection.
     caf::reacts_to<end_connections>,
     // From SERVER: finish what is open, take nothing new, end.
@@ -76,9 +84,29 @@ using reactor_actor = caf::typed_actor<
 /// The CONNECTION actor: one a TCP connection; owns the SessionTracker, the sessions attached through it.
 ///
 /// Threading: scheduled. Its death closes the socket; the end of the socket reaps its sessions and ends it.
+/// When it dies, DCI POOLs end its sessions by themselves.
 using connection_actor = caf::typed_actor<
+    // From REACTOR; passed on to DCI POOL. Answers to REACTOR: session_attached, session_ended.
+    caf::reacts_to<attach_session>, caf::reacts_to<detach_session>,
+    // From DCI POOL; passed on to REACTOR.
+    caf::reacts_to<session_attached>, caf::reacts_to<session_ended>,
     // From REACTOR, after the socket is closed and the last request on it has ended.
     caf::reacts_to<connection_closed>>;
+
+/// The DCI POOL actor: owner of one RDMA device's queue pairs, sessions and transfers (one a rail).
+///
+/// Threading: dedicated; polls completion queues, and waits for their events when nothing comes. Monitors the
+/// CONNECTION of every session and ends the session with it. Its death ends all its sessions: when the actor
+/// is gone the device touches neither our memory nor any client's, and SERVER starts a new one.
+using dci_pool_actor = caf::typed_actor<
+    // From CONNECTION. Answers: session_attached, session_ended.
+    caf::reacts_to<attach_session>, caf::reacts_to<detach_session>,
+    // From REACTOR. Answer: bytes_moved.
+    caf::reacts_to<move_bytes>,
+    // From SERVER: more memory; stop in good order.
+    caf::reacts_to<register_memory>, caf::reacts_to<finish_requests>,
+    // From ADMIN GATEWAY.
+    caf::reacts_to<describe_yourself>>;
 
 /// The LISTENER actor: accepts, within the limits on connections, and deals sockets out to the reactors.
 ///

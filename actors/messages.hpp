@@ -10,7 +10,9 @@
 #include "engine/drive_store.hpp"
 #include "engine/errc.hpp"
 #include "engine/failure_registry.hpp"
+#include "verbs/transfer_engine.hpp"
 #include "wire/key_id.hpp"
+#include "wire/status.hpp"
 
 #include <caf/actor.hpp>
 #include <caf/allowed_unsafe_message_type.hpp>
@@ -19,6 +21,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -245,6 +248,78 @@ struct reactor_changed {
   caf::actor reactor;
 }; // SERVER to LISTENER; null: gone
 
+// RDMA (dci_pool.hpp). Rails are the server's RDMA devices, or the threads that serve them, by number.
+/// REACTOR to CONNECTION, which passes it to the DCI POOL of the rail with itself as `owner`.
+struct attach_session {
+  std::uint64_t request = 0; // REACTOR's name of the request
+  caf::actor pool;           // of the rail
+  caf::actor owner;          // set by CONNECTION
+  verbs::peer_address client;
+};
+/// DCI POOL to CONNECTION, which writes it down and passes it to REACTOR.
+struct session_attached {
+  std::uint64_t request = 0;
+  wire::status result = wire::status::internal;
+  std::uint64_t session = 0; // never 0, never used twice in the life of the process
+  caf::actor pool;           // that has it
+  verbs::peer_address server;
+  std::uint32_t transfer_bytes_max = 0;
+};
+/// REACTOR to CONNECTION to DCI POOL, or from CONNECTION alone at its end (request 0: no answer is wanted).
+struct detach_session {
+  std::uint64_t request = 0;
+  std::uint64_t session = 0;
+  caf::actor owner; // set by CONNECTION
+};
+/// DCI POOL to CONNECTION to REACTOR: none of the client's memory is touched any more. `request` is 0 when
+/// nobody asked: the transport or the client's queue pair broke.
+struct session_ended {
+  std::uint64_t request = 0;
+  std::uint64_t session = 0;
+  caf::actor_id owner = 0; // the CONNECTION
+  wire::status result = wire::status::ok; // not_found: there was none of this owner
+};
+/// One RDMA READ or WRITE.
+struct memory_transfer {
+  // Set by REACTOR.
+  std::uint64_t request = 0;
+  std::uint32_t item = 0;
+  std::uint32_t piece = 0;
+  caf::actor reply_to;
+  std::uint64_t session = 0;
+  caf::actor_id owner = 0; // the CONNECTION through which the session was attached
+  bool fetch = false;      // from the client's memory to ours; else the other way
+  std::byte* data = nullptr;
+  std::uint32_t bytes = 0; // at most transfer_bytes_max
+  std::uint64_t client_address = 0;
+  std::uint32_t rkey = 0;
+  std::uint64_t deadline_ns = 0; // steady clock
+  std::shared_ptr<void> keep;    // what `data` lies in: DCI POOL holds it until the device is done
+  // Set by DCI POOL.
+  wire::status result = wire::status::internal;
+};
+using memory_transfer_ptr = std::shared_ptr<memory_transfer>;
+/// REACTOR to DCI POOL. Answer: each of them in one bytes_moved, exactly once, unless the pool dies; one
+/// message may bring many.
+struct move_bytes {
+  std::vector<memory_transfer_ptr> transfers;
+};
+struct bytes_moved {
+  std::vector<memory_transfer_ptr> transfers;
+};
+/// SERVER to DCI POOL: transfers may lie in this range as well, for as long as the pool lives.
+struct register_memory {
+  std::span<std::byte> range;
+  std::shared_ptr<void> keep;
+};
+/// SERVER to REACTOR: the pool of this rail, as it is now.
+struct dci_pool_changed {
+  std::uint32_t rail = 0, rails = 0;
+  caf::actor pool; // null: there is none; what it had been asked for will not be answered
+  /// Of this machine's memory, what the pool can reach; in no order.
+  std::vector<std::span<std::byte>> reachable;
+};
+
 // Fault injection: see fault_points.hpp and fault_orders.hpp.
 /// To REACTOR: as many connections end as `left` says; REACTORs that are asked together share it.
 struct end_connections {
@@ -307,6 +382,14 @@ MEMKV_MESSAGE(drive_was_reset)
 MEMKV_MESSAGE(new_connection)
 MEMKV_MESSAGE(connection_closed)
 MEMKV_MESSAGE(reactor_changed)
+MEMKV_MESSAGE(attach_session)
+MEMKV_MESSAGE(session_attached)
+MEMKV_MESSAGE(detach_session)
+MEMKV_MESSAGE(session_ended)
+MEMKV_MESSAGE(move_bytes)
+MEMKV_MESSAGE(bytes_moved)
+MEMKV_MESSAGE(register_memory)
+MEMKV_MESSAGE(dci_pool_changed)
 MEMKV_MESSAGE(end_connections)
 MEMKV_MESSAGE(act_up)
 MEMKV_MESSAGE(license_ended)

@@ -169,6 +169,21 @@ caf::behavior reactor::make_handlers() {
     if (auto* which = find(message.erase->request); which != nullptr)
       which->erased(message.erase);
   };
+  auto on_pool = [this](const dci_pool_changed& message) { pool_changes(message); };
+  auto on_attached = [find](const session_attached& message) {
+    if (auto* which = find(message.request); which != nullptr)
+      which->attached(message);
+  };
+  auto on_session_end = [this, find](const session_ended& message) {
+    lose_session(message.session);
+    if (auto* which = find(message.request); which != nullptr)
+      which->detached(message);
+  };
+  auto on_moved = [find](const bytes_moved& message) {
+    for (const auto& each : message.transfers)
+      if (auto* which = find(each->request); which != nullptr)
+        which->moved(each);
+  };
   auto on_end_some = [this](const end_connections& message) { end_some(message); };
   auto on_finish = [this](const finish_requests&) { begin_to_finish(); };
   auto on_describe = [this](const describe_yourself& question) {
@@ -186,11 +201,11 @@ caf::behavior reactor::make_handlers() {
     if (connection != connections_.end())
       connection->second->close(close_reason::actor_killed);
   };
-  [[maybe_unused]] reactor_actor::behavior_type conforms{on_connection, on_drive,   on_members, on_allocated,
-                                                         on_stored,     on_read,    on_erased,  on_end_some,
-                                                         on_finish,     on_describe};
-  return {on_connection, on_drive,    on_members, on_allocated, on_stored, on_read,
-          on_erased,     on_end_some, on_finish,  on_describe,  on_down};
+  [[maybe_unused]] reactor_actor::behavior_type conforms{
+      on_connection, on_drive,    on_members,     on_allocated, on_stored,   on_read,   on_erased,
+      on_pool,       on_attached, on_session_end, on_moved,     on_end_some, on_finish, on_describe};
+  return {on_connection, on_drive,       on_members, on_allocated, on_stored, on_read,     on_erased, on_pool,
+          on_attached,   on_session_end, on_moved,   on_end_some,  on_finish, on_describe, on_down};
 }
 
 void reactor::admit(const new_connection& message) {
@@ -213,13 +228,39 @@ void reactor::drive_changes(const drive_changed& change) {
   if (change.drive != nullptr)
     return;
   // Nothing that was asked of it will be answered any more.
+  tell_requests([&change](tcp_request& which) { which.drive_down(change.index); });
+}
+
+void reactor::tell_requests(const std::function<void(tcp_request&)>& what) {
   std::vector<std::uint64_t> open;
   open.reserve(requests_.size());
   for (const auto& [serial, which] : requests_)
     open.push_back(serial);
   for (const auto serial : open)
     if (const auto found = requests_.find(serial); found != requests_.end())
-      found->second->drive_down(change.index);
+      what(*found->second);
+}
+
+void reactor::pool_changes(const dci_pool_changed& change) {
+  if (rails_.size() < change.rails)
+    rails_.resize(change.rails);
+  auto& rail = rails_.at(change.rail);
+  const bool another = rail.pool != change.pool;
+  rail = {change.pool, change.reachable};
+  if (!another)
+    return;
+  // Its sessions ended with the one before.
+  std::vector<std::uint64_t> gone;
+  for (const auto& [id, session] : sessions_)
+    if (session.rail == change.rail)
+      gone.push_back(id);
+  for (const auto id : gone)
+    lose_session(id);
+}
+
+void reactor::lose_session(std::uint64_t session) {
+  if (sessions_.erase(session) == 1)
+    tell_requests([session](tcp_request& which) { which.session_lost(session); });
 }
 
 void reactor::begin_to_finish() {

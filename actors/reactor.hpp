@@ -174,6 +174,10 @@ private:
                          void (drive_body::*work)(const extent_put_ptr&));
   void admit(const new_connection& message);
   void drive_changes(const drive_changed& change);
+  void pool_changes(const dci_pool_changed& change);
+  void lose_session(std::uint64_t session);
+  /// `what` may end any of them.
+  void tell_requests(const std::function<void(tcp_request&)>& what);
   void end_some(const end_connections& message);
   void begin_to_finish();
   void clear_graves();
@@ -185,6 +189,16 @@ private:
   caf::actor self_;
   drive_table drives_;
   std::shared_ptr<change_filter> changed_; // while drives are away: what is written or deleted meanwhile
+  struct rail {
+    caf::actor pool; // null: none at the moment
+    std::vector<std::span<std::byte>> reachable;
+  };
+  std::vector<rail> rails_;
+  struct session {
+    std::uint64_t connection = 0;
+    std::uint32_t rail = 0;
+  };
+  std::unordered_map<std::uint64_t, session> sessions_;
   std::unordered_map<std::uint64_t, std::unique_ptr<tcp_connection>> connections_;
   std::unordered_map<caf::actor_id, std::uint64_t> by_actor_;
   std::uint64_t next_connection_ = 1;

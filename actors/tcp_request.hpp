@@ -63,6 +63,12 @@ public:
   virtual void was_read(const extent_read_ptr&) {}
   virtual void erased(const block_erase_ptr&) {}
   virtual void drive_down(std::uint32_t drive) { static_cast<void>(drive); }
+  virtual void attached(const session_attached&) {}
+  /// In answer to this request.
+  virtual void detached(const session_ended&) {}
+  virtual void moved(const memory_transfer_ptr&) {}
+  /// The session is gone, or its pool with all that it had been asked for.
+  virtual void session_lost(std::uint64_t session) { static_cast<void>(session); }
   /// It asked for room to read into, found none, and there may be some again.
   virtual void buffers_there() {}
   /// Its deadline has come.

@@ -131,6 +131,34 @@ dci_scheduler::client* dci_scheduler::find(client_id id, std::uint32_t& index) n
   return &clients_[index];
 }
 
+status dci_scheduler::attach(const peer_address& peer, client_id& out, peer_address& own) {
+  if (peer.what != peer_address::kind::dc)
+    return {errc::unsupported, "the address is not that of a DC target"};
+  if (auto made = attach(peer.port, peer.number, peer.dc_key, out); !made.ok())
+    return made;
+  own = {};
+  own.what = peer_address::kind::dc;
+  own.port = device_.self();
+  own.mtu_bytes = device_.path().mtu_bytes;
+  return {};
+}
+
+engine_statistics dci_scheduler::engine_facts() const noexcept {
+  const auto now = statistics();
+  engine_statistics out;
+  out.clients = now.clients;
+  out.queued = now.queued;
+  out.posted = now.posted;
+  out.queue_pairs_ready = now.initiators_ready;
+  out.doorbells = now.doorbells;
+  out.transfers_done = now.transfers_done;
+  out.bytes_done = now.bytes_done;
+  out.rebuilt = now.rebuilt;
+  out.destroyed = now.destroyed;
+  out.reports = now.reports;
+  return out;
+}
+
 status dci_scheduler::attach(const endpoint& port, std::uint32_t target_number, std::uint64_t key,
                              client_id& out) {
   if (statistics_.clients >= options_.clients_max) {

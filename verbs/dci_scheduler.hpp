@@ -32,6 +32,7 @@
 
 #include "verbs/deadline_wheel.hpp"
 #include "verbs/fabric.hpp"
+#include "verbs/transfer_engine.hpp"
 
 #include <array>
 #include <deque>
@@ -58,40 +59,6 @@ struct dci_scheduler_options {
   std::uint64_t rebuild_ns_min = 10'000'000; // the pause after an attempt that failed; doubled up to a second
 };
 
-/// Names one attached client; never used again for another. 0 is none.
-using client_id = std::uint64_t;
-
-enum class direction : std::uint8_t {
-  fetch, // from the client's memory: RDMA READ
-  place, // into the client's memory: RDMA WRITE
-};
-
-struct transfer {
-  std::uint64_t cookie = 0; // comes back with the outcome
-  direction way = direction::place;
-  local_range local;
-  std::uint64_t remote_address = 0;
-  std::uint32_t rkey = 0;
-  std::uint64_t deadline_ns = 0;
-};
-
-enum class transfer_result : std::uint8_t {
-  done,
-  retryable, // not done, or not wholly; nothing is wrong with it
-  refused,   // not done, and asking again will not help: see the status
-  deadline_exceeded,
-  cancelled, // its client was detached before it was posted
-};
-
-struct outcome {
-  enum class what : std::uint8_t { transfer, session_broken, session_ended };
-  what kind = what::transfer;
-  client_id client = 0;
-  std::uint64_t cookie = 0;                              // of a transfer
-  transfer_result result = transfer_result::done;        // of a transfer
-  completion_status status = completion_status::success; // of a transfer that was posted
-};
-
 struct dci_statistics {
   std::uint64_t clients = 0; // attached, those that are ending included
   std::uint64_t queued = 0;
@@ -106,31 +73,23 @@ struct dci_statistics {
   std::array<std::uint64_t, completion_status_last + 1> reports{}; // by status
 };
 
-class dci_scheduler {
+class dci_scheduler final : public transfer_engine {
 public:
   static status create(fabric& device, const dci_scheduler_options& options,
                        std::unique_ptr<dci_scheduler>& out);
-  /// Destroys the initiators: afterwards no buffer and no client's memory is touched, and there are no
-  /// outcomes.
-  ~dci_scheduler();
+  ~dci_scheduler() override;
 
-  /// queue_full when there are clients_max.
   status attach(const endpoint& port, std::uint32_t target_number, std::uint64_t key, client_id& out);
-  /// not_found; wrong_state when the session is broken or ending; queue_full; invalid_argument. The first
-  /// two and the last say that the transfer will never be taken.
-  status submit(client_id client, const transfer& one);
-  /// Cancels what is queued. session_ended comes at once, or when what is posted has its outcomes. not_found
-  /// when there is no such client, or it is ending already.
-  status detach(client_id client, std::vector<outcome>& out);
-  /// Appends outcomes. To be called when the completion queue has reports, after submit, and at next_ns.
-  void run(std::uint64_t now_ns, std::vector<outcome>& out);
-  /// Destroys the initiators and ends every session; transfers not done are `retryable`. Nothing else may be
-  /// called afterwards.
-  void close(std::vector<outcome>& out);
+  // transfer_engine
+  status attach(const peer_address& peer, client_id& out, peer_address& own) override;
+  status submit(client_id client, const transfer& one) override;
+  status detach(client_id client, std::vector<outcome>& out) override;
+  void run(std::uint64_t now_ns, std::vector<outcome>& out) override;
+  void close(std::vector<outcome>& out) override;
+  [[nodiscard]] std::uint64_t next_ns() const noexcept override;
+  [[nodiscard]] completion_queue& completions() noexcept override { return *completions_; }
+  [[nodiscard]] engine_statistics engine_facts() const noexcept override;
 
-  /// When run has something to do even without reports; ~0 when never.
-  [[nodiscard]] std::uint64_t next_ns() const noexcept;
-  [[nodiscard]] completion_queue& completions() noexcept { return *completions_; }
   [[nodiscard]] dci_statistics statistics() const noexcept;
   /// Of initiators that exist. For logs and tests.
   [[nodiscard]] std::vector<std::uint32_t> queue_pair_numbers() const;

@@ -43,6 +43,9 @@ inline constexpr std::uint32_t part_bytes_max = static_cast<std::uint32_t>(mib);
 /// Requests of one connection without a complete answer; beyond it the server stops reading.
 inline constexpr std::uint32_t frames_in_flight_max = 128;
 
+/// RDMA sessions of one connection.
+inline constexpr std::uint32_t sessions_connection_max = 16;
+
 /// How far a frame's time stamp may be from the receiver's clock, either way.
 inline constexpr std::uint64_t drift_ns_max = 60'000'000'000;
 /// Frames dropped without an answer; the one that reaches this number closes the connection.

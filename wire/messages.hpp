@@ -215,14 +215,23 @@ public:
   };
 
   [[nodiscard]] static status decode(bytes_view variable, batch_view& out) noexcept {
-    if (variable.size() < 8 || load_le<std::uint32_t>(variable.data() + 4) != 0)
+    return decode_behind(variable, 0, out, [](const std::byte*) {});
+  }
+
+  /// With `more` bytes between count and items, which `take` is given.
+  template <class Take>
+  [[nodiscard]] static status decode_behind(bytes_view variable, std::size_t more, batch_view& out,
+                                            Take take) noexcept {
+    const std::size_t front = 8 + more;
+    if (variable.size() < front || load_le<std::uint32_t>(variable.data() + 4) != 0)
       return status::bad_request;
     const auto count = load_le<std::uint32_t>(variable.data());
     if (count == 0)
       return status::bad_request;
     if (count > limits::batch_items_max)
       return status::too_large;
-    bytes_view rest = variable.subspan(8);
+    take(variable.data() + 8);
+    bytes_view rest = variable.subspan(front);
     for (std::uint32_t i = 0; i < count; ++i) {
       if (rest.size() < Item::fixed_size)
         return status::bad_request;
@@ -239,7 +248,7 @@ public:
     }
     if (!rest.empty())
       return status::bad_request;
-    out.items_ = variable.subspan(8);
+    out.items_ = variable.subspan(front);
     out.count_ = count;
     return status::ok;
   }
@@ -484,7 +493,7 @@ struct read_reply {
   [[nodiscard]] static status decode(bytes_view variable, read_reply& out) noexcept;
 };
 
-/// TcpDetach's request, TcpAttach's answer.
+/// TcpDetach's request.
 struct session_message {
   std::uint64_t session_id = 0;
 

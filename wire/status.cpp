@@ -40,6 +40,10 @@ std::string_view name(status code) noexcept {
     return "KeyedDigestRequired";
   case status::internal:
     return "Internal";
+  case status::memory_refused:
+    return "MemoryRefused";
+  case status::session_ended:
+    return "SessionEnded";
   }
   return "Internal";
 }
@@ -82,6 +86,10 @@ std::string_view explain(status code) noexcept {
     return "the server wants keyed digests; turn them on in the client";
   case status::internal:
     return "the part of the server that worked on it ended; the outcome is not known";
+  case status::memory_refused:
+    return "the memory given for it could not be reached under its key and address";
+  case status::session_ended:
+    return "the RDMA session ended, or is not one of this connection";
   }
   return "the server answered with a code this version does not know";
 }

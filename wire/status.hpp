@@ -26,9 +26,11 @@ enum class status : std::uint8_t {
   shutting_down = 15,
   keyed_digest_required = 16,
   internal = 17,
+  memory_refused = 18,
+  session_ended = 19,
 };
 
-inline constexpr std::uint8_t status_last = 17;
+inline constexpr std::uint8_t status_last = 19;
 
 /// A received code; one that this version does not know counts as internal.
 [[nodiscard]] constexpr status status_from(std::uint8_t code) noexcept {

@@ -6,6 +6,7 @@
 #include "wire/frame_writer.hpp"
 #include "wire/hello.hpp"
 #include "wire/messages.hpp"
+#include "wire/rdma_messages.hpp"
 
 #include <algorithm>
 #include <vector>
@@ -29,11 +30,8 @@ void exercise_single(bytes_view variable) {
     expect_same_bytes(body, variable);
 }
 
-template <class View, class Item>
-void exercise_batch(bytes_view variable) {
-  View view;
-  if (View::decode(variable, view) != status::ok)
-    return;
+template <class Item, class View>
+[[nodiscard]] std::vector<Item> items_of(const View& view, bytes_view variable) {
   std::vector<Item> items;
   for (const Item item : view) {
     MEMKV_ASSERT(!item.key.empty() && item.key.size() <= limits::key_bytes_max,
@@ -43,7 +41,25 @@ void exercise_batch(bytes_view variable) {
     items.push_back(item);
   }
   MEMKV_ASSERT(items.size() == view.size(), "a batch has as many items as it says");
-  expect_same_bytes(batch_request<Item>{items}, variable);
+  return items;
+}
+
+template <class View, class Item>
+void exercise_batch(bytes_view variable) {
+  View view;
+  if (View::decode(variable, view) == status::ok) {
+    const auto items = items_of<Item>(view, variable);
+    expect_same_bytes(batch_request<Item>{items}, variable);
+  }
+}
+
+template <class Item>
+void exercise_session_batch(bytes_view variable) {
+  session_batch_view<Item> view;
+  if (session_batch_view<Item>::decode(variable, view) != status::ok)
+    return;
+  const auto items = items_of<Item>(view, variable);
+  expect_same_bytes(session_batch_request<Item>{view.session_id(), items}, variable);
 }
 
 inline void exercise_request(opcode code, bytes_view variable) {
@@ -86,6 +102,18 @@ inline void exercise_request(opcode code, bytes_view variable) {
   case opcode::tcp_detach:
     exercise_single<session_message>(variable);
     return;
+  case opcode::tcp_attach:
+    exercise_single<attach_request>(variable);
+    return;
+  case opcode::connect:
+    exercise_single<connect_request>(variable);
+    return;
+  case opcode::batch_write:
+    exercise_session_batch<batch_write_item>(variable);
+    return;
+  case opcode::batch_read:
+    exercise_session_batch<batch_read_item>(variable);
+    return;
   default:
     exercise_single<empty_message>(variable);
     return;
@@ -111,14 +139,26 @@ inline void exercise_reply(opcode code, bytes_view variable) {
     exercise_single<read_reply>(variable);
     return;
   case opcode::tcp_attach:
-    exercise_single<session_message>(variable);
+    exercise_single<attach_reply>(variable);
     return;
+  case opcode::connect:
+    exercise_single<connect_reply>(variable);
+    return;
+  case opcode::batch_read: {
+    batch_read_reply_view view;
+    if (batch_read_reply_view::decode(variable, view) == status::ok)
+      for (std::uint32_t i = 0; i < view.size(); ++i)
+        MEMKV_ASSERT(static_cast<std::uint8_t>(view[i].status) <= status_last,
+                     "unknown codes become internal");
+    return;
+  }
   case opcode::exists:
   case opcode::commit:
   case opcode::tcp_put:
   case opcode::tcp_get:
     exercise_single<generation_reply>(variable);
     return;
+  case opcode::batch_write:
   case opcode::tcp_batch_put: {
     batch_put_reply_view view;
     if (batch_put_reply_view::decode(variable, view) == status::ok)
