@@ -1,6 +1,6 @@
-"""Makes a soft-RoCE device on a veth pair and runs a program with its name.
+"""Makes a soft-RoCE device on a veth pair and runs programs with its name, one after the other.
 
-  test/vm/run --rdma -- python3 test/vm/guest/verbs_rc.py PROGRAM
+  test/vm/run --rdma -- python3 test/vm/guest/verbs_rc.py PROGRAM...
 """
 import subprocess
 import sys
@@ -18,7 +18,11 @@ def main():
     for end in ("v0", "v1"):
         run("ip", "link", "set", end, "mtu", MTU, "up")
     run("rdma", "link", "add", "rxe0", "type", "rxe", "netdev", "v0")
-    return subprocess.run([sys.argv[1], "rxe0"], check=False).returncode
+    for program in sys.argv[1:]:
+        code = subprocess.run([program, "rxe0"], check=False).returncode
+        if code != 0:
+            return code
+    return 0
 
 
 if __name__ == "__main__":
