@@ -56,6 +56,7 @@ struct extent_put {
   std::uint32_t part = 0, parts = 1;
   std::uint64_t put_id = 0;
   bool if_absent = false;
+  std::uint64_t absent_generation = 0; // if_absent: a block of this generation is none, and is erased first
   std::uint64_t deadline_ns = 0; // steady clock; 0 = none
   std::vector<std::uint32_t> chunk_crc32c;
   std::vector<payload_slice> pieces; // store_extent: everything; else written one by one
