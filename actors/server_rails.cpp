@@ -131,7 +131,7 @@ void supervisor::rail_failed(const dci_pool_failed& message) const {
   seat.failed = true;
   // Said once for each cause, however often it is tried.
   if (seat.problem != message.reason)
-    log::error(target, "RDMA is not in effect, and clients use TCP: " + message.reason,
+    log::error(target, "an RDMA device is not in use, and is tried again: " + message.reason,
                {{"rail", std::to_string(message.rail)}});
   seat.problem = message.reason;
   rail_went(message.rail);
