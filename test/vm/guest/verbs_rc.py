@@ -5,20 +5,12 @@
 import subprocess
 import sys
 
-MTU = "9000"  # for a path MTU of 4096 bytes
-
-
-def run(*command):
-    subprocess.run(command, check=True)
+import rdma_link
 
 
 def main():
-    run("ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
-    run("ip", "address", "add", "10.7.0.1/24", "dev", "v0")
-    for end in ("v0", "v1"):
-        run("ip", "link", "set", end, "mtu", MTU, "up")
-    run("rdma", "link", "add", "rxe0", "type", "rxe", "netdev", "v0")
-    return subprocess.run([sys.argv[1], "rxe0"], check=False).returncode
+    rdma_link.make()
+    return subprocess.run([sys.argv[1], rdma_link.NAME], check=False).returncode
 
 
 if __name__ == "__main__":
