@@ -263,6 +263,7 @@ struct session_attached {
   wire::status result = wire::status::internal;
   std::uint64_t session = 0; // never 0, never used twice in the life of the process
   caf::actor pool;           // that has it
+  caf::actor_id owner = 0;   // set by CONNECTION: itself
   verbs::peer_address server;
   std::uint32_t transfer_bytes_max = 0;
 };
