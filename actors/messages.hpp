@@ -56,6 +56,7 @@ struct extent_put {
   std::uint32_t part = 0, parts = 1;
   std::uint64_t put_id = 0;
   bool if_absent = false;
+  std::uint64_t absent_generation = 0; // if_absent: a block of this generation is none, and is erased first
   std::uint64_t deadline_ns = 0; // steady clock; 0 = none
   std::vector<std::uint32_t> chunk_crc32c;
   std::vector<payload_slice> pieces; // store_extent: everything; else written one by one
@@ -262,6 +263,7 @@ struct session_attached {
   wire::status result = wire::status::internal;
   std::uint64_t session = 0; // never 0, never used twice in the life of the process
   caf::actor pool;           // that has it
+  caf::actor_id owner = 0;   // set by CONNECTION: itself
   verbs::peer_address server;
   std::uint32_t transfer_bytes_max = 0;
 };

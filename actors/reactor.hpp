@@ -156,6 +156,7 @@ public:
     if (changed_ != nullptr)
       changed_->note(id);
   }
+  void count_incomplete_block() noexcept override { counters().incomplete_blocks.add(); }
 
 private:
   settings ring_settings() const override { return {.entries = 1024, .tick_ns = 20'000'000}; }

@@ -1,6 +1,6 @@
-"""Makes a soft-RoCE device on a veth pair and runs a program with its name.
+"""Makes a soft-RoCE device on a veth pair and runs programs with its name, one after the other.
 
-  test/vm/run --rdma -- python3 test/vm/guest/verbs_rc.py PROGRAM
+  test/vm/run --rdma -- python3 test/vm/guest/verbs_rc.py PROGRAM...
 """
 import subprocess
 import sys
@@ -10,7 +10,11 @@ import rdma_link
 
 def main():
     rdma_link.make()
-    return subprocess.run([sys.argv[1], rdma_link.NAME], check=False).returncode
+    for program in sys.argv[1:]:
+        code = subprocess.run([program, rdma_link.NAME], check=False).returncode
+        if code != 0:
+            return code
+    return 0
 
 
 if __name__ == "__main__":
