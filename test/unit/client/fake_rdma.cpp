@@ -1,10 +1,10 @@
 #include "test/unit/client/fake_rdma.hpp"
 
+#include <poll.h>
+
 #include <array>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <thread>
 
 namespace memkv::test {
 namespace {
@@ -128,7 +128,8 @@ wire::status fake_rdma::transfer(std::uint64_t number, verbs::operation kind, st
   }
   std::array<verbs::report, 1> reports;
   while (used->completions->poll(reports) == 0) {
-    std::this_thread::sleep_for(std::chrono::microseconds(20));
+    const timespec pause{.tv_sec = 0, .tv_nsec = 20'000};
+    ::ppoll(nullptr, 0, &pause, nullptr);
   }
   switch (reports[0].status) {
   case verbs::completion_status::success:

@@ -7,9 +7,11 @@
 #include <caf/test/unit_test.hpp>
 
 #include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
-#include <condition_variable>
-#include <random>
+#include <algorithm>
+#include <cstring>
 #include <thread>
 
 using namespace memkv;
@@ -57,6 +59,56 @@ verbs::simulated_node_options node(const std::string& name, bool dc) {
   options.dc = dc;
   return options;
 }
+
+/// A device that takes memory of others by dma-buf, and whose port can go down.
+class gifted_fabric final : public verbs::fabric {
+public:
+  /// The port goes down when something is written to the eventfd.
+  gifted_fabric(std::unique_ptr<verbs::fabric> inner, int event_fd)
+      : inner_(std::move(inner)), event_fd_(event_fd) {}
+  const verbs::device_facts& facts() const noexcept override { return inner_->facts(); }
+  const verbs::path_options& path() const noexcept override { return inner_->path(); }
+  verbs::endpoint self() const noexcept override { return inner_->self(); }
+  verbs::status register_memory(std::span<std::byte> range, verbs::remote_access access,
+                                std::unique_ptr<verbs::memory_region>& out) noexcept override {
+    return inner_->register_memory(range, access, out);
+  }
+  verbs::status register_dma_buf(int, std::uint64_t, std::uint64_t length, std::uint64_t address,
+                                 verbs::remote_access access,
+                                 std::unique_ptr<verbs::memory_region>& out) noexcept override {
+    return inner_->register_memory({reinterpret_cast<std::byte*>(address), length}, access, out);
+  }
+  verbs::status create_completion_queue(std::uint32_t reports_max,
+                                        std::unique_ptr<verbs::completion_queue>& out) noexcept override {
+    return inner_->create_completion_queue(reports_max, out);
+  }
+  verbs::status create_rc(const verbs::queue_pair_options& options,
+                          std::unique_ptr<verbs::rc_queue_pair>& out) noexcept override {
+    return inner_->create_rc(options, out);
+  }
+  verbs::status create_dc_initiator(const verbs::queue_pair_options& options,
+                                    std::unique_ptr<verbs::dc_initiator>& out) noexcept override {
+    return inner_->create_dc_initiator(options, out);
+  }
+  verbs::status create_dc_target(std::uint64_t key,
+                                 std::unique_ptr<verbs::dc_target>& out) noexcept override {
+    return inner_->create_dc_target(key, out);
+  }
+  verbs::status create_address_handle(const verbs::endpoint& peer,
+                                      std::unique_ptr<verbs::address_handle>& out) noexcept override {
+    return inner_->create_address_handle(peer, out);
+  }
+  verbs::fabric_event next_event() noexcept override {
+    std::uint64_t count = 0;
+    return ::read(event_fd_, &count, sizeof count) == sizeof count ? verbs::fabric_event::port_down
+                                                                   : verbs::fabric_event::none;
+  }
+  int event_descriptor() const noexcept override { return event_fd_; }
+
+private:
+  std::unique_ptr<verbs::fabric> inner_;
+  int event_fd_;
+};
 
 /// What a client logged.
 struct log_lines {
@@ -560,6 +612,82 @@ CAF_TEST(memory is deregistered only when no call uses it) {
   CAF_CHECK_EQUAL(one.kv->count().staged_value_bytes, 400'000u);
   CAF_CHECK_EQUAL(one.kv->get("key", target).code, errc::ok);
   CAF_CHECK_EQUAL(one.kv->count().staged_value_bytes, 800'000u);
+}
+
+CAF_TEST(memory of another device travels over RDMA and nowhere else) {
+  rig one(transport_choice::automatic);
+  const int descriptor = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  client::options chosen = one.options(transport_choice::automatic);
+  chosen.open_fabric = [&](const std::string&, std::unique_ptr<verbs::fabric>& made) {
+    made = std::make_unique<gifted_fabric>(one.network.create_node(node("gpu", false)), descriptor);
+    return client::status{};
+  };
+  one.make(chosen);
+  bytes memory = filled(3'000'000, 6);
+  bytes target(3'000'000);
+  std::atomic<std::uint64_t> copied{0};
+  const auto known = [&](bytes& range) {
+    client::device_memory wanted;
+    wanted.descriptor = descriptor;
+    wanted.length = range.size();
+    wanted.address = reinterpret_cast<std::uintptr_t>(range.data());
+    wanted.copy_out = [&](std::uint64_t from, std::span<std::byte> to) {
+      std::memcpy(to.data(), reinterpret_cast<const std::byte*>(from), to.size());
+      copied += to.size();
+      return true;
+    };
+    registered_memory made;
+    CAF_REQUIRE_EQUAL(one.kv->register_device_memory(wanted, made).text, "");
+    return made;
+  };
+  const registered_memory from = known(memory);
+  const registered_memory to = known(target);
+  CAF_CHECK_EQUAL(one.kv->put("key", memory).code, errc::ok);
+  CAF_CHECK_EQUAL(one.kv->get("key", target).code, errc::ok);
+  CAF_CHECK(target == memory);
+  CAF_CHECK_EQUAL(copied.load(), 6'000'000u);
+  // Two items of one range: no copy between them is made by the processor.
+  const std::vector<client::get_item> items(2, {"key", target});
+  std::vector<item_result> results(2);
+  CAF_CHECK_EQUAL(one.kv->get(items, results), errc::ok);
+  CAF_CHECK_EQUAL(one.rdma.writes.load(), 3u);
+  one.rdma.transfers_end = wire::status::memory_refused;
+  CAF_CHECK_EQUAL(one.kv->put("key", memory).code, errc::unsupported);
+  CAF_CHECK_EQUAL(one.kv->put("key", memory).code, errc::unsupported);
+  CAF_CHECK_EQUAL(one.server.requests(opcode::tcp_put), 0u);
+  one.kv.reset();
+  ::close(descriptor);
+}
+
+CAF_TEST(a device whose port goes down is let go of at once) {
+  for (const transport_choice transport : {transport_choice::automatic, transport_choice::rdma}) {
+    rig one(transport);
+    const int descriptor = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    client::options chosen = one.options(transport);
+    chosen.open_fabric = [&](const std::string&, std::unique_ptr<verbs::fabric>& made) {
+      made = std::make_unique<gifted_fabric>(one.network.create_node(node("down", false)), descriptor);
+      return client::status{};
+    };
+    one.make(chosen);
+    bytes value = filled(100'000, 6);
+    bytes target(100'000);
+    registered_memory from = one.known(value);
+    const registered_memory to = one.known(target);
+    CAF_CHECK(from.effective());
+    CAF_CHECK_EQUAL(one.kv->put("key", value).code, errc::ok);
+    CAF_CHECK_EQUAL(one.network.statistics().queue_pairs, 2u);
+    const std::uint64_t down = 1;
+    CAF_CHECK_EQUAL(::write(descriptor, &down, sizeof down), static_cast<ssize_t>(sizeof down));
+    CAF_CHECK(comes_true([&] { return one.kv->count().rdma_failures == 1; }));
+    CAF_CHECK_EQUAL(one.network.statistics().queue_pairs, 1u); // the server's
+    const bool falls_back = transport == transport_choice::automatic;
+    CAF_CHECK_EQUAL(one.kv->get("key", target).code, falls_back ? errc::ok : errc::rdma_failed);
+    CAF_CHECK_EQUAL(target == value, falls_back);
+    CAF_CHECK(!from.effective());
+    CAF_CHECK_EQUAL(from.release().text, "");
+    one.kv.reset();
+    ::close(descriptor);
+  }
 }
 
 CAF_TEST(several targets of one range are fetched once) {
