@@ -126,6 +126,8 @@ void add_requests(exposition& out, const server_report& report) {
               requests.digest_mismatches);
   out.counter("memkv_corrupt_blocks_total", "Blocks that were not as stored when read; each is a miss.",
               requests.corrupt_blocks);
+  out.counter("memkv_incomplete_blocks_total", "Striped blocks that were dropped: a part was gone for good.",
+              requests.incomplete_blocks);
   out.counter("memkv_frames_received_total", "Frames whose header was accepted, or answered.",
               requests.frames);
   for (const auto& [reason, count] :

@@ -202,6 +202,7 @@ json requests_of(const actors::request_report& all) {
           {"frames", all.frames},
           {"digest_mismatches", all.digest_mismatches},
           {"corrupt_blocks", all.corrupt_blocks},
+          {"incomplete_blocks", all.incomplete_blocks},
           {"deadlines_exceeded", all.deadlines_exceeded},
           {"busy", all.busy},
           {"dropped_stale", all.dropped_stale},

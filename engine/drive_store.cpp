@@ -641,10 +641,22 @@ void drive_store_core::queue(intent_ptr change) {
     return;
   }
   pending_change& pending = pending_[change->record.id];
-  ++pending.intents;
-  pending.last_is_put = !change->is_erase();
-  if (!change->is_erase())
+  if (!change->is_erase()) {
+    pending.last_is_put = true;
     pending.generation = change->record.generation;
+  } else if (change->only_generation == 0) {
+    pending.last_is_put = false;
+  } else {
+    // It leaves alone what is of another generation.
+    std::uint64_t last = pending.last_is_put ? pending.generation : 0;
+    if (pending.intents == 0)
+      if (const entry_handle there = index_->find(change->record.id); there != no_entry)
+        last = index_->at(there).generation;
+    pending.last_is_put = last != 0 && last != change->only_generation;
+    if (pending.intents == 0)
+      pending.generation = last;
+  }
+  ++pending.intents;
   intents_.push_back(std::move(change));
 }
 

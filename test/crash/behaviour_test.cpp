@@ -418,6 +418,27 @@ CAF_TEST(a striped value appears with its head and leaves parts to be removed) {
   CAF_CHECK_EQUAL(used(again), 8 * kib);
 }
 
+CAF_TEST(put if absent is not taken in by the removal of an older block of the key) {
+  opened run;
+  CAF_CHECK(run.put("a", content_of(1, 5000)) == errc::ok);
+  const auto older = run.store->index().find_and_pin(id_of("a"))->generation;
+  CAF_CHECK(run.put("a", content_of(2, 5000)) == errc::ok);
+  const auto newer = run.store->index().find_and_pin(id_of("a"))->generation;
+  const part third{.key = "a", .what = content_of(3, 5000), .if_absent = true};
+  std::uint64_t token = 0;
+  CAF_REQUIRE(reserve(run, third, token) == errc::ok);
+  CAF_REQUIRE(write_all(run, token, third.what) == errc::ok);
+  // Both are on their way to the journal when the put is looked at.
+  run.store->erase(id_of("a"), older, [](errc) {});
+  CAF_CHECK(finish(run, token, third) == errc::already_exists);
+  CAF_CHECK(run.get("a") == content_of(2, 5000));
+  CAF_REQUIRE(reserve(run, third, token) == errc::ok);
+  CAF_REQUIRE(write_all(run, token, third.what) == errc::ok);
+  run.store->erase(id_of("a"), newer, [](errc) {});
+  CAF_CHECK(finish(run, token, third) == errc::ok);
+  CAF_CHECK(run.store->index().find_and_pin(id_of("a"))->generation > newer);
+}
+
 CAF_TEST(part ids differ for parts and puts) {
   std::vector<engine::key_id> ids{id_of("a")};
   for (std::uint64_t put_id = 1; put_id < 20; ++put_id)

@@ -80,7 +80,7 @@ inline actors::server_report full_report() {
   auto& all = report.requests;
   fill(all.reads, all.read_bytes, all.read_misses, all.writes, all.write_bytes, all.write_failures,
        all.deletes, all.exists_keys, all.prefixes, all.frames, all.digest_mismatches, all.corrupt_blocks,
-       all.deadlines_exceeded, all.busy, all.dropped_stale, all.dropped_replayed);
+       all.incomplete_blocks, all.deadlines_exceeded, all.busy, all.dropped_stale, all.dropped_replayed);
   all.closed = {{"peer_closed", 3}, {"idle", 1}};
   actors::latency_series series;
   series.operation = "get";
