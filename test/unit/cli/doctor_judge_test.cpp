@@ -589,6 +589,18 @@ CAF_TEST(a key that nobody drew is noticed) {
       "make one for all servers and clients with openssl rand -hex 32");
 }
 
+CAF_TEST(a previous key that is the key itself is doubted) {
+  const auto previous = [](bool same) {
+    return changed("auth_key.previous", [&](auto& f) {
+      auto& network = f.loaded.config.network;
+      network.auth_key = wire::shared_key::generate();
+      network.previous_key = same ? network.auth_key : wire::shared_key::generate();
+    });
+  };
+  CAF_CHECK(previous(false).starts_with("ok "));
+  CAF_CHECK(previous(true).starts_with("warning network.previous_key is the key itself"));
+}
+
 CAF_TEST(clocks are judged at five and at sixty seconds) {
   const auto off = [](std::int64_t ns) {
     return changed("clock.peer", [&](auto& f) { f.peers[0].ahead_ns = ns; });
