@@ -417,9 +417,10 @@ CAF_TEST(what lies on a drive decides) {
               d.probe.one_copy = true;
             }).ends_with("memkv drive fsck --repair /dev/nvme0n1"));
   CAF_CHECK(of_drive("drive.superblock", [](auto& d) { d.probe.failure_count = 1; }).starts_with("warning "));
-  CAF_CHECK(of_drive("drive.superblock", [](auto& d) {
-              d.probe.unit_bytes = 4096;
-            }).find("formatted with storage.shard_size 4.00 KiB") != std::string::npos);
+  CAF_CHECK(
+      of_drive("drive.superblock", [](auto& d) { d.probe.unit_bytes = 4096; })
+          .starts_with("failed /dev/nvme0n1 drive 0 of 2 of set aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, closed "
+                       "in order; formatted with storage.shard_size 4.00 KiB"));
   CAF_CHECK(of_drive("drive.superblock", [](auto& d) {
               d.probe.fits = static_cast<std::uint32_t>(engine::errc::wrong_size);
             }).starts_with("failed /dev/nvme0n1 was formatted for a device of another size"));
