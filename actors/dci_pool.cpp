@@ -132,7 +132,7 @@ bool dci_pool::on_start() {
              {"device", device.name},
              {"mtu", std::to_string(path.mtu_bytes)},
              {"gid_index", std::to_string(path.gid_index)},
-             {"dc", device.dc ? "yes" : "no"}});
+             {"transports", seats_.size() > 1 ? "rc, dc" : "rc"}});
   tell_server();
   return true;
 }
@@ -146,18 +146,22 @@ verbs::status dci_pool::make_engines() {
     seat.engine = std::move(engine);
     seats_.push_back(std::move(seat));
   };
-  settings_.dc.transfer_bytes_max = std::min(settings_.dc.transfer_bytes_max, device.transfer_bytes_max);
+  transfer_bytes_max_ = std::min(settings_.transfer_bytes_max, device.transfer_bytes_max);
+  settings_.rc.transfer_bytes_max = settings_.dc.transfer_bytes_max = transfer_bytes_max_;
+  settings_.rc.clients_max = std::min(settings_.rc.clients_max, settings_.sessions_max);
   settings_.dc.clients_max = settings_.sessions_max;
-  if (device.dc) {
-    std::unique_ptr<verbs::dci_scheduler> made;
-    if (auto outcome = verbs::dci_scheduler::create(*fabric_, settings_.dc, made); !outcome.ok())
-      return outcome;
-    add(verbs::peer_address::kind::dc, std::move(made));
-  }
-  if (seats_.empty())
-    return {verbs::errc::unsupported,
-            device.name + " has no transport that sessions can use: it needs DC, as ConnectX-4 and later "
-                          "have it."};
+  std::unique_ptr<verbs::rc_scheduler> rc;
+  if (auto outcome = verbs::rc_scheduler::create(*fabric_, settings_.rc, rc); !outcome.ok())
+    return outcome;
+  add(verbs::peer_address::kind::rc, std::move(rc));
+  if (!device.dc)
+    return {};
+  std::unique_ptr<verbs::dci_scheduler> dc;
+  if (const auto outcome = verbs::dci_scheduler::create(*fabric_, settings_.dc, dc); outcome.ok())
+    add(verbs::peer_address::kind::dc, std::move(dc));
+  else
+    log::warn(target, "clients cannot use DC, but RC: " + outcome.text,
+              {{"rail", std::to_string(settings_.rail)}});
   return {};
 }
 
@@ -267,7 +271,7 @@ wire::status dci_pool::attach_to(const attach_session& message, session_attached
     }
   }
   made.session = next_session();
-  made.transfer_bytes_max = settings_.dc.transfer_bytes_max;
+  made.transfer_bytes_max = transfer_bytes_max_;
   session added;
   added.seat = static_cast<std::size_t>(seat - seats_.begin());
   added.client = client;

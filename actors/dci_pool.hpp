@@ -25,6 +25,7 @@
 #include "actors/ring_actor.hpp"
 #include "verbs/dci_scheduler.hpp"
 #include "verbs/fabric.hpp"
+#include "verbs/rc_scheduler.hpp"
 
 #include <functional>
 #include <memory>
@@ -40,8 +41,10 @@ struct dci_pool_settings {
   std::function<verbs::status(std::unique_ptr<verbs::fabric>& out, std::vector<std::string>& warnings)> open;
   /// What it cannot do without: the buffer pool. More comes by register_memory.
   std::vector<register_memory> memory;
+  verbs::rc_scheduler_options rc;
   verbs::dci_scheduler_options dc;
-  std::uint32_t sessions_max = 65'536;
+  std::uint32_t sessions_max = 65'536;          // of both kinds; RC has a bound of its own besides
+  std::uint32_t transfer_bytes_max = 2U << 20U; // of each engine, and what the device can
   server_actor server;
   std::shared_ptr<rail_past> past; // never null in a server
 };
@@ -121,6 +124,7 @@ private:
   std::unique_ptr<verbs::fabric> fabric_;
   std::vector<registered> memory_; // by address
   std::vector<engine_seat> seats_;
+  std::uint32_t transfer_bytes_max_ = 0;
   std::unique_ptr<watch> device_events_;
 
   std::unordered_map<std::uint64_t, session> sessions_;

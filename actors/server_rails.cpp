@@ -62,7 +62,7 @@ void supervisor::spawn_rail(std::uint32_t rail) const {
   };
   settings.memory.push_back({state.shared->pool->range(), state.shared});
   settings.dc.initiators = wanted.initiators;
-  settings.dc.transfer_bytes_max =
+  settings.transfer_bytes_max =
       static_cast<std::uint32_t>(std::min<std::uint64_t>(state.shared->pool->chunk_bytes(), 1U << 30U));
   settings.sessions_max = wanted.sessions_max;
   settings.server = caf::actor_cast<server_actor>(self);

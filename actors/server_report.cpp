@@ -79,8 +79,10 @@ health health_of(const server_report& report) noexcept {
   const auto online = report.drives_online();
   if (report.phase != "serving" || online == 0)
     return health::unhealthy;
-  const bool whole = online == report.drives.size() &&
-                     std::ranges::all_of(report.actors, [](const auto& each) { return each.alive; });
+  const bool whole =
+      online == report.drives.size() &&
+      std::ranges::all_of(report.rails, [](const auto& each) { return each.state == rail_state::online; }) &&
+      std::ranges::all_of(report.actors, [](const auto& each) { return each.alive; });
   return whole ? health::healthy : health::degraded;
 }
 

@@ -198,8 +198,8 @@ struct server_report {
 /// Makes `facts` part of what is said about the rail, and of the sums over all rails.
 void take_facts(server_report& report, rail_report& rail, const dci_pool_facts& facts);
 
-/// Of a report: "healthy": everything serves; "degraded": a drive is not online, or an actor that should be
-/// there is not; "unhealthy": no drive is online, or the server is not serving.
+/// Of a report: "healthy": everything serves; "degraded": a drive or a rail is not online, or an actor that
+/// should be there is not; "unhealthy": no drive is online, or the server is not serving.
 enum class health : std::uint8_t { healthy, degraded, unhealthy };
 [[nodiscard]] health health_of(const server_report& report) noexcept;
 

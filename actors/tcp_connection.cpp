@@ -39,6 +39,12 @@ std::uint64_t cost_of(wire::opcode opcode, wire::bytes_view variable) noexcept {
   case wire::opcode::tcp_batch_delete:
     item = 192;
     break;
+  case wire::opcode::batch_write:
+    item = 128;
+    break;
+  case wire::opcode::batch_read:
+    item = 240;
+    break;
   default:
     return one;
   }

@@ -7,6 +7,7 @@
 #include "actors/log.hpp"
 #include "actors/self_description.hpp"
 #include "test/support/shared_network.hpp"
+#include "verbs/rc_scheduler.hpp"
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
@@ -16,6 +17,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 using namespace memkv;
 using namespace memkv::actors;
@@ -92,11 +94,22 @@ struct client_host {
   std::vector<std::byte> memory;
   std::unique_ptr<verbs::memory_region> region;
   std::unique_ptr<verbs::dc_target> target;
+  std::unique_ptr<verbs::completion_queue> completions;
+  std::vector<std::unique_ptr<verbs::rc_queue_pair>> pairs;
 
   client_host(test::shared_network& network, std::size_t bytes, const std::string& name = "client")
       : device(network.create_node({.name = name})), memory(bytes) {
     CAF_REQUIRE(device->register_memory(memory, {true, true}, region).ok());
     CAF_REQUIRE(device->create_dc_target(77, target).ok());
+    CAF_REQUIRE(device->create_completion_queue(4096, completions).ok());
+  }
+  /// Of a new queue pair.
+  [[nodiscard]] verbs::peer_address rc_address() {
+    verbs::queue_pair_options wanted;
+    wanted.completions = completions.get();
+    wanted.sends_max = 1;
+    CAF_REQUIRE(device->create_rc(wanted, pairs.emplace_back()).ok());
+    return verbs::to_peer_address(pairs.back()->address());
   }
   [[nodiscard]] verbs::peer_address address() const {
     verbs::peer_address out;
@@ -132,6 +145,28 @@ struct fixture {
   std::vector<caf::actor> connections;
   caf::actor pool;
   std::uint64_t next_request = 1;
+  bool rc = false; // or DC
+
+  /// A part of a test that is done for each transport.
+  void begin(bool over_rc) {
+    end_pool(caf::exit_reason::user_shutdown);
+    network.hold(false);
+    // What the pool said last is on the way through the connections.
+    for (const auto& each : connections)
+      detach(each, 0);
+    connections.clear();
+    what.look([](heard& all) {
+      all.attached.clear();
+      all.ended.clear();
+      all.moved.clear();
+      all.rounds.clear();
+    });
+    std::fill(memory->begin(), memory->end(), std::byte{0});
+    std::fill(host.memory.begin(), host.memory.end(), std::byte{0});
+    past = std::make_shared<rail_past>();
+    rc = over_rc;
+  }
+  [[nodiscard]] verbs::peer_address client_address() { return rc ? host.rc_address() : host.address(); }
 
   ~fixture() {
     end_pool(caf::exit_reason::user_shutdown);
@@ -152,6 +187,8 @@ struct fixture {
     };
     out.memory.push_back({*memory, memory});
     out.dc.initiators = 2;
+    out.rc.sends_max = 128;
+    out.rc.clients_max = 64;
     out.past = past;
     return out;
   }
@@ -178,6 +215,10 @@ struct fixture {
     connections.push_back(caf::actor_cast<caf::actor>(system.spawn(connection, reactor)));
     return connections.back();
   }
+  void kill(const caf::actor& owner) {
+    caf::anon_send_exit(owner, caf::exit_reason::kill);
+    std::erase(connections, owner);
+  }
   session_attached attach(const caf::actor& owner, const verbs::peer_address& client) {
     attach_session wanted;
     wanted.request = next_request++;
@@ -196,8 +237,10 @@ struct fixture {
     return out;
   }
   std::uint64_t session_of(const caf::actor& owner) {
-    const auto made = attach(owner, host.address());
+    const auto made = attach(owner, client_address());
     CAF_REQUIRE(made.result == wire::status::ok);
+    if (rc)
+      CAF_REQUIRE(host.pairs.back()->connect(verbs::to_rc_address(made.server)).ok());
     return made.session;
   }
   session_ended detach(const caf::actor& owner, std::uint64_t session) {
@@ -309,35 +352,38 @@ struct poisoned {
 CAF_TEST_FIXTURE_SCOPE(dci_pool_tests, fixture)
 
 CAF_TEST(bytes move both ways and each transfer is answered once) {
-  start();
-  const auto owner = connect();
-  const auto session = session_of(owner);
-  CAF_CHECK(session != 0);
-  fill(std::span(host.memory).subspan(0, 65536), 0x11);
-  fill(std::span(*memory).subspan(65536, 65536), 0x22);
-  std::vector<memory_transfer_ptr> wanted;
-  for (std::uint32_t index = 0; index < 16; ++index) {
-    wanted.push_back(transfer(session, owner, true, index * 4096, 4096));
-    wanted.push_back(transfer(session, owner, false, 65536 + index * 4096, 4096));
+  for (const bool over_rc : {false, true}) {
+    begin(over_rc);
+    start();
+    const auto owner = connect();
+    const auto session = session_of(owner);
+    CAF_CHECK(session != 0);
+    fill(std::span(host.memory).subspan(0, 65536), 0x11);
+    fill(std::span(*memory).subspan(65536, 65536), 0x22);
+    std::vector<memory_transfer_ptr> wanted;
+    for (std::uint32_t index = 0; index < 16; ++index) {
+      wanted.push_back(transfer(session, owner, true, index * 4096, 4096));
+      wanted.push_back(transfer(session, owner, false, 65536 + index * 4096, 4096));
+    }
+    move(wanted);
+    CAF_REQUIRE(answered(32));
+    CAF_CHECK(all_of_them_once(32));
+    CAF_CHECK(results() == std::set{wire::status::ok});
+    CAF_CHECK(holds(std::span(*memory).subspan(0, 65536), 0x11));
+    CAF_CHECK(holds(std::span(host.memory).subspan(65536, 65536), 0x22));
+    CAF_CHECK(holds(std::span(host.memory).subspan(131072), 0));
+    CAF_CHECK(what.look([](const heard& all) { return all.rounds.size() <= all.moved.size(); }));
+    const auto seen = facts();
+    CAF_CHECK_EQUAL(seen.counters.fetched, 16u);
+    CAF_CHECK_EQUAL(seen.counters.placed_bytes, 65536u);
+    CAF_CHECK_EQUAL(seen.sessions, 1u);
+    CAF_CHECK_EQUAL(seen.connections, 1u);
+    CAF_CHECK(detach(owner, session).result == wire::status::ok);
+    CAF_CHECK_EQUAL(facts().sessions, 0u);
+    CAF_CHECK_EQUAL(facts().connections, 0u);
+    wanted.clear();
+    check_conduct();
   }
-  move(wanted);
-  CAF_REQUIRE(answered(32));
-  CAF_CHECK(all_of_them_once(32));
-  CAF_CHECK(results() == std::set{wire::status::ok});
-  CAF_CHECK(holds(std::span(*memory).subspan(0, 65536), 0x11));
-  CAF_CHECK(holds(std::span(host.memory).subspan(65536, 65536), 0x22));
-  CAF_CHECK(holds(std::span(host.memory).subspan(131072), 0));
-  CAF_CHECK(what.look([](const heard& all) { return all.rounds.size() <= all.moved.size(); }));
-  const auto seen = facts();
-  CAF_CHECK_EQUAL(seen.counters.fetched, 16u);
-  CAF_CHECK_EQUAL(seen.counters.placed_bytes, 65536u);
-  CAF_CHECK_EQUAL(seen.sessions, 1u);
-  CAF_CHECK_EQUAL(seen.connections, 1u);
-  CAF_CHECK(detach(owner, session).result == wire::status::ok);
-  CAF_CHECK_EQUAL(facts().sessions, 0u);
-  CAF_CHECK_EQUAL(facts().connections, 0u);
-  wanted.clear();
-  check_conduct();
 }
 
 CAF_TEST(a pool that sleeps wakes for each transfer) {
@@ -352,43 +398,49 @@ CAF_TEST(a pool that sleeps wakes for each transfer) {
 }
 
 CAF_TEST(what is in flight while a session is detached is waited for) {
-  start();
-  const auto owner = connect();
-  const auto session = session_of(owner);
-  network.hold();
-  move({transfer(session, owner, true, 0, 4096), transfer(session, owner, false, 8192, 4096)});
-  CAF_REQUIRE(in_flight(2));
-  const auto request = next_request++;
-  caf::anon_send(caf::actor_cast<connection_actor>(owner), detach_session{request, session, nullptr});
-  // The pool has taken it: what comes now is too late.
-  CAF_REQUIRE_EQUAL(facts().sessions, 1u);
-  CAF_CHECK(what.look([](const heard& all) { return all.ended.empty() && all.moved.empty(); }));
-  network.hold(false);
-  CAF_REQUIRE(what.eventually([](const heard& all) { return all.ended.size() == 1; }));
-  CAF_CHECK(answered(2));
-  CAF_CHECK(results() == std::set{wire::status::ok});
-  move({transfer(session, owner, true, 0, 4096)});
-  CAF_REQUIRE(answered(3));
-  CAF_CHECK(results().contains(wire::status::session_ended));
-  CAF_CHECK_EQUAL(facts().sessions, 0u);
-  check_conduct();
+  for (const bool over_rc : {false, true}) {
+    begin(over_rc);
+    start();
+    const auto owner = connect();
+    const auto session = session_of(owner);
+    network.hold();
+    move({transfer(session, owner, true, 0, 4096), transfer(session, owner, false, 8192, 4096)});
+    CAF_REQUIRE(in_flight(2));
+    const auto request = next_request++;
+    caf::anon_send(caf::actor_cast<connection_actor>(owner), detach_session{request, session, nullptr});
+    // The pool has taken it: what comes now is too late.
+    CAF_REQUIRE_EQUAL(facts().sessions, 1u);
+    CAF_CHECK(what.look([](const heard& all) { return all.ended.empty() && all.moved.empty(); }));
+    network.hold(false);
+    CAF_REQUIRE(what.eventually([](const heard& all) { return all.ended.size() == 1; }));
+    CAF_CHECK(answered(2));
+    CAF_CHECK(results() == std::set{wire::status::ok});
+    move({transfer(session, owner, true, 0, 4096)});
+    CAF_REQUIRE(answered(3));
+    CAF_CHECK(results().contains(wire::status::session_ended));
+    CAF_CHECK_EQUAL(facts().sessions, 0u);
+    check_conduct();
+  }
 }
 
 CAF_TEST(a session is of use to its own connection only) {
-  start();
-  const auto owner = connect(), stranger = connect();
-  const auto session = session_of(owner);
-  const poisoned memories(*this);
-  move({transfer(session, stranger, true, 0, 64), transfer(session, stranger, false, 64, 64),
-        transfer(session + 1, owner, true, 0, 64)});
-  CAF_REQUIRE(answered(3));
-  CAF_CHECK(results() == std::set{wire::status::session_ended});
-  CAF_CHECK(memories.untouched());
-  // Past the CONNECTION, which would say so itself.
-  caf::anon_send(caf::actor_cast<dci_pool_actor>(pool), detach_session{9'999, session, stranger});
-  CAF_REQUIRE(what.eventually([](const heard& all) { return !all.ended.empty(); }));
-  CAF_CHECK(what.look([](const heard& all) { return all.ended[0].result; }) == wire::status::not_found);
-  CAF_CHECK_EQUAL(facts().sessions, 1u);
+  for (const bool over_rc : {false, true}) {
+    begin(over_rc);
+    start();
+    const auto owner = connect(), stranger = connect();
+    const auto session = session_of(owner);
+    const poisoned memories(*this);
+    move({transfer(session, stranger, true, 0, 64), transfer(session, stranger, false, 64, 64),
+          transfer(session + 1, owner, true, 0, 64)});
+    CAF_REQUIRE(answered(3));
+    CAF_CHECK(results() == std::set{wire::status::session_ended});
+    CAF_CHECK(memories.untouched());
+    // Past the CONNECTION, which would say so itself.
+    caf::anon_send(caf::actor_cast<dci_pool_actor>(pool), detach_session{9'999, session, stranger});
+    CAF_REQUIRE(what.eventually([](const heard& all) { return !all.ended.empty(); }));
+    CAF_CHECK(what.look([](const heard& all) { return all.ended[0].result; }) == wire::status::not_found);
+    CAF_CHECK_EQUAL(facts().sessions, 1u);
+  }
 }
 
 CAF_TEST(memory that is not registered is refused and counted) {
@@ -416,23 +468,26 @@ CAF_TEST(memory that is not registered is refused and counted) {
 }
 
 CAF_TEST(a key that was withdrawn is refused and ends the session) {
-  start();
-  const auto owner = connect();
-  const auto session = session_of(owner);
-  auto one = transfer(session, owner, false, 0, 64);
-  one->rkey += 1000;
-  move({one});
-  CAF_REQUIRE(answered(1));
-  CAF_CHECK(results() == std::set{wire::status::memory_refused});
-  CAF_REQUIRE(what.eventually([](const heard& all) { return all.ended.size() == 1; }));
-  CAF_CHECK(what.look([&](const heard& all) {
-    return all.ended[0].request == 0 && all.ended[0].session == session && all.ended[0].owner == owner.id();
-  }));
-  CAF_CHECK_EQUAL(facts().sessions, 0u);
-  CAF_CHECK_EQUAL(facts().counters.broken, 1u);
-  CAF_CHECK(detach(owner, session).result == wire::status::not_found);
-  // The next one is another session.
-  CAF_CHECK(session_of(owner) != session);
+  for (const bool over_rc : {false, true}) {
+    begin(over_rc);
+    start();
+    const auto owner = connect();
+    const auto session = session_of(owner);
+    auto one = transfer(session, owner, false, 0, 64);
+    one->rkey += 1000;
+    move({one});
+    CAF_REQUIRE(answered(1));
+    CAF_CHECK(results() == std::set{wire::status::memory_refused});
+    CAF_REQUIRE(what.eventually([](const heard& all) { return all.ended.size() == 1; }));
+    CAF_CHECK(what.look([&](const heard& all) {
+      return all.ended[0].request == 0 && all.ended[0].session == session && all.ended[0].owner == owner.id();
+    }));
+    CAF_CHECK_EQUAL(facts().sessions, 0u);
+    CAF_CHECK_EQUAL(facts().counters.broken, 1u);
+    CAF_CHECK(detach(owner, session).result == wire::status::not_found);
+    // The next one is another session.
+    CAF_CHECK(session_of(owner) != session);
+  }
 }
 
 CAF_TEST(sessions are bounded) {
@@ -451,7 +506,7 @@ CAF_TEST(sessions are bounded) {
   auto wrong = host.address();
   wrong.number = 0x1000000;
   CAF_CHECK(detach(other, last).result == wire::status::ok);
-  caf::anon_send_exit(owner, caf::exit_reason::kill);
+  kill(owner);
   CAF_CHECK(sessions_become(0));
   CAF_CHECK(attach(other, wrong).result == wire::status::bad_request);
   auto other_kind = host.address();
@@ -460,62 +515,66 @@ CAF_TEST(sessions are bounded) {
 }
 
 CAF_TEST(sessions end with their connection at each step of their life) {
-  start();
-  // Dead before the pool hears of it.
-  auto owner = connect();
-  caf::anon_send_exit(owner, caf::exit_reason::kill);
-  attach_session wanted;
-  wanted.request = 1;
-  wanted.pool = pool;
-  wanted.owner = owner;
-  wanted.client = host.address();
-  caf::anon_send(caf::actor_cast<dci_pool_actor>(pool), wanted);
-  CAF_CHECK(sessions_become(0));
-  // In the middle of an attach: its question is on the way.
-  owner = connect();
-  caf::anon_send(caf::actor_cast<connection_actor>(owner), wanted);
-  caf::anon_send_exit(owner, caf::exit_reason::kill);
-  CAF_CHECK(sessions_become(0));
-  // At rest.
-  owner = connect();
-  session_of(owner);
-  session_of(owner);
-  caf::anon_send_exit(owner, caf::exit_reason::kill);
-  CAF_CHECK(sessions_become(0));
-  // With transfers in flight, which come to their end first.
-  owner = connect();
-  auto session = session_of(owner);
-  network.hold();
-  move({transfer(session, owner, true, 0, 4096), transfer(session, owner, false, 4096, 4096)});
-  CAF_REQUIRE(in_flight(2));
-  caf::anon_send_exit(owner, caf::exit_reason::kill);
-  CAF_CHECK_EQUAL(facts().sessions, 1u);
-  network.hold(false);
-  CAF_CHECK(answered(2));
-  CAF_CHECK(sessions_become(0));
-  // In the middle of a detach.
-  owner = connect();
-  session = session_of(owner);
-  network.hold();
-  move({transfer(session, owner, false, 0, 4096)});
-  CAF_REQUIRE(in_flight(1));
-  caf::anon_send(caf::actor_cast<connection_actor>(owner), detach_session{77, session, nullptr});
-  caf::anon_send_exit(owner, caf::exit_reason::kill);
-  network.hold(false);
-  CAF_CHECK(answered(3));
-  CAF_CHECK(sessions_become(0));
-  CAF_CHECK_EQUAL(facts().connections, 0u);
-  const poisoned memories(*this);
-  CAF_CHECK(memories.untouched());
-  check_conduct();
+  for (const bool over_rc : {false, true}) {
+    begin(over_rc);
+    start();
+    // Dead before the pool hears of it.
+    auto owner = connect();
+    kill(owner);
+    attach_session wanted;
+    wanted.request = 1;
+    wanted.pool = pool;
+    wanted.owner = owner;
+    wanted.client = client_address();
+    caf::anon_send(caf::actor_cast<dci_pool_actor>(pool), wanted);
+    CAF_CHECK(sessions_become(0));
+    // In the middle of an attach: its question is on the way.
+    owner = connect();
+    caf::anon_send(caf::actor_cast<connection_actor>(owner), wanted);
+    kill(owner);
+    CAF_CHECK(sessions_become(0));
+    // At rest.
+    owner = connect();
+    session_of(owner);
+    session_of(owner);
+    kill(owner);
+    CAF_CHECK(sessions_become(0));
+    // With transfers in flight, which come to their end first.
+    owner = connect();
+    auto session = session_of(owner);
+    network.hold();
+    move({transfer(session, owner, true, 0, 4096), transfer(session, owner, false, 4096, 4096)});
+    CAF_REQUIRE(in_flight(2));
+    kill(owner);
+    CAF_CHECK_EQUAL(facts().sessions, 1u);
+    network.hold(false);
+    CAF_CHECK(answered(2));
+    CAF_CHECK(sessions_become(0));
+    // In the middle of a detach.
+    owner = connect();
+    session = session_of(owner);
+    network.hold();
+    move({transfer(session, owner, false, 0, 4096)});
+    CAF_REQUIRE(in_flight(1));
+    caf::anon_send(caf::actor_cast<connection_actor>(owner), detach_session{77, session, nullptr});
+    kill(owner);
+    network.hold(false);
+    CAF_CHECK(answered(3));
+    CAF_CHECK(sessions_become(0));
+    CAF_CHECK_EQUAL(facts().connections, 0u);
+    const poisoned memories(*this);
+    CAF_CHECK(memories.untouched());
+    check_conduct();
+  }
 }
 
 CAF_TEST(no byte moves after a pool that was killed with transfers in flight) {
-  for (const bool by_exception : {false, true}) {
+  for (const auto& [over_rc, by_exception] :
+       {std::pair{false, false}, std::pair{false, true}, std::pair{true, false}, std::pair{true, true}}) {
+    begin(over_rc);
     start();
     const auto owner = connect();
     const auto session = session_of(owner);
-    const auto before = what.look([](const heard& all) { return all.moved.size(); });
     network.hold();
     std::vector<memory_transfer_ptr> wanted;
     for (std::uint32_t index = 0; index < 200; ++index)
@@ -532,56 +591,100 @@ CAF_TEST(no byte moves after a pool that was killed with transfers in flight) {
     }
     const poisoned memories(*this);
     CAF_CHECK(memories.untouched());
-    CAF_CHECK(answered(before + 200));
-    CAF_CHECK(all_of_them_once(before + 200));
+    CAF_CHECK(answered(200));
+    CAF_CHECK(all_of_them_once(200));
     CAF_CHECK(results() == std::set{wire::status::unavailable});
     CAF_CHECK(what.eventually([&](const heard& all) {
       return std::any_of(all.ended.begin(), all.ended.end(),
                          [&](const auto& each) { return each.session == session; });
     }));
+    CAF_CHECK_EQUAL(past->read().retryable, 200u);
+    CAF_CHECK_EQUAL(past->read().attached, 1u);
   }
-  CAF_CHECK_EQUAL(past->read().retryable, 400u);
-  CAF_CHECK_EQUAL(past->read().attached, 2u);
   check_conduct();
 }
 
 CAF_TEST(a device that is taken away ends its sessions and its pool) {
-  start();
-  const auto owner = connect();
-  const auto session = session_of(owner);
-  network.hold();
-  std::vector<memory_transfer_ptr> wanted;
-  for (std::uint32_t index = 0; index < 20; ++index)
-    wanted.push_back(transfer(session, owner, index % 2 == 0, index * 4096, 4096));
-  move(wanted);
-  CAF_REQUIRE(in_flight(20));
-  self->monitor(pool);
-  CAF_REQUIRE(network.kill("server"));
-  wait_for_end();
-  CAF_CHECK(answered(20));
-  CAF_CHECK(all_of_them_once(20));
-  CAF_CHECK(results() == std::set{wire::status::unavailable});
-  CAF_CHECK(what.eventually([&](const heard& all) { return all.ended.size() == 1; }));
-  const poisoned memories(*this);
-  CAF_CHECK(memories.untouched());
-  check_conduct();
+  for (const bool over_rc : {false, true}) {
+    begin(over_rc);
+    start();
+    const auto owner = connect();
+    const auto session = session_of(owner);
+    network.hold();
+    std::vector<memory_transfer_ptr> wanted;
+    for (std::uint32_t index = 0; index < 20; ++index)
+      wanted.push_back(transfer(session, owner, index % 2 == 0, index * 4096, 4096));
+    move(wanted);
+    CAF_REQUIRE(in_flight(20));
+    self->monitor(pool);
+    CAF_REQUIRE(network.kill("server"));
+    wait_for_end();
+    CAF_CHECK(answered(20));
+    CAF_CHECK(all_of_them_once(20));
+    CAF_CHECK(results() == std::set{wire::status::unavailable});
+    CAF_CHECK(what.eventually([&](const heard& all) { return all.ended.size() == 1; }));
+    const poisoned memories(*this);
+    CAF_CHECK(memories.untouched());
+    check_conduct();
+  }
 }
 
 CAF_TEST(a transfer that the device never reports ends soon after its deadline) {
-  auto with = settings();
-  with.dc.posted_ns_min = 50 * millisecond;
-  with.dc.drain_ns_max = 50 * millisecond;
-  start(std::move(with));
-  const auto owner = connect();
-  const auto session = session_of(owner);
-  network.withhold_reports("server");
-  move({transfer(session, owner, false, 0, 4096, now_ns() + 20 * millisecond)});
-  CAF_REQUIRE(answered(1));
-  CAF_CHECK(results() == std::set{wire::status::deadline_exceeded});
-  CAF_CHECK(facts().counters.destroyed >= 1);
-  const poisoned memories(*this);
-  CAF_CHECK(memories.untouched());
-  CAF_CHECK(sessions_become(0));
+  for (const bool over_rc : {false, true}) {
+    begin(over_rc);
+    auto with = settings();
+    with.dc.posted_ns_min = 50 * millisecond;
+    with.dc.drain_ns_max = 50 * millisecond;
+    with.rc.posted_ns_min = with.rc.drain_ns_max = 50 * millisecond;
+    start(std::move(with));
+    const auto owner = connect();
+    const auto session = session_of(owner);
+    network.withhold_reports("server");
+    move({transfer(session, owner, false, 0, 4096, now_ns() + 20 * millisecond)});
+    CAF_REQUIRE(answered(1));
+    CAF_CHECK(results() == std::set{wire::status::deadline_exceeded});
+    CAF_CHECK(facts().counters.destroyed >= 1);
+    const poisoned memories(*this);
+    CAF_CHECK(memories.untouched());
+    CAF_CHECK(sessions_become(0));
+    check_conduct();
+  }
+}
+
+CAF_TEST(a client that dies breaks its session alone) {
+  start();
+  const auto owner = connect(), other = connect();
+  client_host mortal{network, 4096, "mortal"};
+  for (const bool over_rc : {false, true}) {
+    rc = over_rc;
+    const auto unhurt = session_of(other);
+    const auto made = attach(owner, over_rc ? mortal.rc_address() : mortal.address());
+    CAF_REQUIRE(made.result == wire::status::ok);
+    if (over_rc)
+      CAF_REQUIRE(mortal.pairs.back()->connect(verbs::to_rc_address(made.server)).ok());
+    const auto session = made.session;
+    auto one = transfer(session, owner, false, 0, 4096);
+    one->client_address = mortal.region->address();
+    one->rkey = mortal.region->rkey();
+    // Its process ends: queue pair, target and memory are no more.
+    if (over_rc)
+      mortal.pairs.clear();
+    else
+      mortal.target.reset();
+    move({one});
+    CAF_REQUIRE(what.eventually([&](const heard& all) {
+      return std::any_of(all.ended.begin(), all.ended.end(),
+                         [&](const auto& each) { return each.session == session && each.request == 0; });
+    }));
+    CAF_CHECK(one->result == wire::status::unavailable);
+    auto two = transfer(unhurt, other, false, 8192, 4096);
+    const auto before = what.look([](const heard& all) { return all.moved.size(); });
+    move({two});
+    CAF_REQUIRE(answered(before + 1));
+    CAF_CHECK(two->result == wire::status::ok);
+    CAF_CHECK(detach(other, unhurt).result == wire::status::ok);
+    CAF_CHECK(sessions_become(0));
+  }
   check_conduct();
 }
 
