@@ -7,9 +7,9 @@
 //   tree_recovery.cpp  reading the tree
 //
 // Order of things. Changes (intents) queue in the order in which they were asked for; those whose data and
-// header pages are written become the next journal batch, one batch at a time. Those of one key stay in order;
-// those of others pass what still waits for its data. Only when the batch is as durable as the policy asks are
-// its changes made in the index, its callbacks called, and the extents it freed given back.
+// header pages are written become the next journal batch, one batch at a time. Those of one key stay in
+// order; those of others pass what still waits for its data. Only when the batch is as durable as the policy
+// asks are its changes made in the index, its callbacks called, and the extents it freed given back.
 #pragma once
 
 #include "engine/age_samples.hpp"
