@@ -25,6 +25,7 @@ connection_actor::behavior_type connection(connection_actor::stateful_pointer<co
       },
       [self, to_pool, reactor](const session_attached& message) {
         auto answer = message;
+        answer.owner = self->id();
         if (message.result == wire::status::ok &&
             !self->state.sessions.attach(message.session, message.pool)) {
           to_pool(message.pool, detach_session{0, message.session, nullptr});

@@ -88,7 +88,7 @@ using reactor_actor = caf::typed_actor<
 using connection_actor = caf::typed_actor<
     // From REACTOR; passed on to DCI POOL. Answers to REACTOR: session_attached, session_ended.
     caf::reacts_to<attach_session>, caf::reacts_to<detach_session>,
-    // From DCI POOL; passed on to REACTOR.
+    // From DCI POOL; passed on to REACTOR. From REACTOR: a session of a pool that is gone.
     caf::reacts_to<session_attached>, caf::reacts_to<session_ended>,
     // From REACTOR, after the socket is closed and the last request on it has ended.
     caf::reacts_to<connection_closed>>;
@@ -179,6 +179,8 @@ using server_actor = caf::typed_actor<
     caf::reacts_to<parts_orphaned>,
     // From REACTOR and LISTENER, once.
     caf::reacts_to<actor_started>,
+    // From DCI POOL: it serves; it cannot.
+    caf::reacts_to<dci_pool_changed>, caf::reacts_to<dci_pool_failed>,
     // From LICENSE WATCHER: stop in good order, and say that it was for this.
     caf::reacts_to<license_ended>,
     // From main: stop in good order.

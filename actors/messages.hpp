@@ -263,6 +263,7 @@ struct session_attached {
   wire::status result = wire::status::internal;
   std::uint64_t session = 0; // never 0, never used twice in the life of the process
   caf::actor pool;           // that has it
+  caf::actor_id owner = 0;   // set by CONNECTION: itself
   verbs::peer_address server;
   std::uint32_t transfer_bytes_max = 0;
 };
@@ -313,12 +314,18 @@ struct register_memory {
   std::span<std::byte> range;
   std::shared_ptr<void> keep;
 };
-/// SERVER to REACTOR: the pool of this rail, as it is now.
+/// DCI POOL to SERVER: it serves, or reaches more memory. SERVER to REACTOR: the pool of this rail, as it is
+/// now.
 struct dci_pool_changed {
   std::uint32_t rail = 0, rails = 0;
   caf::actor pool; // null: there is none; what it had been asked for will not be answered
   /// Of this machine's memory, what the pool can reach; in no order.
   std::vector<std::span<std::byte>> reachable;
+};
+/// DCI POOL to SERVER: the device failed, or could not be opened; the actor ends.
+struct dci_pool_failed {
+  std::uint32_t rail = 0;
+  std::string reason; // one sentence
 };
 
 // Fault injection: see fault_points.hpp and fault_orders.hpp.
@@ -391,6 +398,7 @@ MEMKV_MESSAGE(move_bytes)
 MEMKV_MESSAGE(bytes_moved)
 MEMKV_MESSAGE(register_memory)
 MEMKV_MESSAGE(dci_pool_changed)
+MEMKV_MESSAGE(dci_pool_failed)
 MEMKV_MESSAGE(end_connections)
 MEMKV_MESSAGE(act_up)
 MEMKV_MESSAGE(license_ended)

@@ -160,8 +160,8 @@ std::shared_ptr<void> value_writer::keep() const {
   return extents_[current_].memory;
 }
 
-void value_writer::take_checksums(std::span<const std::byte> bytes) {
-  auto& sums = extents_[current_].put->chunk_crc32c;
+void value_writer::take_checksums(extent& of, std::span<const std::byte> bytes) {
+  auto& sums = of.put->chunk_crc32c;
   while (!bytes.empty()) {
     const auto step = bytes.first(std::min<std::size_t>(bytes.size(), chunk_bytes - chunk_filled_));
     chunk_crc_ = wire::crc32c(step, chunk_crc_);
@@ -175,20 +175,26 @@ void value_writer::take_checksums(std::span<const std::byte> bytes) {
   }
 }
 
+/// All of the extent has been received.
+void value_writer::end_checksums(extent& of) {
+  if (chunk_filled_ == 0)
+    return;
+  of.put->chunk_crc32c.push_back(chunk_crc_);
+  value_crc_ = wire::crc32c_combine(value_crc_, chunk_crc_, chunk_filled_);
+  chunk_crc_ = chunk_filled_ = 0;
+}
+
 std::span<const std::byte> value_writer::arrived(std::uint32_t bytes) {
   MEMKV_ASSERT(bytes <= room_.size(), "no more bytes arrive than there was room for");
   const std::span<const std::byte> taken = room_.first(bytes);
   room_ = {};
-  take_checksums(taken);
-  received_ += bytes;
   auto& into = extents_[current_];
+  take_checksums(into, taken);
+  received_ += bytes;
   filled_ += bytes;
   const bool end_of_extent = filled_ == into.put->length;
-  if (end_of_extent && chunk_filled_ > 0) {
-    into.put->chunk_crc32c.push_back(chunk_crc_);
-    value_crc_ = wire::crc32c_combine(value_crc_, chunk_crc_, chunk_filled_);
-    chunk_crc_ = chunk_filled_ = 0;
-  }
+  if (end_of_extent)
+    end_checksums(into);
   if (!small_) {
     if (into.memory != nullptr) {
       span_filled_ += bytes;
@@ -217,14 +223,114 @@ void value_writer::flush_piece(extent& into, bool end_of_extent) {
   piece.bytes = bounce_filled_ - bounce_sent_;
   piece.offset = filled_ - piece.bytes;
   piece.keep = bounce_.keep;
-  if (into.now == stage::ready)
-    client_.send_to_drive(into.drive, write_extent{into.put, std::move(piece)});
-  else
-    into.early.push_back(std::move(piece));
+  send_piece(into, std::move(piece));
   // The next piece begins where the device can write from.
   bounce_filled_ = bounce_sent_ = std::min((bounce_filled_ + 4095U) & ~4095U, bounce_.bytes);
   if (end_of_extent || bounce_.bytes - bounce_filled_ < write_bytes)
     bounce_ = {};
+}
+
+void value_writer::send_piece(extent& into, payload_slice piece) {
+  if (into.now == stage::ready)
+    client_.send_to_drive(into.drive, write_extent{into.put, std::move(piece)});
+  else
+    into.early.push_back(std::move(piece));
+}
+
+// --- places ---
+
+value_writer::place value_writer::next_place(std::uint32_t bytes_max) {
+  MEMKV_ASSERT(bytes_max >= 4096, "places are not cut smaller than what a drive can be written in");
+  waits_for_buffer_ = false;
+  if (failed() || placed_ == length_)
+    return {};
+  place_out next;
+  auto& where = next.where;
+  auto& into = extents_[current_];
+  const auto left = into.put->length - filled_;
+  if (small_) {
+    if (bounce_.data == nullptr)
+      bounce_ = client_.small_slice(static_cast<std::uint32_t>(length_));
+    if (bounce_.data != nullptr)
+      where.bytes = {bounce_.data + filled_, std::min(left, bytes_max)};
+    where.keep = bounce_.keep;
+  } else if (into.memory != nullptr) {
+    if (into.now != stage::ready)
+      return {};
+    const auto span = into.put->place.place[span_].subspan(span_filled_);
+    where.bytes = span.first(std::min<std::size_t>({span.size(), bytes_max, left}));
+    where.keep = into.memory;
+    span_filled_ += where.bytes.size();
+    if (where.bytes.size() == span.size()) {
+      ++span_;
+      span_filled_ = 0;
+    }
+  } else {
+    if (bounce_.data == nullptr) {
+      bounce_ = client_.chunk();
+      bounce_filled_ = 0;
+    }
+    if (bounce_.data != nullptr) {
+      // Each place is one piece for the drive: it begins where the device can be written.
+      const auto until = std::min(
+          {write_bytes - filled_ % write_bytes, left, bounce_.bytes - bounce_filled_, bytes_max & ~4095U});
+      where.bytes = {bounce_.data + bounce_filled_, until};
+      where.keep = bounce_.keep;
+      bounce_filled_ = std::min((bounce_filled_ + until + 4095U) & ~4095U, bounce_.bytes);
+      if (until == left || bounce_filled_ == bounce_.bytes)
+        bounce_ = {};
+    }
+  }
+  if (where.bytes.empty()) {
+    waits_for_buffer_ = true;
+    return {};
+  }
+  where.number = places_taken_ + static_cast<std::uint32_t>(places_out_.size());
+  where.offset = placed_;
+  next.extent = current_;
+  next.offset = filled_;
+  placed_ += where.bytes.size();
+  filled_ += static_cast<std::uint32_t>(where.bytes.size());
+  places_out_.push_back(next);
+  if (where.bytes.size() == left && current_ + 1 < extents_.size()) {
+    ++current_;
+    filled_ = 0;
+    span_ = span_filled_ = 0;
+    allocate_ahead();
+    if (failed())
+      return {};
+  }
+  return where;
+}
+
+std::span<std::byte> value_writer::place_of(std::uint32_t number) const noexcept {
+  const auto at = number - places_taken_;
+  return at < places_out_.size() ? places_out_[at].where.bytes : std::span<std::byte>{};
+}
+
+void value_writer::filled(std::uint32_t number) {
+  if (failed())
+    return;
+  const auto at = number - places_taken_;
+  MEMKV_ASSERT(at < places_out_.size() && !places_out_[at].filled, "a place is filled once");
+  places_out_[at].filled = true;
+}
+
+value_writer::place value_writer::take_filled() {
+  if (failed() || places_out_.empty() || !places_out_.front().filled)
+    return {};
+  const auto next = std::move(places_out_.front());
+  places_out_.erase(places_out_.begin());
+  ++places_taken_;
+  auto& into = extents_[next.extent];
+  const auto bytes = static_cast<std::uint32_t>(next.where.bytes.size());
+  take_checksums(into, next.where.bytes);
+  received_ += bytes;
+  if (next.offset + bytes == into.put->length)
+    end_checksums(into);
+  if (!small_ && into.memory == nullptr)
+    send_piece(into, {next.where.bytes.data(), bytes, next.offset, next.where.keep});
+  return next.where;
 }
 
 std::uint32_t value_writer::crc32c() const noexcept {
@@ -310,6 +416,7 @@ void value_writer::clean_up() {
     // Those still being allocated or stored are swept up by their drive once nobody holds them.
   }
   bounce_ = {};
+  places_out_.clear();
   for (auto& each : extents_)
     each.early.clear();
 }

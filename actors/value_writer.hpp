@@ -7,8 +7,13 @@
 // arrive. Nothing is visible before commit(), which the owner calls after it has compared the digest; parts 1
 // and up of a striped value are prepared first, then the head is committed.
 //
-// Threading: REACTOR's thread. Ownership: room() stays valid while keep() is held, whatever happens to this
-// object: the kernel may be writing there. Errors: as wire::status, in result().
+// What a socket brings comes in order, through room() and arrived(). What is fetched by RDMA comes in any
+// order, through next_place(), filled() and take_filled(): many places of one value are out at a time, and
+// its checksums are taken in order all the same. One value uses one of the two ways.
+//
+// Threading: REACTOR's thread. Ownership: a room or place stays valid while what keeps it is held, whatever
+// happens to this object: the kernel or a network card may be writing there. Errors: as wire::status, in
+// result().
 #pragma once
 
 #include "actors/value_reader.hpp"
@@ -43,6 +48,27 @@ public:
   [[nodiscard]] std::shared_ptr<void> keep() const;
   /// `bytes` have arrived in room(); returns them.
   std::span<const std::byte> arrived(std::uint32_t bytes);
+
+  /// Where a part of the value goes.
+  struct place {
+    std::uint32_t number = 0; // of this value's places, from 0
+    std::uint64_t offset = 0; // in the value
+    std::span<std::byte> bytes;
+    std::shared_ptr<void> keep; // to be held while anybody may write there
+  };
+  /// Where the bytes behind those that have a place go, at most `bytes_max` (at least 4096). Empty: all of it
+  /// has its place, or space is being waited for, or a buffer.
+  [[nodiscard]] place next_place(std::uint32_t bytes_max);
+  /// The last next_place() found no buffer: it is worth trying again when there may be one.
+  [[nodiscard]] bool waits_for_buffer() const noexcept { return waits_for_buffer_; }
+  /// A place that is out and not filled; none is when this object has failed.
+  [[nodiscard]] std::span<std::byte> place_of(std::uint32_t number) const noexcept;
+  /// All bytes of that place are there.
+  void filled(std::uint32_t number);
+  /// The next bytes of the value, when they are there: they count as received, and go to their drive. Empty:
+  /// they are not.
+  [[nodiscard]] place take_filled();
+
   /// CRC32C of everything received; only when nothing is left.
   [[nodiscard]] std::uint32_t crc32c() const noexcept;
   /// True when it stopped needing payload because something failed: result() says what.
@@ -79,7 +105,15 @@ private:
   void take_outcome(extent& which);
   void settle();
   void clean_up();
-  void take_checksums(std::span<const std::byte> bytes);
+  void take_checksums(extent& of, std::span<const std::byte> bytes);
+  void end_checksums(extent& of);
+  void send_piece(extent& into, payload_slice piece);
+  struct place_out {
+    place where;
+    std::size_t extent = 0;
+    std::uint32_t offset = 0; // in the extent
+    bool filled = false;
+  };
 
   drive_client& client_;
   std::uint64_t request_;
@@ -96,6 +130,10 @@ private:
   std::uint32_t chunk_crc_ = 0, chunk_filled_ = 0;
   std::uint32_t value_crc_ = 0;
   std::span<std::byte> room_;
+  std::vector<place_out> places_out_; // in the order of the value
+  std::uint32_t places_taken_ = 0;    // and gone from there
+  std::uint64_t placed_ = 0;          // bytes that were given a place
+  bool waits_for_buffer_ = false;
   bool committing_ = false;
   bool head_sent_ = false;
   bool cleaned_ = false;

@@ -137,6 +137,7 @@ session make_session(const parsed& line, const char* keys_argument, std::string&
     }
     chosen.deadline_ms = static_cast<std::uint32_t>(deadline_ms);
   }
+  // Nothing here lies in registered memory, so auto is tcp, and no device has to be opened for that.
   if (chosen.transport == client::transport_choice::automatic) {
     chosen.transport = client::transport_choice::tcp;
   }

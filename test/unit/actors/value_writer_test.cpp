@@ -337,4 +337,70 @@ CAF_TEST(a put if absent takes the place of a block of which a part is gone for 
   CAF_CHECK(put_if_absent() == status::already_exists);
 }
 
+// --- places that are filled in any order ---
+
+CAF_TEST(the places of a value are filled in any order and its checksums are taken in order) {
+  for (const std::uint32_t seed : {1U, 2U, 3U}) {
+    value_writer placed{client, 1, 0};
+    client.writer = &placed;
+    std::mt19937 random{seed};
+    std::vector<std::byte> bytes(9 * mib + 12'345);
+    std::ranges::generate(bytes, [&] { return static_cast<std::byte>(random()); });
+    CAF_REQUIRE(placed.begin("", wire::as_bytes_view(std::string_view{"key"}), bytes.size(), false) ==
+                status::ok);
+    std::vector<value_writer::place> out;
+    std::uint64_t given = 0, taken = 0;
+    while (taken < bytes.size()) {
+      while (out.size() < 7) {
+        auto next = placed.next_place(100'000);
+        if (next.bytes.empty())
+          break;
+        CAF_REQUIRE_EQUAL(next.offset, given);
+        CAF_CHECK(next.keep != nullptr);
+        given += next.bytes.size();
+        out.push_back(std::move(next));
+      }
+      CAF_REQUIRE(!out.empty());
+      const auto at = out.begin() + static_cast<std::ptrdiff_t>(random() % out.size());
+      CAF_CHECK(placed.place_of(at->number).data() == at->bytes.data());
+      std::memcpy(at->bytes.data(), bytes.data() + at->offset, at->bytes.size());
+      placed.filled(at->number);
+      out.erase(at);
+      for (auto next = placed.take_filled(); !next.bytes.empty(); next = placed.take_filled()) {
+        CAF_REQUIRE_EQUAL(next.offset, taken);
+        taken += next.bytes.size();
+      }
+    }
+    CAF_CHECK_EQUAL(placed.bytes_left(), 0u);
+    CAF_CHECK_EQUAL(placed.crc32c(), wire::crc32c(bytes));
+    placed.commit(0);
+    CAF_CHECK(placed.finished());
+    CAF_CHECK(placed.result() == status::ok);
+    CAF_CHECK_EQUAL(client.order, (std::vector<std::uint32_t>{1, 2, 0}));
+    client.order.clear();
+  }
+}
+
+CAF_TEST(places wait for space and none are given behind a failure) {
+  client.allocations_at_once = false;
+  CAF_REQUIRE(begin(300 * kib) == status::ok);
+  CAF_CHECK(writer.next_place(mib).bytes.empty());
+  CAF_CHECK(!writer.waits_for_buffer());
+  client.answer_all();
+  const auto first = writer.next_place(128 * kib);
+  const auto second = writer.next_place(mib);
+  CAF_CHECK_EQUAL(first.bytes.size(), 128u * kib);
+  CAF_CHECK_EQUAL(second.offset, 128u * kib);
+  CAF_CHECK_EQUAL(second.bytes.size(), 172u * kib);
+  writer.filled(second.number);
+  CAF_CHECK(writer.take_filled().bytes.empty());
+  writer.abort(status::memory_refused);
+  CAF_CHECK(writer.finished());
+  writer.filled(first.number); // its transfer was under way; the memory is still there
+  std::memset(first.bytes.data(), 1, first.bytes.size());
+  CAF_CHECK(writer.take_filled().bytes.empty());
+  CAF_CHECK(writer.next_place(mib).bytes.empty());
+  CAF_CHECK(writer.result() == status::memory_refused);
+}
+
 CAF_TEST_FIXTURE_SCOPE_END()
