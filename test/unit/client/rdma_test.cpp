@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <random>
 #include <thread>
 
 using namespace memkv;
@@ -40,6 +42,11 @@ bytes filled(std::size_t length, unsigned first) {
 
 bool holds_poison(std::span<const std::byte> memory) {
   return std::all_of(memory.begin(), memory.end(), [](std::byte one) { return one == poison; });
+}
+
+std::uint64_t test_seed() {
+  const char* chosen = std::getenv("MEMKV_TEST_SEED");
+  return chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : std::random_device{}();
 }
 
 template <class Condition>
@@ -479,8 +486,9 @@ CAF_TEST(no byte of a target is written after its connection was lost) {
   const registered_memory to = one.known(target);
   one.network.hold();
   const std::uint64_t begun = one.rdma.transfers_begun;
+  bool begun_in_time = false;
   std::thread stopper([&] {
-    CAF_CHECK(comes_true([&] { return one.rdma.transfers_begun == begun + 1; }));
+    begun_in_time = comes_true([&] { return one.rdma.transfers_begun == begun + 1; });
     one.server.stop();
   });
   const item_result got = one.kv->get("key", target);
@@ -489,6 +497,7 @@ CAF_TEST(no byte of a target is written after its connection was lost) {
   std::fill(target.begin(), target.end(), poison);
   one.network.hold(false);
   stopper.join();
+  CAF_CHECK(begun_in_time);
   one.network.settle();
   CAF_CHECK(holds_poison(target));
 }
@@ -715,6 +724,94 @@ CAF_TEST(several targets of one range are fetched once) {
     CAF_CHECK_EQUAL(one.rdma.writes.load(), transport == transport_choice::rdma ? 2u : 0u);
     CAF_CHECK_EQUAL(one.server.requests(opcode::tcp_get), transport == transport_choice::tcp ? 2u : 0u);
   }
+}
+
+CAF_TEST(whatever fails no memory is touched late and no wrong bytes are given) {
+  const std::uint64_t seed = test_seed();
+  CAF_MESSAGE("MEMKV_TEST_SEED=" << seed);
+  std::mt19937_64 chooser(seed);
+  rig one(transport_choice::rdma);
+  client::options chosen = one.options(transport_choice::rdma);
+  chosen.num_connections = 2;
+  one.make(std::move(chosen));
+  std::atomic<bool> over{false};
+  std::atomic<int> late{0};
+  std::atomic<int> wrong{0};
+  std::atomic<int> right{0};
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < 3; ++t) {
+    threads.emplace_back([&, t, random = std::mt19937_64(seed + t)]() mutable {
+      // The first thread's memory is not registered and goes through the staging area.
+      bytes memory(60'000);
+      bytes target(60'000, poison);
+      registered_memory from;
+      registered_memory to;
+      if (t != 0) {
+        wrong += one.kv->register_memory(memory, from).ok() ? 0 : 1;
+        wrong += one.kv->register_memory(target, to).ok() ? 0 : 1;
+      }
+      const std::string key = "key-" + std::to_string(t);
+      while (!over) {
+        const auto version = static_cast<unsigned>(random() % 251);
+        const bytes value = filled(memory.size(), version);
+        std::copy(value.begin(), value.end(), memory.begin());
+        const client::call_options call{.deadline_ms = static_cast<std::uint32_t>(1 + random() % 40)};
+        static_cast<void>(one.kv->put(key, memory, false, call));
+        std::fill(memory.begin(), memory.end(), poison); // must not be stored
+        const item_result got = one.kv->get(key, target, call);
+        if (got.code == errc::ok) {
+          const bool known = target == filled(target.size(), static_cast<unsigned>(target.front()));
+          wrong += known ? 0 : 1;
+          ++right;
+        }
+        std::fill(target.begin(), target.end(), poison);
+        ::poll(nullptr, 0, static_cast<int>(random() % 4));
+        late += holds_poison(target) ? 0 : 1;
+      }
+    });
+  }
+  const auto set_right = [&] {
+    one.network.hold(false);
+    one.rdma.transfers_end = wire::status::ok;
+    one.rdma.damage_reads = false;
+    one.rdma.end_sessions = false;
+    one.rdma.attach_answer = wire::status::ok;
+  };
+  for (int i = 0; i < 60; ++i) {
+    switch (chooser() % 8) {
+    case 0:
+    case 1:
+      one.network.hold();
+      break;
+    case 2:
+      one.rdma.transfers_end = wire::status::memory_refused;
+      break;
+    case 3:
+      one.rdma.transfers_end = wire::status::unavailable;
+      break;
+    case 4:
+      one.rdma.damage_reads = true;
+      break;
+    case 5:
+      one.rdma.end_sessions = true;
+      break;
+    case 6:
+      one.rdma.attach_answer = wire::status::unavailable;
+      break;
+    default:
+      break;
+    }
+    ::poll(nullptr, 0, static_cast<int>(chooser() % 40));
+    set_right();
+    ::poll(nullptr, 0, static_cast<int>(chooser() % 20));
+  }
+  CAF_CHECK(comes_true([&, before = right.load()] { return right > before + 3; }));
+  over = true;
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  CAF_CHECK_EQUAL(late.load(), 0);
+  CAF_CHECK_EQUAL(wrong.load(), 0);
 }
 
 CAF_TEST(asynchronous calls over RDMA complete once each) {
