@@ -127,6 +127,30 @@ CAF_TEST(a thousand small values in registered memory are one control message) {
   CAF_CHECK_EQUAL(one.kv->count().rdma_value_bytes, count * 4096 * 2 + 1'000'000);
 }
 
+CAF_TEST(batches stay within the items and bytes of one message) {
+  rig one(transport_choice::automatic);
+  constexpr std::size_t count = 4100; // a message has 4096 at most
+  bytes memory = filled(count * 16, 3);
+  const registered_memory from = one.known(memory);
+  std::vector<std::string> keys(count);
+  std::vector<client::put_item> puts(count);
+  std::vector<item_result> results(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    keys[i] = "block-" + std::to_string(i);
+    puts[i] = {keys[i], std::span(memory).subspan(i * 16, 16)};
+  }
+  CAF_CHECK_EQUAL(one.kv->put(puts, results), errc::ok);
+  CAF_CHECK_EQUAL(one.server.blocks(), count);
+  CAF_CHECK_EQUAL(one.server.requests(opcode::batch_write), 2u);
+  // Three values of 30 MiB, which may share memory: two in the first message.
+  bytes large = filled(30U << 20U, 5);
+  const registered_memory larger = one.known(large);
+  puts.assign({{"a", large}, {"b", large}, {"c", large}});
+  results.resize(3);
+  CAF_CHECK_EQUAL(one.kv->put(puts, results), errc::ok);
+  CAF_CHECK_EQUAL(one.server.requests(opcode::batch_write), 4u);
+}
+
 CAF_TEST(ranges and results of single items over RDMA are those of TCP) {
   rig one(transport_choice::rdma);
   const bytes value = filled(1000, 9);
