@@ -44,8 +44,9 @@ def becomes(server: servers.Server, active: bool) -> dict:
         if time.monotonic() - begin > WAIT_S:
             server.fail(f"rdma_device: active does not become {active}: {found}")
         time.sleep(0.05)
-    print(f"active {active} after {time.monotonic() - begin:.1f} s: {found['rails'][0]['reason']!r}", flush=True)
-    return found["rails"][0]
+    rail = found["rails"][0]
+    print(f"active {active} after {time.monotonic() - begin:.1f} s: {rail['reason']!r}", flush=True)
+    return rail
 
 
 def told(server: servers.Server) -> bool:
@@ -91,7 +92,8 @@ def main(memkv: str) -> None:
 
     expect(ask("/v1/status")["rdma"]["sessions"] == 0, "there are sessions of nobody")
     server.stop()
-    left = subprocess.run(["rdma", "resource", "show", "qp"], capture_output=True, text=True, check=False).stdout
+    show = ["rdma", "resource", "show", "qp"]
+    left = subprocess.run(show, capture_output=True, text=True, check=False).stdout
     expect("memkv" not in left, "a server that stopped left queue pairs", left)
 
 
