@@ -170,10 +170,7 @@ caf::behavior reactor::make_handlers() {
       which->erased(message.erase);
   };
   auto on_pool = [this](const dci_pool_changed& message) { pool_changes(message); };
-  auto on_attached = [find](const session_attached& message) {
-    if (auto* which = find(message.request); which != nullptr)
-      which->attached(message);
-  };
+  auto on_attached = [this](const session_attached& message) { session_opened(message); };
   auto on_session_end = [this, find](const session_ended& message) {
     lose_session(message.session);
     if (auto* which = find(message.request); which != nullptr)
@@ -188,8 +185,8 @@ caf::behavior reactor::make_handlers() {
   auto on_finish = [this](const finish_requests&) { begin_to_finish(); };
   auto on_describe = [this](const describe_yourself& question) {
     answer(question, id(), mailbox_size(*this),
-           {.reactor =
-                reactor_facts{connections_.size(), requests_.size(), waiting_for_room_.size(), held_bytes_}});
+           {.reactor = reactor_facts{connections_.size(), requests_.size(), waiting_for_room_.size(),
+                                     held_bytes_, rails_.sessions()}});
   };
   // A CONNECTION died: its socket goes with it.
   auto on_down = [this](const caf::down_msg& message) {
@@ -242,25 +239,51 @@ void reactor::tell_requests(const std::function<void(tcp_request&)>& what) {
 }
 
 void reactor::pool_changes(const dci_pool_changed& change) {
-  if (rails_.size() < change.rails)
-    rails_.resize(change.rails);
-  auto& rail = rails_.at(change.rail);
-  const bool another = rail.pool != change.pool;
-  rail = {change.pool, change.reachable};
-  if (!another)
+  std::vector<std::uint64_t> lost;
+  if (!rails_.change(change, lost))
     return;
-  // Its sessions ended with the one before.
-  std::vector<std::uint64_t> gone;
-  for (const auto& [id, session] : sessions_)
-    if (session.rail == change.rail)
-      gone.push_back(id);
-  for (const auto id : gone)
+  for (const auto id : lost) {
+    // Its CONNECTION would count it for ever: nobody else tells it.
+    tell_connection(rails_.connection_of(id), session_ended{0, id, 0, wire::status::ok});
     lose_session(id);
+  }
+  tell_requests([rail = change.rail](tcp_request& which) { which.pool_lost(rail); });
+}
+
+void reactor::session_opened(const session_attached& message) {
+  const auto asked = requests_.find(message.request);
+  if (message.result == wire::status::ok) {
+    const auto owner = by_actor_.find(message.owner);
+    if (owner == by_actor_.end())
+      return; // the session ends with its CONNECTION, and the request has
+    const auto rail = rails_.rail_of(message.pool);
+    if (rail == rails_.size()) {
+      // Another pool has taken its place meanwhile, and the request has been told so.
+      tell_connection(owner->second, session_ended{0, message.session, message.owner, wire::status::ok});
+      return;
+    }
+    if (asked == requests_.end()) {
+      tell_connection(owner->second, detach_session{0, message.session, nullptr});
+      return;
+    }
+    rails_.add(message.session, owner->second, rail, message.transfer_bytes_max);
+  }
+  if (asked != requests_.end())
+    asked->second->attached(message);
 }
 
 void reactor::lose_session(std::uint64_t session) {
-  if (sessions_.erase(session) == 1)
+  if (rails_.end(session))
     tell_requests([session](tcp_request& which) { which.session_lost(session); });
+}
+
+void reactor::leave_session(std::uint64_t session) {
+  if (rails_.leave(session))
+    tell_requests([session](tcp_request& which) { which.session_unused(session); });
+}
+
+const connection_actor& reactor::connection_of(const tcp_connection& which) {
+  return which.handle();
 }
 
 void reactor::begin_to_finish() {
@@ -503,6 +526,9 @@ void reactor::clear_graves() {
     if (found == connections_.end())
       continue;
     by_actor_.erase(found->second->handle().id());
+    // The CONNECTION ends its sessions, and nobody hears of that.
+    for (const auto session : rails_.of_connection(id))
+      static_cast<void>(rails_.end(session));
     send(found->second->handle(), connection_closed{});
     connections_.erase(found);
   }
@@ -524,8 +550,10 @@ bool reactor::on_turn() {
   }
   if (!waiting_for_room_.empty()) {
     const auto statistics = shared_->pool->statistics();
+    // One at least: without a free chunk there may still be what was read and can be dropped.
     const auto tried = std::min<std::uint64_t>(
-        waiting_for_room_.size(), (statistics.chunks - statistics.chunks_in_use) * waiters_a_turn);
+        waiting_for_room_.size(),
+        std::max<std::uint64_t>(1, (statistics.chunks - statistics.chunks_in_use) * waiters_a_turn));
     for (std::uint64_t left = tried; left > 0; --left) {
       const auto serial = waiting_for_room_.front();
       waiting_for_room_.pop_front();
@@ -533,6 +561,7 @@ bool reactor::on_turn() {
         found->second->buffers_there();
     }
   }
+  rails_.flush();
   clear_graves();
   if (finishing_ && connections_.empty())
     stop(caf::exit_reason::normal);
@@ -559,6 +588,7 @@ void reactor::on_tick(std::uint64_t now) {
     for (const auto& [id, each] : connections_)
       each->check_time(now);
   }
+  rails_.flush();
   clear_graves();
 }
 
@@ -585,6 +615,7 @@ void reactor::on_end() {
   self_ = nullptr;
   server_ = nullptr;
   drives_ = drive_table{0};
+  rails_.clear();
   small_chunk_.reset();
   if (reading_into_ != nullptr)
     shared_->cache->close_segment(std::exchange(reading_into_, nullptr));

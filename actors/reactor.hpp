@@ -9,6 +9,7 @@
 #include "actors/block_cache.hpp"
 #include "actors/change_filter.hpp"
 #include "actors/interfaces.hpp"
+#include "actors/rdma_rails.hpp"
 #include "actors/ring_actor.hpp"
 #include "actors/server_counters.hpp"
 #include "actors/server_options.hpp"
@@ -101,10 +102,6 @@ public:
   void hold(std::uint64_t bytes) noexcept { held_bytes_ += bytes; }
   void let_go(std::uint64_t bytes) noexcept { held_bytes_ -= bytes; }
   [[nodiscard]] bool has_room() const noexcept { return held_bytes_ < held_bytes_max_; }
-  /// An RDMA device is in use at the moment.
-  [[nodiscard]] bool has_rail() const noexcept {
-    return std::ranges::any_of(rails_, [](const rail& each) { return each.pool != nullptr; });
-  }
   [[nodiscard]] bool finishing() const noexcept { return finishing_; }
   [[nodiscard]] bool dying() const noexcept { return dying_; }
   /// A serial number under which drives' answers find the request.
@@ -122,6 +119,15 @@ public:
   void bury(tcp_connection& which);
   void bury(std::unique_ptr<tcp_request> which);
   [[nodiscard]] wire::stat_reply stat();
+  [[nodiscard]] rdma_rails& rails() noexcept { return rails_; }
+  /// To the CONNECTION with that number.
+  template <class Message>
+  void tell_connection(std::uint64_t connection, Message message) {
+    if (const auto found = connections_.find(connection); found != connections_.end())
+      caf::anon_send(connection_of(*found->second), std::move(message));
+  }
+  /// A request on that session has ended.
+  void leave_session(std::uint64_t session);
 
   // drive_client
   [[nodiscard]] drive_table& drives() noexcept override { return drives_; }
@@ -181,9 +187,11 @@ private:
   void admit(const new_connection& message);
   void drive_changes(const drive_changed& change);
   void pool_changes(const dci_pool_changed& change);
+  void session_opened(const session_attached& message);
   void lose_session(std::uint64_t session);
   /// `what` may end any of them.
   void tell_requests(const std::function<void(tcp_request&)>& what);
+  [[nodiscard]] static const connection_actor& connection_of(const tcp_connection& which);
   void end_some(const end_connections& message);
   void begin_to_finish();
   void clear_graves();
@@ -195,16 +203,7 @@ private:
   caf::actor self_;
   drive_table drives_;
   std::shared_ptr<change_filter> changed_; // while drives are away: what is written or deleted meanwhile
-  struct rail {
-    caf::actor pool; // null: none at the moment
-    std::vector<std::span<std::byte>> reachable;
-  };
-  std::vector<rail> rails_;
-  struct session {
-    std::uint64_t connection = 0;
-    std::uint32_t rail = 0;
-  };
-  std::unordered_map<std::uint64_t, session> sessions_;
+  rdma_rails rails_;
   std::unordered_map<std::uint64_t, std::unique_ptr<tcp_connection>> connections_;
   std::unordered_map<caf::actor_id, std::uint64_t> by_actor_;
   std::uint64_t next_connection_ = 1;

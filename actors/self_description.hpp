@@ -18,6 +18,7 @@ namespace memkv::actors {
 struct reactor_facts {
   std::size_t connections = 0, requests_open = 0, waiting_for_room = 0;
   std::uint64_t held_bytes = 0;
+  std::size_t sessions = 0; // for RDMA, of its connections
 };
 
 struct server_facts {

@@ -61,12 +61,15 @@ enum class request_kind : std::uint8_t {
   batch_exists,
   prefix,
   lookup,
+  batch_read,
+  batch_write,
+  attach,
   count_
 };
 [[nodiscard]] constexpr std::string_view name_of(request_kind what) noexcept {
   constexpr std::array<std::string_view, static_cast<std::size_t>(request_kind::count_)> names{
-      "get",          "batch_get", "put",          "batch_put", "delete",
-      "batch_delete", "exists",    "batch_exists", "prefix",    "lookup"};
+      "get",          "batch_get", "put",    "batch_put",  "delete",      "batch_delete", "exists",
+      "batch_exists", "prefix",    "lookup", "batch_read", "batch_write", "attach"};
   return names[static_cast<std::size_t>(what)];
 }
 

@@ -4,6 +4,7 @@
 #include "actors/get_requests.hpp"
 #include "actors/put_requests.hpp"
 #include "actors/queries.hpp"
+#include "actors/rdma_requests.hpp"
 #include "actors/reactor.hpp"
 #include "actors/tcp_connection.hpp"
 
@@ -39,6 +40,12 @@ request_kind kind_of(opcode what) noexcept {
     return request_kind::prefix;
   case opcode::lookup:
     return request_kind::lookup;
+  case opcode::batch_read:
+    return request_kind::batch_read;
+  case opcode::batch_write:
+    return request_kind::batch_write;
+  case opcode::tcp_attach:
+    return request_kind::attach;
   default:
     return request_kind::count_;
   }
@@ -137,6 +144,13 @@ std::unique_ptr<tcp_request> make_request(tcp_connection& connection, reactor& o
     if (answer_query(connection, owner, header, variable))
       return nullptr;
     break;
+  case opcode::tcp_attach:
+  case opcode::tcp_detach:
+  case opcode::batch_write:
+  case opcode::batch_read:
+    if (owner.rails().size() == 0)
+      break;
+    return weak ? refuse(status::keyed_digest_required) : make_rdma_request(connection, owner, header);
   default:
     break;
   }

@@ -69,6 +69,10 @@ public:
   virtual void moved(const memory_transfer_ptr&) {}
   /// The session is gone, or its pool with all that it had been asked for.
   virtual void session_lost(std::uint64_t session) { static_cast<void>(session); }
+  /// No request is open any more on a session that has ended.
+  virtual void session_unused(std::uint64_t session) { static_cast<void>(session); }
+  /// What the pool of this rail had been asked for will not be answered.
+  virtual void pool_lost(std::uint32_t rail) { static_cast<void>(rail); }
   /// It asked for room to read into, found none, and there may be some again.
   virtual void buffers_there() {}
   /// Its deadline has come.

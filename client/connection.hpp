@@ -124,8 +124,10 @@ private:
   /// Ends the server's access to memory: when it returns no byte is touched any more through this
   /// connection. `tell`: the server hears of it too.
   void end_session(bool tell) noexcept;
+  void ask_to_detach(std::uint64_t session_id);
+  /// At the end of the connection: what goes out at once.
+  void say_detach();
   /// RDMA does not work here: with auto it is over for the client, with rdma for the waiting requests.
-  void say_detach() noexcept;
   void fail_rdma(const std::string& why);
   /// After RDMA was turned off: ends the session as soon as nothing uses it.
   void leave_rdma();

@@ -45,6 +45,7 @@ void connection::begin_attach() {
   session_state_ = session_state::attaching;
   auto* const asked = new request;
   asked->kind = request_kind::attach;
+  asked->session_id = session_.id;
   asked->deadline_ns = steady_ns() + ping_deadline_ns;
   backlog_.push_front(asked);
   ++outstanding_;
@@ -54,6 +55,16 @@ void connection::begin_attach() {
 
 void connection::accept_attach(request& wanted) {
   const wire::status answer = reader_->header().status();
+  if (session_state_ != session_state::attaching || wanted.session_id != session_.id) {
+    // Ours was ended meanwhile, so the server's is of no use.
+    wire::attach_reply late;
+    if (answer == wire::status::ok &&
+        wire::attach_reply::decode(reader_->variable_part(), late) == wire::status::ok) {
+      ask_to_detach(late.session_id);
+    }
+    complete(wanted);
+    return;
+  }
   const bool offered_dc = session_.address.kind == wire::rdma_kind::dc;
   wire::attach_reply reply;
   std::string problem;
@@ -91,9 +102,12 @@ void connection::end_session(bool tell) noexcept {
   device().close_session(session_.id);
   session_state_ = session_state::none;
   const std::uint64_t ended = std::exchange(session_id_, 0);
-  if (!tell || ended == 0 || state_ != state::ready) {
-    return;
+  if (tell && ended != 0 && state_ == state::ready) {
+    ask_to_detach(ended);
   }
+}
+
+void connection::ask_to_detach(std::uint64_t ended) {
   auto* const said = new request;
   said->kind = request_kind::detach;
   said->session_id = ended;
@@ -104,7 +118,7 @@ void connection::end_session(bool tell) noexcept {
       next_deadline_ns_ == 0 ? said->deadline_ns : std::min(next_deadline_ns_, said->deadline_ns);
 }
 
-void connection::say_detach() noexcept {
+void connection::say_detach() {
   if (session_state_ != session_state::ready || state_ != state::ready || !burst_frames_.empty()) {
     return;
   }

@@ -68,7 +68,7 @@ struct request {
   // Over RDMA:
   bool staged = false;          // its values travel through the staging area
   staging_run run;              // while it is open
-  std::uint64_t session_id = 0; // detach
+  std::uint64_t session_id = 0; // detach: the server's; attach: ours
   /// What it became when its items had to travel over TCP. They live as long as this one.
   std::vector<std::unique_ptr<request>> replacements;
 

@@ -2,6 +2,7 @@
 
 #include "verbs/ibverbs_fabric.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <utility>
 
@@ -128,6 +129,10 @@ rdma_core::~rdma_core() {
   for (const auto& device : devices_) {
     device->close(); // before the staging area goes
   }
+}
+
+bool rdma_core::has_open_device() const noexcept {
+  return std::any_of(devices_.begin(), devices_.end(), [](const auto& one) { return !one->closed(); });
 }
 
 void rdma_core::watch() {
@@ -300,7 +305,8 @@ status registered_memory::release() {
 }
 
 bool registered_memory::effective() const noexcept {
-  return held_ != nullptr && held_->core->in_use() && !held_->on_device.empty();
+  return held_ != nullptr && !held_->on_device.empty() && held_->core->in_use() &&
+         held_->core->has_open_device();
 }
 
 } // namespace memkv::client

@@ -59,6 +59,7 @@ public:
   void note_success() noexcept;
 
   [[nodiscard]] const std::vector<std::unique_ptr<rdma_device>>& devices() const noexcept { return devices_; }
+  [[nodiscard]] bool has_open_device() const noexcept;
   [[nodiscard]] staging_area* staging() noexcept { return staging_ ? &*staging_ : nullptr; }
   [[nodiscard]] std::uint32_t staging_rkey(std::size_t device) const noexcept {
     return staging_on_device_[device].rkey;

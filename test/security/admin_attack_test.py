@@ -2,10 +2,10 @@
 
     admin_attack_test.py MEMKV [TEST...]
 
-After each attack the endpoint answers and the data path serves. No speed is asserted: limits on time are those
-of something that never comes, because other work on the machine, or a machine that stands still for seconds,
-must not fail the test. The figures are printed. MEMKV_ADMIN_LOAD_S is another length for the measurement of the
-data path.
+After each attack the endpoint answers and the data path serves. No speed is asserted: limits on time are
+those of something that never comes, because other work on the machine, or a machine that stands still for
+seconds, must not fail the test. The figures are printed. MEMKV_ADMIN_LOAD_S is another length for the
+measurement of the data path.
 """
 
 from __future__ import annotations

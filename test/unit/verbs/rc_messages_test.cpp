@@ -276,6 +276,21 @@ CAF_TEST(what came before a session broke is handed out and nothing of one that 
   CAF_CHECK_EQUAL(w.messages[0].client, one.id);
 }
 
+CAF_TEST(a device that takes no receives again breaks the session at the next turn) {
+  world w;
+  peer& one = w.join(4, 4);
+  one.send("last");
+  w.settle(second / 1000);
+  CAF_CHECK_EQUAL(w.engine->next_ns(), ~std::uint64_t{0});
+  w.network.kill(*w.server.device);
+  CAF_CHECK_EQUAL(w.taken().size(), 1u);
+  CAF_CHECK(w.engine->next_ns() <= w.network.now_ns());
+  w.run();
+  CAF_CHECK_EQUAL(w.count(outcome::what::session_broken, one.id), 1u);
+  CAF_CHECK_EQUAL(w.engine->queue_pair_number(one.id), 0u);
+  CAF_CHECK_EQUAL(w.engine->next_ns(), ~std::uint64_t{0});
+}
+
 CAF_TEST(bounds of messages are kept with a sentence) {
   rc_scheduler_options options = rc_options();
   options.message_reports_max = 16;

@@ -1,0 +1,114 @@
+#include "actors/rdma_rails.hpp"
+
+#include <caf/send.hpp>
+
+#include <algorithm>
+#include <utility>
+
+namespace memkv::actors {
+
+bool rdma_rails::any_pool() const noexcept {
+  return std::ranges::any_of(rails_, [](const rail& each) { return each.pool != nullptr; });
+}
+
+std::uint32_t rdma_rails::rail_of(const caf::actor& pool) const noexcept {
+  const auto found =
+      std::ranges::find_if(rails_, [&](const rail& each) { return pool != nullptr && each.pool == pool; });
+  return static_cast<std::uint32_t>(found - rails_.begin());
+}
+
+bool rdma_rails::reaches(std::uint32_t rail, std::span<const std::byte> range) const noexcept {
+  return std::ranges::any_of(rails_[rail].reachable, [&](const std::span<std::byte>& each) {
+    const auto* end = each.data() + each.size();
+    return range.data() >= each.data() && range.data() <= end &&
+           range.size() <= static_cast<std::size_t>(end - range.data());
+  });
+}
+
+bool rdma_rails::change(const dci_pool_changed& change, std::vector<std::uint64_t>& lost) {
+  if (rails_.size() < change.rails)
+    rails_.resize(change.rails);
+  auto& which = rails_.at(change.rail);
+  const bool another = which.pool != change.pool;
+  which.pool = change.pool;
+  which.reachable = change.reachable;
+  if (!another)
+    return false;
+  // They are for sessions that ended with the one before.
+  which.waiting.clear();
+  for (const auto& [id, each] : sessions_)
+    if (each.rail == change.rail && !each.ended)
+      lost.push_back(id);
+  return true;
+}
+
+void rdma_rails::add(std::uint64_t id, std::uint64_t connection, std::uint32_t rail,
+                     std::uint32_t transfer_bytes_max) {
+  sessions_[id] = {.connection = connection, .rail = rail, .transfer_bytes_max = transfer_bytes_max};
+}
+
+rdma_rails::session* rdma_rails::find(std::uint64_t id, std::uint64_t connection) noexcept {
+  const auto found = sessions_.find(id);
+  if (found == sessions_.end())
+    return nullptr;
+  auto& which = found->second;
+  return which.connection == connection && !which.ending && !which.ended ? &which : nullptr;
+}
+
+std::uint64_t rdma_rails::connection_of(std::uint64_t id) const noexcept {
+  const auto found = sessions_.find(id);
+  return found == sessions_.end() || found->second.ended ? 0 : found->second.connection;
+}
+
+bool rdma_rails::end(std::uint64_t id) {
+  const auto found = sessions_.find(id);
+  if (found == sessions_.end() || found->second.ended)
+    return false;
+  if (found->second.requests == 0)
+    sessions_.erase(found);
+  else
+    found->second.ended = true;
+  return true;
+}
+
+std::vector<std::uint64_t> rdma_rails::of_connection(std::uint64_t connection) const {
+  std::vector<std::uint64_t> out;
+  for (const auto& [id, each] : sessions_)
+    if (each.connection == connection)
+      out.push_back(id);
+  return out;
+}
+
+std::uint32_t rdma_rails::requests_on(std::uint64_t id) const noexcept {
+  const auto found = sessions_.find(id);
+  return found == sessions_.end() ? 0 : found->second.requests;
+}
+
+bool rdma_rails::leave(std::uint64_t id) noexcept {
+  const auto found = sessions_.find(id);
+  if (found == sessions_.end())
+    return false;
+  auto& which = found->second;
+  if (--which.requests > 0 || !which.ended)
+    return false;
+  sessions_.erase(found);
+  return true;
+}
+
+std::size_t rdma_rails::sessions() const noexcept {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(sessions_, [](const auto& each) { return !each.second.ended; }));
+}
+
+void rdma_rails::flush() {
+  for (auto& each : rails_)
+    if (!each.waiting.empty() && each.pool != nullptr)
+      caf::anon_send(each.pool, move_bytes{std::exchange(each.waiting, {})});
+}
+
+void rdma_rails::clear() {
+  rails_.clear();
+  sessions_.clear();
+}
+
+} // namespace memkv::actors

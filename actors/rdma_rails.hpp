@@ -1,0 +1,77 @@
+// What a REACTOR knows of DCI POOLs and of the sessions that its connections opened with them.
+//
+// Operation. Transfers are gathered while the reactor works and go to their pools at the end of its turn, all
+// of one rail in one message. A session that ended is remembered for as long as requests on it are open, so
+// that a detach is answered after them.
+//
+// Threading: REACTOR's thread. Ownership: by its REACTOR, which clears it before it ends, since it holds
+// actors. Limits: sessions as many as CONNECTIONs and pools allow; transfers as many as requests have in
+// flight (rdma_batch.hpp).
+#pragma once
+
+#include "actors/messages.hpp"
+
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+namespace memkv::actors {
+
+class rdma_rails {
+public:
+  struct session {
+    std::uint64_t connection = 0; // the only one that may use it
+    std::uint32_t rail = 0;
+    std::uint32_t transfer_bytes_max = 0;
+    std::uint32_t requests = 0; // open on it
+    bool ending = false;        // it takes no more of them
+    bool ended = false;
+  };
+
+  /// Rails that this server has; 0: it has no RDMA.
+  [[nodiscard]] std::uint32_t size() const noexcept { return static_cast<std::uint32_t>(rails_.size()); }
+  /// Some rail has a pool at the moment.
+  [[nodiscard]] bool any_pool() const noexcept;
+  /// Null: there is none at the moment.
+  [[nodiscard]] const caf::actor& pool(std::uint32_t rail) const noexcept { return rails_[rail].pool; }
+  /// size() when it is, or is not any more, the pool of no rail.
+  [[nodiscard]] std::uint32_t rail_of(const caf::actor& pool) const noexcept;
+  /// Whether the rail's device can read and write all of `range`.
+  [[nodiscard]] bool reaches(std::uint32_t rail, std::span<const std::byte> range) const noexcept;
+
+  /// True: it is another pool than before; the sessions that were with that one are then in `lost`.
+  [[nodiscard]] bool change(const dci_pool_changed& change, std::vector<std::uint64_t>& lost);
+
+  void add(std::uint64_t id, std::uint64_t connection, std::uint32_t rail, std::uint32_t transfer_bytes_max);
+  /// Null: not one of this connection, or not any more.
+  [[nodiscard]] session* find(std::uint64_t id, std::uint64_t connection) noexcept;
+  /// Of a session that has not ended; 0: unknown.
+  [[nodiscard]] std::uint64_t connection_of(std::uint64_t id) const noexcept;
+  /// False: it was unknown, or had ended.
+  [[nodiscard]] bool end(std::uint64_t id);
+  [[nodiscard]] std::vector<std::uint64_t> of_connection(std::uint64_t connection) const;
+  /// Open requests on it, also after it ended.
+  [[nodiscard]] std::uint32_t requests_on(std::uint64_t id) const noexcept;
+  /// One request less. True: it was the last one, and the session has ended.
+  [[nodiscard]] bool leave(std::uint64_t id) noexcept;
+  /// That have not ended.
+  [[nodiscard]] std::size_t sessions() const noexcept;
+
+  /// To be sent with the next flush().
+  void move(std::uint32_t rail, memory_transfer_ptr one) { rails_[rail].waiting.push_back(std::move(one)); }
+  void flush();
+  /// Lets go of everything.
+  void clear();
+
+private:
+  struct rail {
+    caf::actor pool;
+    std::vector<std::span<std::byte>> reachable;
+    std::vector<memory_transfer_ptr> waiting;
+  };
+  std::vector<rail> rails_;
+  std::unordered_map<std::uint64_t, session> sessions_;
+};
+
+} // namespace memkv::actors
