@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <sys/random.h>
+#include <unistd.h>
 
 namespace memkv::verbs {
 
@@ -247,6 +248,9 @@ status hardware::start() {
   if (!set_nonblocking(context->async_fd)) {
     return failed(errc::no_resources, "The events of " + device.name + " cannot be read", errno);
   }
+  if (context->device != nullptr && ::access(context->device->dev_path, F_OK) == 0) {
+    sysfs_path = context->device->dev_path;
+  }
   return {};
 }
 
@@ -382,6 +386,12 @@ status hardware::create_rc(const queue_pair_options& options, std::unique_ptr<rc
 fabric_event hardware::next_event() noexcept {
   ibv_async_event event{};
   if (library.get_async_event(context, &event) != 0) {
+    // Where a driver cannot take a device from under its users, as soft-RoCE cannot, removing it raises no
+    // event: the kernel takes it out of sysfs, and waits until everybody has closed it.
+    if (!removed && !sysfs_path.empty() && ::access(sysfs_path.c_str(), F_OK) != 0) {
+      removed = true;
+      return fabric_event::device_removed;
+    }
     return fabric_event::none;
   }
   library.ack_async_event(&event);

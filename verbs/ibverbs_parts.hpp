@@ -96,6 +96,8 @@ public:
   path_options chosen;
   std::string no_dc;            // why not, as a sentence; empty when facts().dc
   std::uint32_t generation = 0; // of queue pairs
+  std::string sysfs_path;       // of the device's door to programs; empty: not known
+  bool removed = false;         // and next_event has said so
 };
 
 /// A queue pair of the device, with the books of what it has been given. Destroys it.
