@@ -491,7 +491,7 @@ bool dci_pool::on_turn() {
 }
 
 bool dci_pool::look_beside() {
-  return work();
+  return !closing_ && work();
 }
 
 bool dci_pool::arm_beside() {

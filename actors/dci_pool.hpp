@@ -29,6 +29,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -45,6 +46,7 @@ struct dci_pool_settings {
   verbs::dci_scheduler_options dc;
   std::uint32_t sessions_max = 65'536;          // of both kinds; RC has a bound of its own besides
   std::uint32_t transfer_bytes_max = 2U << 20U; // of each engine, and what the device can
+  std::optional<std::uint64_t> spin_ns_max{};   // as in ring_actor
   server_actor server;
   std::shared_ptr<rail_past> past; // never null in a server
 };
@@ -83,7 +85,9 @@ private:
     std::vector<memory_transfer_ptr> transfers;
   };
 
-  settings ring_settings() const override { return {.entries = 64, .tick_ns = 20'000'000}; }
+  settings ring_settings() const override {
+    return {.entries = 64, .tick_ns = 20'000'000, .spin_ns_max = settings_.spin_ns_max};
+  }
   void on_no_ring(const std::string& problem) override;
   bool on_start() override;
   caf::behavior make_handlers() override;

@@ -76,6 +76,10 @@ bool ring_actor::open_ring() {
   const auto wanted = ring_settings();
   parameters.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE;
   parameters.cq_entries = wanted.entries * 8;
+  if (wanted.spin_ns_max) {
+    spin_ns_max_ = *wanted.spin_ns_max;
+    spin_ns_ = spin_ns_max_ / 4;
+  }
   const int rc = io_uring_queue_init_params(wanted.entries, ring_.get(), &parameters);
   if (rc < 0) {
     const int code = rc == -1 ? EPERM : -rc;

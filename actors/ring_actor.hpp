@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace memkv::actors {
@@ -41,6 +42,8 @@ protected:
   struct settings {
     std::uint32_t entries = 256;        // submission queue; the completion queue has eight times as many
     std::uint64_t tick_ns = 50'000'000; // on_tick() comes at least this often
+    /// For how long it polls before it parks; unset: 20 us where more than four cores are there, else not.
+    std::optional<std::uint64_t> spin_ns_max{};
   };
 
   virtual settings ring_settings() const { return {}; }

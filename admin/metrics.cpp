@@ -190,7 +190,7 @@ void add_rail(exposition& out, const actors::rail_report& rail) {
                                                 {"place", counters.placed, counters.placed_bytes}}) {
     out.counter("memkv_rdma_transfers_total", "Transfers that were done.", count,
                 with("direction", direction));
-    out.counter("memkv_rdma_transfer_bytes_total", "Bytes that they moved.", bytes,
+    out.counter("memkv_rdma_transferred_bytes_total", "Bytes that they moved.", bytes,
                 with("direction", direction));
   }
   for (const auto& [reason, count] :

@@ -100,7 +100,7 @@ class Scene:
         return sum(
             int(float(line.rsplit(" ", 1)[1]))
             for line in lines
-            if line.startswith("memkv_rdma_transferred_bytes_total")
+            if line.startswith("memkv_rdma_transfer_bytes_total")
         )
 
     def no_session_left(self, after: str) -> float:
@@ -113,9 +113,10 @@ class Scene:
     # --- clients ---
 
     def command(self, transport: str, operation: str, *more: str) -> list[str]:
+        seed = [] if "--seed" in more else ["--seed", "7"]
         return [
             self.bench, "run", "--servers", f"127.0.0.1:{servers.PORT}", "--transport", transport,
-            "--op", operation, "--seed", "7", "--verify", *more,
+            "--op", operation, "--verify", *seed, *more,
         ]  # fmt: skip
 
     @staticmethod
