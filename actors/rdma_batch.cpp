@@ -49,7 +49,7 @@ void rdma_batch_request::item_decided() {
 }
 
 void rdma_batch_request::wait_for_memory() {
-  waits_for_memory_ = held_up_ = true;
+  waits_for_memory_ = true;
   owner_.wait_for_room(serial());
 }
 
@@ -115,6 +115,7 @@ void rdma_batch_request::buffers_there() {
   if (over())
     return;
   waits_for_memory_ = false;
+  at_limit_ = true; // perhaps; whoever waits is asked
   settle();
 }
 
@@ -138,10 +139,10 @@ void rdma_batch_request::abandon() {
 void rdma_batch_request::settle() {
   if (over())
     return;
-  if (!given_up_ && !waits_for_memory_) {
-    if (std::exchange(held_up_, false))
+  if (!given_up_) {
+    if (std::exchange(at_limit_, false))
       go_on();
-    if (!over() && !held_up_)
+    if (!over())
       open_more();
     if (over())
       return;

@@ -22,6 +22,8 @@ class rdma_batch_request : public tcp_request {
 public:
   /// Items that are being worked on, in their order.
   static constexpr std::size_t items_open_max = 64;
+  /// When so many of them are done others are begun, together, so that the pool gets few messages.
+  static constexpr std::size_t items_begun_together = 16;
   /// Transfers with DCI POOL, and their bytes (one more may be begun while there are fewer).
   static constexpr std::uint32_t transfers_open_max = 128;
   static constexpr std::uint64_t bytes_open_max = 32 << 20;
@@ -42,7 +44,8 @@ protected:
   virtual void forget_transfers() = 0;
   /// Items that can still be ended are, for that reason: at once, or when their transfers are over.
   virtual void give_up(wire::status why) = 0;
-  /// Goes on with open items that were held up, in their order, until held_up().
+  /// Goes on with open items, in their order, until at_limit(). One that finds no memory holds up no other:
+  /// it may hold what it waits for.
   virtual void go_on() = 0;
   /// Begins items in their order, as many as may be open.
   virtual void open_more() = 0;
@@ -62,11 +65,15 @@ protected:
   [[nodiscard]] bool may_move() noexcept {
     if (in_flight_ < transfers_open_max && bytes_in_flight_ < bytes_open_max)
       return true;
-    held_up_ = true;
+    at_limit_ = true;
     return false;
   }
-  [[nodiscard]] bool held_up() const noexcept { return held_up_; }
-  /// Memory ran out: go_on() comes when there may be some.
+  /// Something could have been moved, but for the limits.
+  [[nodiscard]] bool at_limit() const noexcept { return at_limit_; }
+  [[nodiscard]] bool may_open(std::size_t open) noexcept {
+    return !given_up_ && !waits_for_memory_ && !at_limit_ && open < items_open_max && may_move();
+  }
+  /// Memory ran out: go_on() comes when there may be some, and nothing is begun until then.
   void wait_for_memory();
   [[nodiscard]] bool waits_for_memory() const noexcept { return waits_for_memory_; }
   [[nodiscard]] bool reaches(std::span<const std::byte> range) const noexcept;
@@ -91,7 +98,7 @@ private:
   std::uint32_t in_flight_ = 0;
   std::uint64_t bytes_in_flight_ = 0;
   std::size_t undecided_ = 0;
-  bool held_up_ = false;          // by one of the limits, or for lack of memory
+  bool at_limit_ = false;
   bool waits_for_memory_ = false; // of the buffer pool
   bool session_gone_ = false;
   bool given_up_ = false;

@@ -174,14 +174,16 @@ private:
         close(first);
         return;
       }
-      if (given_up() || waits_for_memory())
+      if (given_up())
         return;
       if (!source.piece.has_value()) {
-        if (!source.reader.ready()) {
+        if (source.reader.waits_for_room()) {
+          source.reader.buffers_there(); // perhaps
           if (source.reader.waits_for_room())
             wait_for_memory();
-          return;
         }
+        if (!source.reader.ready())
+          return;
         if (!may_move())
           return;
         source.piece = source.reader.next();
@@ -359,14 +361,15 @@ private:
 
   void go_on() override {
     for_open([this](std::uint32_t first) {
-      if (!held_up())
+      if (!at_limit())
         feed(first);
     });
   }
 
   void open_more() override {
-    while (!over() && !given_up() && !held_up() && next_ < items_.size() && open_.size() < items_open_max &&
-           may_move()) {
+    if (open_.size() > items_open_max - items_begun_together)
+      return;
+    while (!over() && next_ < items_.size() && may_open(open_.size())) {
       const auto index = next_++;
       if (items_[index].first == index)
         start(index);

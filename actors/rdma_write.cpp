@@ -163,7 +163,7 @@ private:
   void feed(std::uint32_t index) {
     const auto& wanted = items_[index].wanted;
     auto& work = *items_[index].work;
-    while (!given_up() && !work.writer.failed() && !waits_for_memory() && may_move()) {
+    while (!given_up() && !work.writer.failed() && may_move()) {
       auto place = work.waiting.has_value() ? *std::exchange(work.waiting, std::nullopt)
                                             : work.writer.next_place(step_bytes_max());
       if (place.bytes.empty()) {
@@ -194,7 +194,7 @@ private:
 
   void go_on() override {
     for_open([this](std::uint32_t index) {
-      if (held_up())
+      if (at_limit())
         return;
       feed(index);
       look(index);
@@ -202,8 +202,9 @@ private:
   }
 
   void open_more() override {
-    while (!over() && !given_up() && !held_up() && next_ < items_.size() && open_.size() < items_open_max &&
-           may_move())
+    if (open_.size() > items_open_max - items_begun_together)
+      return;
+    while (!over() && next_ < items_.size() && may_open(open_.size()))
       start(next_++);
   }
 

@@ -550,8 +550,10 @@ bool reactor::on_turn() {
   }
   if (!waiting_for_room_.empty()) {
     const auto statistics = shared_->pool->statistics();
+    // One at least: without a free chunk there may still be what was read and can be dropped.
     const auto tried = std::min<std::uint64_t>(
-        waiting_for_room_.size(), (statistics.chunks - statistics.chunks_in_use) * waiters_a_turn);
+        waiting_for_room_.size(),
+        std::max<std::uint64_t>(1, (statistics.chunks - statistics.chunks_in_use) * waiters_a_turn));
     for (std::uint64_t left = tried; left > 0; --left) {
       const auto serial = waiting_for_room_.front();
       waiting_for_room_.pop_front();

@@ -287,6 +287,7 @@ void measure(server& here, const client& with, direction way, double seconds) {
       }
     }
   }
+  here.outcomes.clear(); // what follows waits for its own
   std::printf("%s: %.1f MiB/s\n", way == direction::fetch ? "fetch (READ)" : "place (WRITE)",
               static_cast<double>(moved) * 1e9 / static_cast<double>(end - begin));
 }
