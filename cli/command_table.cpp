@@ -370,7 +370,13 @@ constexpr std::array<flag, 4> doctor_flags{
      {.name = "json",
       .help = "Prints the report as one JSON document (docs/doctor.md) instead of a table."}}};
 
-constexpr std::array<command, 6> top_commands{
+constexpr std::array<flag, 1> doc_flags{{{.name = "port",
+                                          .kind = value_kind::integer,
+                                          .value_name = "PORT",
+                                          .default_text = "any free one",
+                                          .help = "Port to listen on, on the loopback interface alone."}}};
+
+constexpr std::array<command, 7> top_commands{
     {{.name = "setup",
       .summary = "Initialize drives and generate config",
       .text =
@@ -411,7 +417,13 @@ constexpr std::array<command, 6> top_commands{
       .text = "Talks to one or more running servers. The authentication key comes from MEMKV_AUTH_KEY or "
               "from the "
               "file that MEMKV_CONFIG names; every other MEMKV_* variable of the client library counts too.",
-      .commands = client_commands}}};
+      .commands = client_commands},
+     {.name = "doc",
+      .summary = "Serve the documentation of this build",
+      .text =
+          "Prints an address of this machine, http://127.0.0.1:PORT/, and answers there with the pages that "
+          "belong to this build, until SIGINT or SIGTERM. Needs neither a license nor a configuration.",
+      .flags = doc_flags}}};
 
 constexpr std::array<flag, 2> top_flags{
     {{.name = "version", .letter = 'V', .help = "Prints the version of this build and exits."},

@@ -3,6 +3,7 @@
 #include "cli/client_command.hpp"
 #include "cli/command_line.hpp"
 #include "cli/config_page.hpp"
+#include "cli/doc.hpp"
 #include "cli/doctor.hpp"
 #include "cli/drive_command.hpp"
 #include "cli/setup.hpp"
@@ -60,6 +61,8 @@ int dispatch(const std::vector<std::string>& words) {
     return run_admin_command(line);
   if (line.path.front() == "doctor")
     return run_doctor_command(line);
+  if (line.path.front() == "doc")
+    return run_doc_command(line);
   if (line.path.front() == "drive")
     return run_drive_command(line);
   MEMKV_ASSERT(line.path.front() == "client", "the table has no command that main does not know");

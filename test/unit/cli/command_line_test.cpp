@@ -168,7 +168,7 @@ CAF_TEST(start has the documented defaults) {
 }
 
 CAF_TEST(commands of other builds are refused as unknown) {
-  for (const auto* name : {"doc", "Admin", "Start", ""})
+  for (const auto* name : {"Doc", "Admin", "Start", ""})
     CAF_CHECK(refused({name}, memkv_commands()).starts_with("this build of memkv has no command"));
 }
 

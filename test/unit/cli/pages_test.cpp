@@ -99,7 +99,7 @@ CAF_TEST(help at every level names each flag and argument and command and fits t
       if (line.size() > 100)
         CAF_ERROR("a line of help is too long: " << line);
   });
-  CAF_CHECK_EQUAL(commands, 23u);
+  CAF_CHECK_EQUAL(commands, 24u);
   const std::vector<std::string> nowhere{"nowhere"};
   CAF_CHECK_EQUAL(help_text(memkv_commands(), nowhere), "");
 }

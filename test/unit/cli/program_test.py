@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "python"))
 
@@ -53,7 +54,7 @@ class program(refusals):
 
     def test_mistakes_are_one_sentence_and_exit_code_one(self):
         self.refused(memkv(), "needs a command")
-        self.refused(memkv("doc"), 'this build of memkv has no command "doc"')
+        self.refused(memkv("docs"), 'this build of memkv has no command "docs"')
         self.refused(memkv("start", "--cofnig", "x"), "has no flag --cofnig")
         self.refused(memkv("--help-markdown=x"), "use cli or configuration")
 
@@ -101,6 +102,30 @@ class drives(refusals):
         for command in OFFLINE:
             self.refused(memkv("drive", command, self.image), self.image, "never memkv's")
         self.assertEqual(self.bytes(), before)
+
+
+class documentation(unittest.TestCase):
+    def test_it_is_served_until_a_signal_and_needs_no_license(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with subprocess.Popen([PROGRAM, "doc"], stdout=subprocess.PIPE, text=True,
+                                  env={"PATH": os.environ["PATH"]}) as process:
+                try:
+                    line = process.stdout.readline()
+                    url = re.fullmatch(r"memkv: documentation on (http://127\.0\.0\.1:\d+/) until SIGINT\n",
+                                       line)
+                    self.assertTrue(url, line)
+                    with urllib.request.urlopen(url[1] + "docs/cli.md", timeout=60) as answer:
+                        self.assertIn("memkv admin drives reset", answer.read().decode())
+                    port = url[1].rstrip("/").rpartition(":")[2]
+                    done = memkv("doc", "--port", port)
+                    self.assertEqual(done.returncode, 1)
+                    self.assertIn("--port", done.stderr)
+                    process.send_signal(number)
+                    self.assertEqual(process.wait(60), 0)
+                finally:
+                    process.kill()
+        done = memkv("doc", "--port", "65536")
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1))
 
 
 class start(refusals):
