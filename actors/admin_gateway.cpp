@@ -121,13 +121,20 @@ void finish(self_pointer self) {
   if (state.facts) {
     report->phase = state.facts->phase;
     report->drives = state.facts->drives;
+    report->rails = state.facts->rails;
     for (const auto& seat : state.facts->actors) {
       entry(seat.name, seat.who, seat.restarts, seat.asked, seat.patience_ns);
       if (seat.drive && seat.who != nullptr && *seat.drive < report->drives.size())
         if (const auto found = state.answers.find(seat.who.id()); found != state.answers.end())
           if (const auto& facts = found->second.what->drive)
             take_facts(report->drives[*seat.drive], *facts);
+      if (seat.rail && seat.who != nullptr && *seat.rail < report->rails.size())
+        if (const auto found = state.answers.find(seat.who.id()); found != state.answers.end())
+          if (const auto& facts = found->second.what->dci_pool)
+            take_facts(*report, report->rails[*seat.rail], *facts);
     }
+    report->rdma_active =
+        std::ranges::any_of(report->rails, [](const auto& each) { return each.state == rail_state::online; });
   } else {
     entry("server", state.server, 0, true, 0);
   }

@@ -1,5 +1,6 @@
 #include "actors/delete_requests.hpp"
 
+#include "actors/block_head.hpp"
 #include "actors/reactor.hpp"
 #include "actors/tcp_connection.hpp"
 #include "wire/assert.hpp"
@@ -81,8 +82,11 @@ public:
     default:
       break;
     }
-    if (code == status::ok)
+    if (code == status::ok) {
       erase_parts(erase->item, erase->id);
+      if (striped_[erase->item].incomplete)
+        code = status::not_found;
+    }
     decide(erase->item, code);
   }
 
@@ -102,6 +106,7 @@ private:
   struct striped {
     std::uint64_t put_id = 0;
     std::uint32_t parts = 1;
+    bool incomplete = false; // a part is missing: it is a miss, and goes
   };
 
   void erase(std::uint32_t item, const wire::key_id& id) {
@@ -113,13 +118,17 @@ private:
       decide(item, status::unavailable);
       return;
     }
-    if (const auto pin = seat.body->store->index().find_and_pin(id);
+    auto message = std::make_shared<block_erase>();
+    if (const auto [pin, whole] = find_head(drives, id, owner_.extent_bytes_max());
         pin && (pin->flags & engine::entry_striped) != 0) {
       striped_[item].put_id = pin->put_id;
       striped_[item].parts = static_cast<std::uint32_t>((pin->value_length + owner_.extent_bytes_max() - 1) /
                                                         owner_.extent_bytes_max());
+      striped_[item].incomplete = !whole;
+      // What is put from here on comes after this request, which has found nothing.
+      if (!whole)
+        message->generation = pin->generation;
     }
-    auto message = std::make_shared<block_erase>();
     message->request = serial();
     message->item = item;
     message->reply_to = owner_.as_actor();
@@ -130,7 +139,7 @@ private:
   }
 
   void erase_parts(std::uint32_t item, const wire::key_id& id) {
-    const auto& [put_id, parts] = striped_[item];
+    const auto& [put_id, parts, incomplete] = striped_[item];
     for (std::uint32_t part = 1; part < parts; ++part) {
       auto message = std::make_shared<block_erase>();
       message->id = engine::part_id(id, put_id, part);

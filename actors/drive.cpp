@@ -105,6 +105,7 @@ bool drive::on_start() {
                {"replayed_records", std::to_string(counters.replayed_records)},
                {"dropped_at_recovery", std::to_string(counters.dropped_at_recovery)}});
   }
+  body_->ended = false; // memory outlives its actor
   opened_in_ns_ = steady_now_ns() - begun_ns;
   caf::anon_send(settings_.server,
                  drive_changed{settings_.index, caf::actor_cast<caf::actor>(this), body_,
@@ -221,6 +222,8 @@ drive_facts drive::facts() {
 
 void drive::report_failure(std::string reason, errc code) {
   failure_reported_ = true;
+  if (body_ != nullptr)
+    body_->ended = true;
   caf::anon_send(settings_.server, drive_failed{settings_.index, std::move(reason), code});
 }
 
@@ -368,6 +371,7 @@ void drive::on_stop() {
   if (body_ == nullptr)
     return;
   const auto body = std::exchange(body_, nullptr);
+  body->ended = true;
   const std::lock_guard turn(body->turn);
   sweep_.reset();
   discarder_.reset();

@@ -130,6 +130,8 @@ void drive_body::commit_now(const extent_put_ptr& put) {
     store->prepare(put->place.token, put->chunk_crc32c, [this, put](errc result) { finish(put, result, 0); });
     return;
   }
+  if (put->absent_generation != 0)
+    store->erase(put->id, put->absent_generation, [](errc) {});
   store->commit(put->place.token, put->chunk_crc32c, put->if_absent, put->deadline_ns,
                 [this, put](errc result, std::uint64_t generation) { finish(put, result, generation); });
 }

@@ -5,6 +5,7 @@
 #include "engine/block_device.hpp"
 #include "engine/drive_store.hpp"
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -28,6 +29,9 @@ struct drive_body {
   std::uint32_t index = 0;
   bool memory = false;               // payload is placed and read directly
   bool needs_buffers = false;        // payload is read into buffers: the device is not mapped
+  /// *Any thread.* No DRIVE serves it any more. Set before SERVER can hear of that, so that whoever still has
+  /// this body sees it earlier than anything that is stored without the drive.
+  std::atomic<bool> ended{false};
   std::shared_ptr<void> pool_keeper; // keeps what the device has registered; outlives it
   // The store refers to the device: destroyed first.
   std::unique_ptr<engine::block_device> device;

@@ -10,6 +10,7 @@
 #include "engine/drive_members.hpp"
 #include "wire/key_id.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -64,6 +65,15 @@ public:
     return seats_.size() == 1 ? 0 : home_drive(id, seats_.size(), members_);
   }
   void set_members(const engine::drive_members& members) noexcept { members_ = members; }
+  /// Every drive of the set takes part and is there: a part that none has is gone for good. To be asked after
+  /// the part was looked for. Nobody can have been told since that a drive is left out, as long as no DRIVE
+  /// has ended.
+  [[nodiscard]] bool complete() const noexcept {
+    return members_ == engine::all_members(static_cast<std::uint32_t>(seats_.size())) &&
+           std::ranges::all_of(seats_, [](const seat& each) {
+             return each.drive != nullptr && each.body != nullptr && !each.body->ended.load();
+           });
+  }
 
 private:
   std::vector<seat> seats_;

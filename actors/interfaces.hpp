@@ -179,6 +179,8 @@ using server_actor = caf::typed_actor<
     caf::reacts_to<parts_orphaned>,
     // From REACTOR and LISTENER, once.
     caf::reacts_to<actor_started>,
+    // From DCI POOL: it serves; it cannot.
+    caf::reacts_to<dci_pool_changed>, caf::reacts_to<dci_pool_failed>,
     // From LICENSE WATCHER: stop in good order, and say that it was for this.
     caf::reacts_to<license_ended>,
     // From main: stop in good order.

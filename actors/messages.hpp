@@ -56,6 +56,7 @@ struct extent_put {
   std::uint32_t part = 0, parts = 1;
   std::uint64_t put_id = 0;
   bool if_absent = false;
+  std::uint64_t absent_generation = 0; // if_absent: a block of this generation is none, and is erased first
   std::uint64_t deadline_ns = 0; // steady clock; 0 = none
   std::vector<std::uint32_t> chunk_crc32c;
   std::vector<payload_slice> pieces; // store_extent: everything; else written one by one
@@ -313,12 +314,18 @@ struct register_memory {
   std::span<std::byte> range;
   std::shared_ptr<void> keep;
 };
-/// SERVER to REACTOR: the pool of this rail, as it is now.
+/// DCI POOL to SERVER: it serves, or reaches more memory. SERVER to REACTOR: the pool of this rail, as it is
+/// now.
 struct dci_pool_changed {
   std::uint32_t rail = 0, rails = 0;
   caf::actor pool; // null: there is none; what it had been asked for will not be answered
   /// Of this machine's memory, what the pool can reach; in no order.
   std::vector<std::span<std::byte>> reachable;
+};
+/// DCI POOL to SERVER: the device failed, or could not be opened; the actor ends.
+struct dci_pool_failed {
+  std::uint32_t rail = 0;
+  std::string reason; // one sentence
 };
 
 // Fault injection: see fault_points.hpp and fault_orders.hpp.
@@ -391,6 +398,7 @@ MEMKV_MESSAGE(move_bytes)
 MEMKV_MESSAGE(bytes_moved)
 MEMKV_MESSAGE(register_memory)
 MEMKV_MESSAGE(dci_pool_changed)
+MEMKV_MESSAGE(dci_pool_failed)
 MEMKV_MESSAGE(end_connections)
 MEMKV_MESSAGE(act_up)
 MEMKV_MESSAGE(license_ended)

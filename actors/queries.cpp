@@ -1,5 +1,6 @@
 #include "actors/queries.hpp"
 
+#include "actors/block_head.hpp"
 #include "actors/reactor.hpp"
 #include "actors/tcp_connection.hpp"
 #include "wire/assert.hpp"
@@ -22,12 +23,22 @@ namespace {
 
 // --- what is answered at once ---
 
-/// Whether a block is there, from the index alone; its length and generation.
+/// Whether a block is there with all its parts, from the indexes alone; its length and generation.
 bool present(reactor& owner, std::string_view name_space, wire::bytes_view key, std::uint32_t& length,
              std::uint64_t& generation, bool touch) {
   const auto id = wire::make_key_id(name_space, key);
-  const auto& seat = owner.drives().at(owner.drives().home(id));
-  return seat.body != nullptr && seat.body->store->index().contains(id, length, generation, touch);
+  auto& drives = owner.drives();
+  const auto& seat = drives.at(drives.home(id));
+  if (seat.body == nullptr || !seat.body->store->index().contains(id, length, generation, touch))
+    return false;
+  if (length <= owner.extent_bytes_max())
+    return true;
+  const auto head = find_head(drives, id, owner.extent_bytes_max());
+  if (!head.pin || !head.whole)
+    return false;
+  length = head.pin->value_length;
+  generation = head.pin->generation;
+  return true;
 }
 
 template <class Body>

@@ -19,6 +19,7 @@
 #include "wire/frame_gatherer.hpp"
 #include "wire/hello.hpp"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <deque>
@@ -101,6 +102,10 @@ public:
   void hold(std::uint64_t bytes) noexcept { held_bytes_ += bytes; }
   void let_go(std::uint64_t bytes) noexcept { held_bytes_ -= bytes; }
   [[nodiscard]] bool has_room() const noexcept { return held_bytes_ < held_bytes_max_; }
+  /// An RDMA device is in use at the moment.
+  [[nodiscard]] bool has_rail() const noexcept {
+    return std::ranges::any_of(rails_, [](const rail& each) { return each.pool != nullptr; });
+  }
   [[nodiscard]] bool finishing() const noexcept { return finishing_; }
   [[nodiscard]] bool dying() const noexcept { return dying_; }
   /// A serial number under which drives' answers find the request.
@@ -161,6 +166,7 @@ public:
     if (changed_ != nullptr)
       changed_->note(id);
   }
+  void count_incomplete_block() noexcept override { counters().incomplete_blocks.add(); }
 
 private:
   settings ring_settings() const override { return {.entries = 1024, .tick_ns = 20'000'000}; }

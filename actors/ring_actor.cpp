@@ -162,17 +162,19 @@ void ring_actor::turn_ring(bool wait) {
 }
 
 void ring_actor::wait(std::uint64_t timeout_ns) {
-  if (spin_ns_ > 0) {
+  if (spin_ns_ > 0 && timeout_ns > 0) {
     const auto end = steady_now_ns() + spin_ns_;
     do {
       io_uring_submit_and_get_events(ring_.get());
-      if (io_uring_cq_ready(ring_.get()) > 0 || has_next_message()) {
+      if (io_uring_cq_ready(ring_.get()) > 0 || has_next_message() || look_beside()) {
         spin_ns_ = std::min(spin_ns_max_, spin_ns_ + spin_ns_ / 4 + 200);
         return;
       }
     } while (steady_now_ns() < end);
     spin_ns_ = std::max<std::uint64_t>(spin_ns_ / 2, 200);
   }
+  if (timeout_ns > 0 && !arm_beside())
+    timeout_ns = 0;
   parked_.store(true);
   if (has_next_message()) {
     parked_.store(false);
@@ -209,7 +211,8 @@ void ring_actor::run() {
     }
     // What this round began is handed to the kernel and waited for in one system call: it returns at once
     // when something is there already.
-    wait(more ? 0 : next_tick - std::min(round_ns_, next_tick - 1));
+    const auto until = std::min(next_tick, next_turn_ns());
+    wait(more || until <= round_ns_ ? 0 : until - round_ns_);
     round_ns_ = steady_now_ns();
   }
 }

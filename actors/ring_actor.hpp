@@ -53,6 +53,14 @@ protected:
   /// Called after each round of messages and completions. True: there is more to do at once, do not wait.
   virtual bool on_turn() { return false; }
   virtual void on_tick(std::uint64_t now_ns) { static_cast<void>(now_ns); }
+  // For what comes neither as a message nor through the ring.
+  /// Called any number of times while it polls before it parks. True: something came, and there is a turn.
+  virtual bool look_beside() { return false; }
+  /// Called before it parks: from here on a completion in the ring has to tell. False: something came
+  /// already, and there is a turn.
+  virtual bool arm_beside() { return true; }
+  /// When there is to be a turn even if nothing comes, by the steady clock; ~0: at the next tick.
+  virtual std::uint64_t next_turn_ns() const { return ~std::uint64_t{0}; }
   /// Begin to stop: no more messages will come; make every operation complete. Called once.
   virtual void on_stop() {}
   /// True when nothing but the ring's own operations keeps it from ending. Asked after on_stop(), each turn,

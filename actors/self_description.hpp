@@ -24,6 +24,7 @@ struct reactor_facts {
 struct server_facts {
   std::string phase;
   std::vector<drive_report> drives; // without their own facts
+  std::vector<rail_report> rails;   // likewise
   struct seat {
     std::string name;
     caf::actor who; // null: there is none at the moment
@@ -31,6 +32,7 @@ struct server_facts {
     bool asked = false;                   // it is in a state to answer
     std::uint64_t patience_ns = 0;        // for how long it may be busy, beyond the deadline of a report
     std::optional<std::uint32_t> drive{}; // which one it is
+    std::optional<std::uint32_t> rail{};  // which one it serves
   };
   std::vector<seat> actors;
 };
@@ -39,6 +41,7 @@ struct server_facts {
 struct self_description {
   std::optional<drive_facts> drive{};
   std::optional<reactor_facts> reactor{};
+  std::optional<dci_pool_facts> dci_pool{};
   std::optional<server_facts> server{};
 };
 

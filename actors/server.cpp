@@ -23,6 +23,7 @@ namespace {
 constexpr const char* target = "memkv::server";
 constexpr auto look_interval = std::chrono::milliseconds{20};
 constexpr std::uint64_t fault_warning_interval_ns = 60'000'000'000;
+constexpr std::uint64_t rails_close_ns_max = 5'000'000'000;
 
 using phase = server_state::phase;
 
@@ -74,6 +75,8 @@ void supervisor::spawn_reactor(std::uint32_t index) const {
   self->send(caf::actor_cast<reactor_actor>(seat.actor), members_now(0));
   for (std::uint32_t drive = 0; drive < state.drives.size(); ++drive)
     self->send(caf::actor_cast<reactor_actor>(seat.actor), change_of(drive));
+  for (std::uint32_t rail = 0; rail < state.rails.size(); ++rail)
+    self->send(caf::actor_cast<reactor_actor>(seat.actor), change_of_rail(rail));
   if (state.listener.alive)
     self->send(caf::actor_cast<listener_actor>(state.listener.actor), reactor_changed{index, seat.actor});
 }
@@ -145,6 +148,7 @@ server_facts supervisor::facts() const {
     out.phase = "serving";
     break;
   case phase::finishing_requests:
+  case phase::closing_rails:
   case phase::closing_drives:
   case phase::ended:
     out.phase = "stopping";
@@ -166,6 +170,12 @@ server_facts supervisor::facts() const {
     if (seat.alive || (!seat.blacklisted && seat.reset == nullptr))
       add("drive-" + std::to_string(index), seat.actor, seat.online).drive = index;
   }
+  for (std::uint32_t rail = 0; rail < state.rails.size(); ++rail) {
+    const auto& seat = state.rails[rail];
+    out.rails.push_back(report_of_rail(rail));
+    if (state.now == phase::serving || seat.alive)
+      add("dci-pool-" + std::to_string(rail), seat.actor, seat.online).rail = rail;
+  }
   if (state.now == phase::serving) {
     add("listener", state.listener.actor, state.listener.started);
     for (std::uint32_t index = 0; index < state.reactors.size(); ++index)
@@ -184,6 +194,14 @@ server_facts supervisor::facts() const {
 
 void supervisor::begin_serving() const {
   state.now = phase::starting;
+  begin_with_rails();
+}
+
+void supervisor::begin_accepting_when_ready() const {
+  if (state.now != phase::starting || state.accepting ||
+      (!rails_decided() && steady_now_ns() < state.rails_until_ns))
+    return;
+  state.accepting = true;
   for (std::uint32_t index = 0; index < state.reactors.size(); ++index)
     spawn_reactor(index);
   spawn_evictor();
@@ -248,6 +266,7 @@ void supervisor::give_up_starting(const std::string& problem) const {
 
 void supervisor::end(caf::exit_reason reason) const {
   state.now = phase::ended;
+  forget_rails();
   if (state.trim_batcher != nullptr)
     self->send_exit(state.trim_batcher, caf::exit_reason::user_shutdown);
   if (state.license_watcher != nullptr)
@@ -287,6 +306,11 @@ void supervisor::down(const caf::down_msg& message) const {
       forget_reactor(message.source.id());
       if (ring_ended(state.reactors[index], "reactor-" + std::to_string(index)))
         spawn_reactor(index);
+      return;
+    }
+  for (std::uint32_t rail = 0; rail < state.rails.size(); ++rail)
+    if (same(state.rails[rail].actor)) {
+      rail_ended(rail);
       return;
     }
   if (same(state.listener.actor)) {
@@ -380,6 +404,7 @@ void supervisor::look() const {
         spawn_reactor(index);
     if (const auto at = state.listener.respawn_at_ns; at != 0 && now >= at)
       spawn_listener();
+    look_at_rails(now);
     break;
   case phase::finishing_requests: {
     const bool any = std::any_of(state.reactors.begin(), state.reactors.end(),
@@ -389,6 +414,19 @@ void supervisor::look() const {
     for (const auto& seat : state.reactors)
       if (seat.alive)
         caf::anon_send_exit(seat.actor, caf::exit_reason::kill);
+    // No card may touch buffers of drives that close.
+    stop_rails();
+    state.now = phase::closing_rails;
+    state.phase_end_ns = now + rails_close_ns_max;
+    [[fallthrough]];
+  }
+  case phase::closing_rails: {
+    const bool any =
+        std::any_of(state.rails.begin(), state.rails.end(), [](const auto& seat) { return seat.alive; });
+    if (any && now < state.phase_end_ns)
+      break;
+    if (any)
+      log::error(target, "an RDMA device was not closed in time");
     log::info(target, "stopping: writing the drives' metadata");
     for (const auto& seat : state.drives)
       if (seat.alive)
@@ -409,8 +447,10 @@ void supervisor::look() const {
     end(caf::exit_reason::normal);
     return;
   }
-  case phase::opening:
   case phase::starting:
+    begin_accepting_when_ready();
+    break;
+  case phase::opening:
   case phase::ended:
     break;
   }
@@ -431,6 +471,7 @@ server_actor::behavior_type server(server_actor::stateful_pointer<server_state> 
   state.shared = std::move(shared);
   state.drives.resize(state.options.drives.size());
   state.reactors.resize(state.options.reactors);
+  state.rails.resize(state.options.rdma.rails());
   let_act_up(self);
   const supervisor work{self};
   work.publish("server", caf::actor_cast<caf::actor>(self));
@@ -456,6 +497,8 @@ server_actor::behavior_type server(server_actor::stateful_pointer<server_state> 
             now.erase_part(engine::part_id(orphan.id, orphan.put_id, part));
       },
       [self](const actor_started& message) { supervisor{self}.ring_started(message); },
+      [self](const dci_pool_changed& message) { supervisor{self}.rail_opened(message); },
+      [self](const dci_pool_failed& message) { supervisor{self}.rail_failed(message); },
       [self](const license_ended& message) { supervisor{self}.stop_without_license(message.reason); },
       [self](const stop_server&) { supervisor{self}.stop(); },
       [self](const describe_yourself& question) {

@@ -8,6 +8,7 @@
 #include "actors/drive_resetter.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/membership.hpp"
+#include "actors/rail_past.hpp"
 #include "actors/reactor.hpp"
 #include "actors/server_options.hpp"
 
@@ -39,7 +40,15 @@ struct server_board {
 struct server_state {
   static inline const char* name = "server";
 
-  enum class phase : std::uint8_t { opening, starting, serving, finishing_requests, closing_drives, ended };
+  enum class phase : std::uint8_t {
+    opening,
+    starting,
+    serving,
+    finishing_requests,
+    closing_rails,
+    closing_drives,
+    ended
+  };
 
   struct drive_seat {
     caf::actor actor;               // null while offline
@@ -76,6 +85,18 @@ struct server_state {
     std::uint64_t respawn_at_ns = 0; // 0: not waiting
     std::string problem;             // why it did not start
   };
+  struct rail_seat {
+    caf::actor actor;           // of the DCI POOL; null while there is none
+    bool alive = false;         // spawned and not ended
+    bool online = false;        // and the reactors know it
+    bool failed = false;        // it said why it ends
+    std::uint32_t attempts = 0; // to start it again, in a row
+    std::uint64_t opened_ns = 0;
+    std::uint64_t again_ns = 0; // 0: not waiting
+    std::string problem;        // why it is not online
+    std::vector<std::span<std::byte>> reachable;
+    std::shared_ptr<rail_past> past = std::make_shared<rail_past>();
+  };
 
   server_options options;
   std::shared_ptr<server_board> board;
@@ -87,6 +108,9 @@ struct server_state {
   std::vector<drive_seat> drives;
   std::vector<ring_seat> reactors;
   ring_seat listener;
+  std::vector<rail_seat> rails;
+  bool accepting = false;           // reactors and listener were spawned
+  std::uint64_t rails_until_ns = 0; // then the start waits no longer for rails
   caf::actor evictor;
   caf::actor trim_batcher; // null: no drive is discarded from
   caf::actor license_watcher;

@@ -21,6 +21,7 @@ void add_to(const reactor_counters& counters, server_report& report) {
   sum.frames += counters.frames.value();
   sum.digest_mismatches += counters.digest_mismatches.value();
   sum.corrupt_blocks += counters.corrupt_blocks.value();
+  sum.incomplete_blocks += counters.incomplete_blocks.value();
   sum.deadlines_exceeded += counters.deadlines_exceeded.value();
   sum.busy += counters.busy.value();
   sum.wrong_version += counters.wrong_version.value();

@@ -93,6 +93,7 @@ struct reactor_counters {
   counter deletes, exists_keys, prefixes;
   counter connections_accepted, previous_key_connections, frames;
   counter digest_mismatches, corrupt_blocks, deadlines_exceeded;
+  counter incomplete_blocks; // striped ones that were dropped because a part was gone for good
   counter dropped_stale, dropped_replayed;
   counter busy;          // requests, or items of batches, that were answered Busy
   counter wrong_version; // frames of a protocol version that is not spoken here

@@ -107,6 +107,7 @@ void supervisor::admit(std::uint32_t index) const {
   seat.last_reason.clear();
   seat.away_since_ns = 0;
   ++state.board->drives_online;
+  register_drive(index);
   if (state.now != phase::serving)
     return;
   tell_about_drive(index);

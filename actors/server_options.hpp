@@ -6,6 +6,7 @@
 #include "engine/drive_set.hpp"
 #include "engine/drive_store.hpp"
 #include "engine/open_drive.hpp"
+#include "verbs/fabric.hpp"
 #include "wire/auth.hpp"
 #include "wire/limits.hpp"
 
@@ -33,6 +34,21 @@ struct connection_limits {
   std::uint32_t request_ms = wire::limits::request_ms_max;
 };
 
+struct rdma_options {
+  std::vector<std::string> devices;    // empty: no RDMA
+  std::uint32_t threads = 1;           // DCI POOLs of each device
+  std::uint32_t initiators = 8;        // of each of them, where the device has DC
+  std::uint32_t sessions_max = 65'536; // of each of them
+  verbs::path_wishes path;
+  /// Opens a device, in the thread of the pool that wants it, each time anew. Empty: through libibverbs.
+  std::function<verbs::status(const std::string& device, std::unique_ptr<verbs::fabric>& out,
+                              std::vector<std::string>& warnings)>
+      open;
+  [[nodiscard]] std::uint32_t rails() const noexcept {
+    return static_cast<std::uint32_t>(devices.size()) * threads;
+  }
+};
+
 struct server_options {
   std::string host = "0.0.0.0"; // numeric IPv4 or IPv6
   std::uint16_t port = 9900;    // 0: any free one (tests)
@@ -47,6 +63,7 @@ struct server_options {
   std::uint32_t reactors = 0;            // 0 = automatic
   std::uint64_t pool_bytes = std::uint64_t{1} << 30;
   std::uint64_t pool_chunk_bytes = 2 << 20;
+  rdma_options rdma;
   std::vector<engine::drive_description> drives;
   engine::store_options store;               // identity and generation are filled in by SERVER
   engine::set_facts set;                     // filled in from what lies on the drives

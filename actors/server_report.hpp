@@ -13,11 +13,13 @@
 #include "engine/block_device.hpp"
 #include "engine/buffer_pool.hpp"
 #include "engine/drive_store.hpp"
+#include "verbs/completion_status.hpp"
 
 #include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace memkv::actors {
@@ -70,6 +72,51 @@ struct drive_report {
 /// Makes `facts` part of what is said about the drive, its latencies included.
 void take_facts(drive_report& drive, const drive_facts& facts);
 
+/// What was done on one rail since the start, by all DCI POOLs that served it one after the other.
+struct rail_counters {
+  std::uint64_t attached = 0, broken = 0; // sessions; broken: by an error of the transport
+  // Transfers, by outcome. The bytes are those of the ones that were done.
+  std::uint64_t fetched = 0, fetched_bytes = 0, placed = 0, placed_bytes = 0;
+  std::uint64_t retryable = 0, refused = 0, deadline_exceeded = 0, session_ended = 0, internal = 0;
+  std::uint64_t doorbells = 0;
+  std::uint64_t rebuilt = 0;   // queue pairs walked back or made anew
+  std::uint64_t destroyed = 0; // queue pairs that would not drain or not recover
+  std::array<std::uint64_t, verbs::completion_status_last + 1> reports{}; // of the device, by status
+
+  rail_counters& operator+=(const rail_counters& other) noexcept;
+  /// For example "retry_exceeded".
+  [[nodiscard]] static std::string_view status_name(std::size_t index) noexcept;
+};
+
+/// What DCI POOL itself says.
+struct dci_pool_facts {
+  std::uint32_t rail = 0;
+  std::string device; // as the driver calls it
+  bool rc = false, dc = false;
+  std::uint64_t sessions = 0;           // attached, those that are ending included
+  std::uint64_t connections = 0;        // that have some
+  std::uint64_t queue_pairs = 0;        // that are ready
+  std::uint64_t queued = 0, posted = 0; // transfers
+  std::uint64_t reachable_bytes = 0;    // of this machine's memory
+  rail_counters counters;               // earlier pools included
+};
+
+enum class rail_state : std::uint8_t {
+  opening, // its device is being opened
+  online,  // sessions can be attached
+  offline, // it failed, and is tried again
+};
+
+/// One rail as SERVER sees it.
+struct rail_report {
+  std::uint32_t rail = 0;
+  std::string device; // as configured
+  rail_state state = rail_state::opening;
+  std::string reason;                  // why it is not online
+  std::optional<dci_pool_facts> facts; // while it is online
+  rail_counters counters;
+};
+
 struct actor_report {
   std::string name; // "server", "drive-0", …
   std::uint64_t restarts = 0;
@@ -85,6 +132,7 @@ struct request_report {
   std::uint64_t writes = 0, write_bytes = 0, write_failures = 0;
   std::uint64_t deletes = 0, exists_keys = 0, prefixes = 0, frames = 0;
   std::uint64_t digest_mismatches = 0, corrupt_blocks = 0, deadlines_exceeded = 0, busy = 0;
+  std::uint64_t incomplete_blocks = 0; // dropped: a part of a striped block was gone for good
   std::uint64_t wrong_version = 0, malformed = 0; // frames
   std::uint64_t dropped_stale = 0, dropped_replayed = 0;
   std::vector<std::pair<std::string, std::uint64_t>> closed; // connections, by reason
@@ -127,8 +175,9 @@ struct server_report {
   std::uint32_t connections = 0, connections_unauthenticated = 0, connections_max = 0;
   std::uint64_t connections_accepted = 0, connections_refused = 0;
   std::uint64_t sessions = 0, requests_open = 0, held_bytes = 0;
-  bool rdma_active = false;
-  std::uint64_t rdma_connections = 0;
+  bool rdma_active = false;           // a rail is online
+  std::vector<rail_report> rails;     // none: RDMA is not configured
+  std::uint64_t rdma_connections = 0; // that have sessions, counted once for each rail
 
   request_report requests;
   /// Time of requests by operation and stage.
@@ -146,8 +195,11 @@ struct server_report {
   [[nodiscard]] std::uint64_t used_bytes() const noexcept;
 };
 
-/// Of a report: "healthy": everything serves; "degraded": a drive is not online, or an actor that should be
-/// there is not; "unhealthy": no drive is online, or the server is not serving.
+/// Makes `facts` part of what is said about the rail, and of the sums over all rails.
+void take_facts(server_report& report, rail_report& rail, const dci_pool_facts& facts);
+
+/// Of a report: "healthy": everything serves; "degraded": a drive or a rail is not online, or an actor that
+/// should be there is not; "unhealthy": no drive is online, or the server is not serving.
 enum class health : std::uint8_t { healthy, degraded, unhealthy };
 [[nodiscard]] health health_of(const server_report& report) noexcept;
 

@@ -1,5 +1,5 @@
-// What SERVER does, in two files: server.cpp (start, stop, the actors with rings) and server_drives.cpp
-// (drives, who takes part, what becomes of a failing one). Not for anybody else.
+// What SERVER does, in three files: server.cpp (start, stop, the actors with rings), server_drives.cpp
+// (drives, who takes part, what becomes of a failing one) and server_rails.cpp (RDMA). Not for anybody else.
 //
 // Threading: SERVER's; event-based: nothing here blocks.
 #pragma once
@@ -28,8 +28,10 @@ struct supervisor {
   void spawn_admin_gateway() const;
   /// What SERVER says of itself.
   [[nodiscard]] server_facts facts() const;
-  /// Everything that a client can reach; the drives are there.
+  /// The drives are there.
   void begin_serving() const;
+  /// Everything that a client can reach, as soon as it is known which rails there are.
+  void begin_accepting_when_ready() const;
   void ring_started(const actor_started& message) const;
   /// One that has worked is started anew at once; one that could not start is tried again later and later.
   /// Returns whether it is to be spawned now.
@@ -65,7 +67,28 @@ struct supervisor {
   /// The step that is under way waits for this reactor no more.
   void forget_reactor(caf::actor_id which) const;
 
+  // server_rails.cpp
+  void begin_with_rails() const;
+  /// Each has been online, or said why it is not.
+  [[nodiscard]] bool rails_decided() const;
+  void rail_opened(const dci_pool_changed& message) const;
+  void rail_failed(const dci_pool_failed& message) const;
+  void rail_ended(std::uint32_t rail) const;
+  void look_at_rails(std::uint64_t now_ns) const;
+  void stop_rails() const;
+  /// The end of SERVER: they end by themselves.
+  void forget_rails() const;
+  /// REACTORs: about one rail, as it is now.
+  [[nodiscard]] dci_pool_changed change_of_rail(std::uint32_t rail) const;
+  /// A drive was admitted.
+  void register_drive(std::uint32_t drive) const;
+  [[nodiscard]] rail_report report_of_rail(std::uint32_t rail) const;
+
 private:
+  void spawn_rail(std::uint32_t rail) const;
+  void register_drive(std::uint32_t drive, std::uint32_t rail) const;
+  void tell_about_rail(std::uint32_t rail) const;
+  void rail_went(std::uint32_t rail) const;
   void begin_reset_when_possible(std::uint32_t index) const;
   void tell_about_drive(std::uint32_t index) const;
   void drive_went(std::uint32_t index, const std::string& why) const;

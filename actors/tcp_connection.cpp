@@ -400,6 +400,8 @@ void tcp_connection::handle_hello() {
   wire::hello_reply own;
   own.server_id = options.store.identity.set_id;
   own.capabilities = options.require_keyed_digest ? wire::server_capabilities::keyed_digest_required : 0;
+  if (owner_.has_rail())
+    own.capabilities |= wire::server_capabilities::rdma;
   own.value_bytes_max = options.limits.value_bytes_max;
   own.idle_timeout_ms = options.limits.idle_timeout_ms;
   const auto answer = wire::answer_hello(reader_.uses_second_key() ? *options.previous_key : *options.key,

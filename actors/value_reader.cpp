@@ -1,5 +1,6 @@
 #include "actors/value_reader.hpp"
 
+#include "actors/block_head.hpp"
 #include "engine/guarded_read.hpp"
 #include "wire/assert.hpp"
 #include "wire/bytes.hpp"
@@ -15,8 +16,6 @@ using wire::status;
 
 namespace {
 
-/// How often a striped value is looked up again that is replaced all the time.
-constexpr int lookups_max = 8;
 /// Ranges read ahead of the one that is being sent, on drives that have to be asked.
 constexpr std::size_t windows_ahead = 3;
 /// The same of a striped value on raw drives: several of its drives read at one time.
@@ -83,9 +82,23 @@ bool value_reader::replaced_meanwhile(const wire::key_id& id) {
   return now && now->generation != generation_;
 }
 
+/// Whoever asks next must not be told that the block is there. Not while a drive is away that may come back
+/// with the part.
+void value_reader::drop_incomplete(const wire::key_id& id) {
+  auto& drives = client_.drives();
+  if (!has_generation(drives, id, generation_) || !drives.complete())
+    return;
+  client_.count_incomplete_block();
+  auto erase = std::make_shared<block_erase>();
+  erase->id = id;
+  erase->generation = generation_;
+  client_.send_to_drive(drives.home(id), erase_block{std::move(erase)});
+}
+
 status value_reader::pin_all(std::string_view name_space, std::span<const std::byte> key) {
   const auto id = wire::make_key_id(name_space, key);
   extents_->clear();
+  part_missing_ = false;
   auto& drives = client_.drives();
   const auto pin_one = [&](const wire::key_id& which, std::uint64_t begin) -> extent* {
     const auto home = drives.home(which);
@@ -114,8 +127,10 @@ status value_reader::pin_all(std::string_view name_space, std::span<const std::b
     std::uint32_t part = 1;
     for (std::uint64_t begin = extent_max; begin < value_length_; begin += extent_max, ++part) {
       auto* next = pin_one(engine::part_id(id, put_id, part), begin);
-      if (next == nullptr)
-        return status::not_found; // a part is missing: the block is a miss
+      if (next == nullptr) {
+        part_missing_ = true; // the block is a miss
+        return status::not_found;
+      }
       next->length = static_cast<std::uint32_t>(std::min<std::uint64_t>(value_length_ - begin, extent_max));
     }
   }
@@ -142,6 +157,8 @@ status value_reader::open(std::string_view name_space, std::span<const std::byte
                       replaced_meanwhile(wire::make_key_id(name_space, key));
        ++again)
     found = pin_all(name_space, key);
+  if (part_missing_)
+    drop_incomplete(wire::make_key_id(name_space, key));
   if (found != status::ok)
     return found;
   if (range_offset > value_length_)

@@ -59,6 +59,8 @@ public:
   [[nodiscard]] virtual std::uint64_t next_put_id() noexcept = 0;
   /// The block is about to be written or deleted: a drive that is away must not bring it back.
   virtual void note_change(const wire::key_id& id) noexcept = 0;
+  /// A block was met of which a part is gone for good, and is being dropped.
+  virtual void count_incomplete_block() noexcept {}
 };
 
 class value_reader {
@@ -75,7 +77,8 @@ public:
 
   value_reader(drive_client& client, std::uint64_t request, std::uint32_t item);
 
-  /// ok, not_found, out_of_range, buffer_too_small, corrupt. `piece_bytes_max`: multiple of 64 KiB.
+  /// ok, not_found, out_of_range, buffer_too_small, corrupt. `piece_bytes_max`: multiple of 64 KiB. A striped
+  /// block of which a part is gone for good is dropped.
   [[nodiscard]] wire::status open(std::string_view name_space, std::span<const std::byte> key,
                                   std::uint64_t range_offset, std::uint64_t range_length,
                                   std::uint64_t capacity, std::uint32_t piece_bytes_max);
@@ -124,6 +127,7 @@ private:
 
   [[nodiscard]] wire::status pin_all(std::string_view name_space, std::span<const std::byte> key);
   [[nodiscard]] bool replaced_meanwhile(const wire::key_id& id);
+  void drop_incomplete(const wire::key_id& id);
   void look_ahead();
   [[nodiscard]] std::size_t windows_wanted() const noexcept;
   /// False: there was no room to read into, and nothing was asked.
@@ -141,6 +145,7 @@ private:
   std::uint32_t piece_bytes_max_ = 1 << 20;
   bool finished_ = false;
   bool empty_range_ = false;
+  bool part_missing_ = false; // of the head that was pinned last
   wire::status failed_ = wire::status::ok;
   /// Complete once open() returned; shared with the reads that drives work on, which may outlive this object.
   std::shared_ptr<std::vector<extent>> extents_ = std::make_shared<std::vector<extent>>();

@@ -1,5 +1,6 @@
 #include "actors/value_writer.hpp"
 
+#include "actors/block_head.hpp"
 #include "wire/assert.hpp"
 #include "wire/crc32c.hpp"
 
@@ -336,9 +337,21 @@ std::uint32_t value_writer::crc32c() const noexcept {
   return value_crc_;
 }
 
+/// A block of which a part is gone for good is a miss, so it is absent.
+void value_writer::look_for_incomplete(extent_put& put) {
+  auto& drives = client_.drives();
+  const auto [pin, whole] = find_head(drives, put.id, extent_bytes_max_);
+  if (!pin || whole || !drives.complete())
+    return;
+  client_.count_incomplete_block();
+  put.absent_generation = pin->generation;
+}
+
 void value_writer::begin_commit_of(extent& which) {
   which.now = stage::storing;
   which.put->deadline_ns = deadline_ns_;
+  if (which.put->if_absent && which.put->part == 0)
+    look_for_incomplete(*which.put);
   if (small_)
     client_.send_to_drive(which.drive, store_extent{which.put});
   else if (client_.commit(which.drive, which.put))

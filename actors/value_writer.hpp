@@ -101,6 +101,7 @@ private:
   void allocate_ahead();
   void flush_piece(extent& into, bool end_of_extent);
   void begin_commit_of(extent& which);
+  void look_for_incomplete(extent_put& put);
   void take_outcome(extent& which);
   void settle();
   void clean_up();

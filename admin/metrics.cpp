@@ -8,6 +8,7 @@
 #include <array>
 #include <cctype>
 #include <set>
+#include <tuple>
 
 namespace memkv::admin {
 
@@ -126,6 +127,8 @@ void add_requests(exposition& out, const server_report& report) {
               requests.digest_mismatches);
   out.counter("memkv_corrupt_blocks_total", "Blocks that were not as stored when read; each is a miss.",
               requests.corrupt_blocks);
+  out.counter("memkv_incomplete_blocks_total", "Striped blocks that were dropped: a part was gone for good.",
+              requests.incomplete_blocks);
   out.counter("memkv_frames_received_total", "Frames whose header was accepted, or answered.",
               requests.frames);
   for (const auto& [reason, count] :
@@ -152,7 +155,68 @@ void add_network(exposition& out, const server_report& report) {
     out.counter("memkv_connections_closed_total", "Connections that have ended.", count,
                 {{"reason", reason}});
   out.gauge("memkv_sessions", "Sessions for RDMA that are attached.", report.sessions);
-  out.gauge("memkv_rdma_connections", "Connections over RDMA.", report.rdma_connections);
+  out.gauge("memkv_rdma_connections", "Connections that have sessions, counted once a rail.",
+            report.rdma_connections);
+}
+
+void add_rail(exposition& out, const actors::rail_report& rail) {
+  using actors::rail_counters;
+  const auto number = std::to_string(rail.rail);
+  const labels one{{"rail", number}};
+  const auto with = [&one](std::string_view label, std::string_view value) {
+    auto more = one;
+    more.emplace_back(label, value);
+    return more;
+  };
+  const auto& counters = rail.counters;
+  out.gauge("memkv_rdma_rail_up", "1: sessions can be attached.",
+            one_if(rail.state == actors::rail_state::online), with("device", rail.device));
+  if (rail.facts) {
+    const auto& facts = *rail.facts;
+    out.gauge("memkv_rdma_rail_sessions", "Sessions that are attached.", facts.sessions, one);
+    out.gauge("memkv_rdma_queue_pairs", "Queue pairs that are ready.", facts.queue_pairs, one);
+    for (const auto& [state, count] :
+         {std::pair<std::string_view, std::uint64_t>{"queued", facts.queued}, {"posted", facts.posted}})
+      out.gauge("memkv_rdma_transfers_open", "Transfers that have no outcome yet.", count,
+                with("state", state));
+    out.gauge("memkv_rdma_reachable_bytes", "Memory that values move from and to without a copy.",
+              facts.reachable_bytes, one);
+  }
+  out.counter("memkv_rdma_sessions_attached_total", "Sessions that were attached.", counters.attached, one);
+  out.counter("memkv_rdma_sessions_broken_total", "Sessions that an error of the transport ended.",
+              counters.broken, one);
+  for (const auto& [direction, count, bytes] : {std::tuple<std::string_view, std::uint64_t, std::uint64_t>{
+                                                    "fetch", counters.fetched, counters.fetched_bytes},
+                                                {"place", counters.placed, counters.placed_bytes}}) {
+    out.counter("memkv_rdma_transfers_total", "Transfers that were done.", count,
+                with("direction", direction));
+    out.counter("memkv_rdma_transfer_bytes_total", "Bytes that they moved.", bytes,
+                with("direction", direction));
+  }
+  for (const auto& [reason, count] :
+       {std::pair<std::string_view, std::uint64_t>{"unavailable", counters.retryable},
+        {"memory_refused", counters.refused},
+        {"deadline_exceeded", counters.deadline_exceeded},
+        {"session_ended", counters.session_ended},
+        {"internal", counters.internal}})
+    out.counter("memkv_rdma_transfers_not_done_total", "Transfers that were not done.", count,
+                with("reason", reason));
+  out.counter("memkv_rdma_doorbells_total", "Batches that were posted.", counters.doorbells, one);
+  out.counter("memkv_rdma_queue_pairs_rebuilt_total", "Queue pairs walked back or made anew.",
+              counters.rebuilt, one);
+  out.counter("memkv_rdma_queue_pairs_destroyed_total", "Queue pairs that would not drain or not recover.",
+              counters.destroyed, one);
+  // The first status is success.
+  for (std::size_t status = 1; status < counters.reports.size(); ++status)
+    out.counter("memkv_rdma_errors_total", "Requests that the device reported as failed, by status.",
+                counters.reports[status], with("status", rail_counters::status_name(status)));
+}
+
+void add_rdma(exposition& out, const server_report& report) {
+  out.gauge("memkv_rdma_rails", "RDMA devices, times the threads for each, that are configured.",
+            static_cast<std::uint64_t>(report.rails.size()));
+  for (const auto& each : report.rails)
+    add_rail(out, each);
 }
 
 void add_memory(exposition& out, const server_report& report) {
@@ -376,6 +440,7 @@ public:
       add_server(out, *report);
       add_requests(out, *report);
       add_network(out, *report);
+      add_rdma(out, *report);
       add_memory(out, *report);
       add_drives(out, *report);
     }

@@ -202,6 +202,7 @@ json requests_of(const actors::request_report& all) {
           {"frames", all.frames},
           {"digest_mismatches", all.digest_mismatches},
           {"corrupt_blocks", all.corrupt_blocks},
+          {"incomplete_blocks", all.incomplete_blocks},
           {"deadlines_exceeded", all.deadlines_exceeded},
           {"busy", all.busy},
           {"dropped_stale", all.dropped_stale},
@@ -218,6 +219,72 @@ json latency_of(const server_report& report) {
                       {"counts", counts_of(each)},
                       {"sum_seconds", seconds(each.sum_ns)}});
   return {{"bounds_seconds", std::move(bounds)}, {"series", std::move(series)}};
+}
+
+std::string_view name_of(actors::rail_state state) noexcept {
+  switch (state) {
+  case actors::rail_state::opening:
+    return "opening";
+  case actors::rail_state::online:
+    return "online";
+  case actors::rail_state::offline:
+    return "offline";
+  }
+  return "offline";
+}
+
+json rail_of(const actors::rail_report& rail) {
+  const auto& counters = rail.counters;
+  json out{{"rail", rail.rail},
+           {"device", rail.device},
+           {"state", name_of(rail.state)},
+           {"reason", rail.reason},
+           {"sessions_attached", counters.attached},
+           {"sessions_broken", counters.broken},
+           {"fetched", counters.fetched},
+           {"fetched_bytes", counters.fetched_bytes},
+           {"placed", counters.placed},
+           {"placed_bytes", counters.placed_bytes},
+           {"not_done",
+            {{"unavailable", counters.retryable},
+             {"memory_refused", counters.refused},
+             {"deadline_exceeded", counters.deadline_exceeded},
+             {"session_ended", counters.session_ended},
+             {"internal", counters.internal}}},
+           {"doorbells", counters.doorbells},
+           {"queue_pairs_rebuilt", counters.rebuilt},
+           {"queue_pairs_destroyed", counters.destroyed},
+           {"errors", json::object()}};
+  // The first one is success.
+  for (std::size_t status = 1; status < counters.reports.size(); ++status)
+    if (counters.reports[status] > 0)
+      out["errors"][std::string{actors::rail_counters::status_name(status)}] = counters.reports[status];
+  if (rail.facts) {
+    const auto& facts = *rail.facts;
+    json transports = json::array();
+    if (facts.rc)
+      transports.push_back("rc");
+    if (facts.dc)
+      transports.push_back("dc");
+    out["transports"] = transports;
+    out["sessions"] = facts.sessions;
+    out["connections"] = facts.connections;
+    out["queue_pairs"] = facts.queue_pairs;
+    out["transfers_queued"] = facts.queued;
+    out["transfers_posted"] = facts.posted;
+    out["reachable_bytes"] = facts.reachable_bytes;
+  }
+  return out;
+}
+
+json rdma_of(const server_report& report) {
+  json rails = json::array();
+  for (const auto& each : report.rails)
+    rails.push_back(rail_of(each));
+  return {{"active", report.rdma_active},
+          {"connections", report.rdma_connections},
+          {"sessions", report.sessions},
+          {"rails", rails}};
 }
 
 json actors_of(const server_report& report) {
@@ -302,6 +369,9 @@ std::vector<std::string> reasons_of(const gathered& about) {
     if (each.state != actors::drive_state::online)
       out.push_back("drive " + std::to_string(each.index) + " (" + each.media + ") is " +
                     std::string{name_of(each.state)} + (each.reason.empty() ? "" : ": " + each.reason));
+  for (const auto& each : report.rails)
+    if (each.state == actors::rail_state::offline)
+      out.push_back("the RDMA device " + each.device + " is not in use: " + each.reason);
   for (const auto& each : report.actors)
     if (!each.alive)
       out.push_back("the actor " + each.name + " is not running");
@@ -375,9 +445,7 @@ std::string status_document(const gathered& about, std::string_view version) {
   out["memory"] = memory_of(report);
   out["storage"] = storage_of(report);
   out["eviction"] = eviction_of(report);
-  out["rdma"] = {{"active", report.rdma_active},
-                 {"connections", report.rdma_connections},
-                 {"sessions", report.sessions}};
+  out["rdma"] = rdma_of(report);
   out["network"] = network_of(report);
   out["requests"] = requests_of(report.requests);
   out["latency"] = latency_of(report);

@@ -33,7 +33,7 @@ constexpr flag transport_flag{.name = "transport",
                               .value_name = "NAME",
                               .default_text = "tcp",
                               .default_is_value = true,
-                              .help = "tcp, auto or rdma; rdma is refused by builds without it."};
+                              .help = "tcp, auto or rdma, which needs MEMKV_RDMA_DEVICES."};
 constexpr flag namespace_flag{.name = "namespace",
                               .letter = 'n',
                               .kind = value_kind::text,
@@ -258,7 +258,9 @@ std::unique_ptr<client::client> make_client(const cli::parsed& line, std::uint32
     problem = "--transport must be tcp, auto or rdma";
     return nullptr;
   }
-  chosen.transport = transport == "rdma" ? client::transport_choice::rdma : client::transport_choice::tcp;
+  chosen.transport = transport == "rdma"   ? client::transport_choice::rdma
+                     : transport == "auto" ? client::transport_choice::automatic
+                                           : client::transport_choice::tcp;
   chosen.num_connections = connections;
   if (const auto deadline_ms = line.number("deadline-ms")) {
     chosen.deadline_ms = static_cast<std::uint32_t>(std::min<std::uint64_t>(*deadline_ms, UINT32_MAX));

@@ -109,8 +109,18 @@ public:
 
 private:
   void make_room(std::size_t count) {
-    while (values_.size() < count) {
-      values_.emplace_back(chosen_.block_bytes);
+    if (values_.size() >= count) {
+      return;
+    }
+    values_.clear();
+    registered_ = {};
+    memory_.assign(count * chosen_.block_bytes, std::byte{0});
+    for (std::size_t i = 0; i < count; ++i) {
+      values_.push_back(std::span(memory_).subspan(i * chosen_.block_bytes, chosen_.block_bytes));
+    }
+    // Where the device does not take it, values are copied through the staging area, or go over TCP.
+    if (!memory_.empty()) {
+      static_cast<void>(kv_.register_memory(memory_, registered_));
     }
   }
 
@@ -127,7 +137,9 @@ private:
   std::uint64_t at_once_;
   std::vector<std::string> keys_;
   std::vector<std::string_view> views_;
-  std::vector<std::vector<std::byte>> values_;
+  std::vector<std::byte> memory_;
+  client::registered_memory registered_;
+  std::vector<std::span<std::byte>> values_; // in it
   std::vector<item_result> results_;
 };
 

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <mutex>
 #include <random>
+#include <span>
 #include <thread>
 
 namespace memkv::bench {
@@ -32,12 +33,21 @@ std::uint64_t plain_seed(const workload& wanted) {
   return value_seed(wanted.seed, "plain");
 }
 
+std::string register_with(client::client& kv, std::span<std::byte> memory, client::registered_memory& out) {
+  if (memory.empty()) {
+    return {};
+  }
+  const client::status registered = kv.register_memory(memory, out);
+  return registered.ok() ? std::string()
+                         : "the memory of the values cannot be registered: " + registered.text;
+}
+
 /// One call in flight: its items, their memory and their results.
 struct slot {
   workload_op op = workload_op::get;
   std::vector<std::string> keys;
   std::vector<std::string_view> views;
-  std::vector<std::vector<std::byte>> values;
+  std::vector<std::span<std::byte>> values;
   std::vector<client::put_item> puts;
   std::vector<client::get_item> gets;
   std::vector<item_result> results;
@@ -51,6 +61,10 @@ public:
          std::atomic<std::uint64_t>& ops_left)
       : kv_(kv), wanted_(wanted), number_(number), ops_left_(ops_left), random_(wanted.seed * 7919 + number) {
     slots_.resize(wanted.depth);
+    if (moves_values(wanted.op)) {
+      memory_.resize(std::size_t{wanted.depth} * wanted.batch * wanted.block_bytes);
+    }
+    std::span<std::byte> left(memory_);
     for (slot& one : slots_) {
       one.keys.resize(wanted.batch);
       one.views.resize(wanted.batch);
@@ -58,14 +72,18 @@ public:
       one.puts.resize(wanted.batch);
       one.gets.resize(wanted.batch);
       if (moves_values(wanted.op)) {
-        one.values.assign(wanted.batch, std::vector<std::byte>(wanted.block_bytes));
-        for (auto& value : one.values) {
-          fill_value(plain_seed(wanted), 0, value);
+        for (std::uint32_t i = 0; i < wanted.batch; ++i) {
+          one.values.push_back(left.first(wanted.block_bytes));
+          left = left.subspan(wanted.block_bytes);
+          fill_value(plain_seed(wanted), 0, one.values.back());
         }
       }
       free_.push_back(&one);
     }
   }
+
+  /// Empty, or why the memory of its values cannot be used over RDMA.
+  [[nodiscard]] std::string register_memory() { return register_with(kv_, memory_, registered_); }
 
   void run(clock::time_point until) {
     until_ = until;
@@ -248,6 +266,8 @@ private:
   std::atomic<std::uint64_t>& ops_left_;
   std::mt19937_64 random_;
   std::uint64_t position_ = 0;
+  std::vector<std::byte> memory_; // of all values
+  client::registered_memory registered_;
   std::vector<slot> slots_;
   std::vector<slot*> free_;
   clock::time_point until_;
@@ -260,10 +280,18 @@ private:
 std::string preload(client::client& kv, const workload& wanted) {
   const std::uint64_t at_once =
       std::max<std::uint64_t>(1, preload_batch_bytes / std::max<std::uint64_t>(1, wanted.block_bytes));
-  std::vector<std::byte> plain;
+  // One value for all blocks, or one for each of those that are stored at once.
+  std::vector<std::byte> memory(wanted.block_bytes *
+                                (wanted.verify ? std::min({at_once, wanted.keys, std::uint64_t{4096}}) : 1));
+  client::registered_memory registered;
+  if (std::string problem = register_with(kv, memory, registered); !problem.empty()) {
+    return problem;
+  }
+  const auto value_at = [&](std::size_t i) {
+    return std::span(memory).subspan(i * wanted.block_bytes, wanted.block_bytes);
+  };
   if (!wanted.verify) {
-    plain.resize(wanted.block_bytes);
-    fill_value(plain_seed(wanted), 0, plain);
+    fill_value(plain_seed(wanted), 0, memory);
   }
   std::uint64_t count = 0;
   for (std::uint64_t first = 0; first < wanted.keys; first += count) {
@@ -276,17 +304,15 @@ std::string preload(client::client& kv, const workload& wanted) {
     std::vector<item_result> results(count);
     kv.exists(views, results);
     std::vector<client::put_item> puts;
-    std::vector<std::vector<std::byte>> values;
-    values.reserve(count);
     for (std::uint64_t i = 0; i < count; ++i) {
       if (results[i].code == errc::ok && results[i].value_length == wanted.block_bytes) {
         continue;
       }
+      const std::span<std::byte> value = value_at(wanted.verify ? puts.size() : 0);
       if (wanted.verify) {
-        values.emplace_back(wanted.block_bytes);
-        fill_value(value_seed(wanted.seed, keys[i]), 0, values.back());
+        fill_value(value_seed(wanted.seed, keys[i]), 0, value);
       }
-      puts.push_back({keys[i], wanted.verify ? values.back() : plain});
+      puts.push_back({keys[i], value});
     }
     results.resize(puts.size());
     if (const errc code = kv.put(puts, results); code != errc::ok) {
@@ -325,7 +351,11 @@ std::string run_workload(client::client& kv, std::uint32_t connections, const wo
   std::vector<std::unique_ptr<worker>> workers;
   for (std::uint32_t i = 0; i < wanted.threads; ++i) {
     workers.push_back(std::make_unique<worker>(kv, wanted, i, ops_left));
+    if (std::string problem = workers.back()->register_memory(); !problem.empty()) {
+      return problem;
+    }
   }
+  const client::counters before = kv.count();
   std::atomic<bool> go{false};
   clock::time_point begin;
   clock::time_point until;
@@ -345,6 +375,9 @@ std::string run_workload(client::client& kv, std::uint32_t connections, const wo
   }
   result = {};
   result.seconds = std::chrono::duration<double>(clock::now() - begin).count();
+  const client::counters after = kv.count();
+  result.rdma_bytes = after.rdma_value_bytes - before.rdma_value_bytes;
+  result.staged_bytes = after.staged_value_bytes - before.staged_value_bytes;
   result.op = wanted.op;
   result.block_bytes = wanted.block_bytes;
   result.threads = wanted.threads;
@@ -383,9 +416,20 @@ double microseconds(std::uint64_t ns) {
 
 } // namespace
 
+std::string workload_result::transport() const {
+  std::string found;
+  const auto add = [&](const char* text, bool used) {
+    found += used ? (found.empty() ? "" : "+") + std::string(text) : "";
+  };
+  add("rdma", rdma_bytes != 0);
+  add("staged", staged_bytes != 0);
+  add("tcp", bytes > rdma_bytes + staged_bytes || found.empty());
+  return found;
+}
+
 std::string table_heading() {
   return "op          block  thr conn depth batch        ops     GiB/s        ops/s     p50 us     p99 us    "
-         "p999 us     max us   hits %   errors  wrong";
+         "p999 us     max us   hits %   errors  wrong  transport";
 }
 
 std::string table_line(const workload_result& result) {
@@ -400,12 +444,13 @@ std::string table_line(const workload_result& result) {
     std::snprintf(figures, sizeof figures, "%-66s", "  no figures: a check failed");
   }
   const std::uint64_t asked = result.hits + result.misses;
-  std::snprintf(line, sizeof line, "%-7s %9llu %4u %4u %5u %5u %10llu %s %8.2f %8llu %6llu", name(result.op),
-                static_cast<unsigned long long>(result.block_bytes), result.threads, result.connections,
-                result.depth, result.batch, static_cast<unsigned long long>(result.ops), figures,
+  std::snprintf(line, sizeof line, "%-7s %9llu %4u %4u %5u %5u %10llu %s %8.2f %8llu %6llu  %s",
+                name(result.op), static_cast<unsigned long long>(result.block_bytes), result.threads,
+                result.connections, result.depth, result.batch, static_cast<unsigned long long>(result.ops),
+                figures,
                 asked == 0 ? 0.0 : 100.0 * static_cast<double>(result.hits) / static_cast<double>(asked),
                 static_cast<unsigned long long>(result.errors),
-                static_cast<unsigned long long>(result.verify_failures));
+                static_cast<unsigned long long>(result.verify_failures), result.transport().c_str());
   return line;
 }
 
@@ -414,7 +459,7 @@ std::string json_of(const std::vector<workload_result>& results) {
   for (const workload_result& result : results) {
     nlohmann::ordered_json run;
     run["op"] = name(result.op);
-    run["transport"] = "tcp";
+    run["transport"] = result.transport();
     run["block_size"] = result.block_bytes;
     run["threads"] = result.threads;
     run["connections"] = result.connections;
@@ -422,6 +467,8 @@ std::string json_of(const std::vector<workload_result>& results) {
     run["batch"] = result.batch;
     run["ops"] = result.ops;
     run["bytes"] = result.bytes;
+    run["rdma_bytes"] = result.rdma_bytes;
+    run["staged_bytes"] = result.staged_bytes;
     run["seconds"] = result.seconds;
     // A run whose checks failed has no figures.
     if (result.sound()) {

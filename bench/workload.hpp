@@ -4,6 +4,8 @@
 // the run could not begin; what goes wrong in single operations is counted. Keys are
 // "bench/<kind>/<seed>/<block size>/<number>".
 //
+// The memory of values is registered with the client, so with RDMA they travel from and to it.
+//
 // With `verify` every value follows from its key and every byte that a get returns is compared. Without it
 // all values are one pattern, so that making them costs nothing; such blocks have other names.
 #pragma once
@@ -45,7 +47,12 @@ struct workload_result {
   histogram latency; // of calls
   std::uint64_t hits = 0, misses = 0, errors = 0, verify_failures = 0;
   client::errc first_error = client::errc::ok;
+  // Of `bytes`: between registered memory and servers over RDMA, and through the client's staging area. The
+  // rest went over TCP. Items whose check failed are not in `bytes`, but are in these.
+  std::uint64_t rdma_bytes = 0, staged_bytes = 0;
 
+  /// What carried the values: rdma, staged, tcp, or several, as "rdma+tcp".
+  [[nodiscard]] std::string transport() const;
   /// Whether figures may be shown.
   [[nodiscard]] bool sound() const noexcept { return errors == 0 && verify_failures == 0; }
 };

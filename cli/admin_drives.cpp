@@ -24,16 +24,21 @@ int refuse(const std::string& sentence) {
   return 1;
 }
 
-/// One line that is written over and wiped away in the end.
+/// One line on a terminal that is written over and wiped away in the end; nothing elsewhere.
 class progress_line {
 public:
   progress_line() = default;
-  ~progress_line() { std::fprintf(stderr, "\r\033[K"); }
+  ~progress_line() {
+    if (terminal_)
+      std::fprintf(stderr, "\r\033[K");
+  }
   progress_line(const progress_line&) = delete;
   progress_line& operator=(const progress_line&) = delete;
 
   void show(const device_entry& drive) const {
-    if (!drive.reset) {
+    if (!terminal_)
+      return;
+    if (!drive.reset || drive.reset->total_bytes == 0) {
       std::fprintf(stderr, "\rdrive %llu: %s\033[K", static_cast<unsigned long long>(drive.device_id),
                    drive.state.c_str());
       return;
@@ -52,6 +57,7 @@ public:
   }
 
 private:
+  const bool terminal_ = ::isatty(STDERR_FILENO) == 1;
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
@@ -74,8 +80,13 @@ std::optional<device_entry> look_at(const admin_session& session, std::uint64_t 
   return std::nullopt;
 }
 
-/// Looks at the drive until it is reset. Empty when it is, else why not.
-std::string follow(const admin_session& session, std::uint64_t device_id) {
+enum class follow_until {
+  done,
+  begun, // the drive was found to be the right one, and is being written to
+};
+
+/// Looks at the drive until then. Empty when it came to that, else why not. `ended`: the reset is over.
+std::string follow(const admin_session& session, std::uint64_t device_id, follow_until until, bool& ended) {
   const progress_line line;
   int silences = 0;
   while (true) {
@@ -87,7 +98,8 @@ std::string follow(const admin_session& session, std::uint64_t device_id) {
       if (drive->state != "resetting" && !drive->reset_problem.empty())
         return "the reset of drive " + std::to_string(device_id) +
                " did not end well: " + drive->reset_problem;
-      if (drive->state == "online" || drive->state == "joining")
+      ended = drive->state == "online" || drive->state == "joining";
+      if (ended || (until == follow_until::begun && drive->reset && drive->reset->total_bytes > 0))
         return {};
       if (drive->state != "resetting" && drive->state != "opening")
         return "drive " + std::to_string(device_id) + " is " + drive->state + " after the reset" +
@@ -123,17 +135,16 @@ int reset_drive(admin_session& session, const std::string& device_id, bool secur
     session.fail(server, fault);
     return session.code();
   }
-  if (secure && ::isatty(STDERR_FILENO) == 1) {
-    if (auto fault = follow(session, number); !fault.empty())
-      session.fail(server, fault);
-    else
-      admin_session::print(server.text() + ": drive " + std::to_string(number) +
-                           " was reset and overwritten with zeros\n");
-    return session.code();
-  }
-  admin_session::print(server.text() + ": drive " + std::to_string(number) +
-                       (secure ? " is being reset and overwritten with zeros" : " is being reset") +
-                       "; memkv admin status --verbose shows how it goes on\n");
+  // Overwriting takes hours, for which a script need not wait.
+  const auto until = secure && ::isatty(STDERR_FILENO) != 1 ? follow_until::begun : follow_until::done;
+  bool ended = false;
+  if (auto fault = follow(session, number, until, ended); !fault.empty())
+    session.fail(server, fault);
+  else
+    admin_session::print(server.text() + ": drive " + std::to_string(number) +
+                         (ended ? " was reset" : " is being reset") +
+                         (secure ? " and overwritten with zeros" : "") +
+                         (ended ? "\n" : "; memkv admin status --verbose shows how it goes on\n"));
   return session.code();
 }
 

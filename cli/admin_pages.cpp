@@ -62,6 +62,8 @@ std::string reasons_of(const std::string& server, const std::vector<std::string>
 }
 
 std::string usage_text(std::uint64_t used, std::uint64_t whole, const palette& colours) {
+  if (whole == 0)
+    return unknown; // no drive is open, or a reset has not begun to write
   return colours.paint(fill_colour(used, whole), usage_bar(used, whole)) + "  " + about_size(used) + " of " +
          about_size(whole) + "  " + percent_text(used, whole);
 }

@@ -1,5 +1,6 @@
 #include "cli/client_command.hpp"
 
+#include "cli/drive_text.hpp"
 #include "client/client.hpp"
 
 #include <nlohmann/json.hpp>
@@ -136,6 +137,7 @@ session make_session(const parsed& line, const char* keys_argument, std::string&
     }
     chosen.deadline_ms = static_cast<std::uint32_t>(deadline_ms);
   }
+  // Nothing here lies in registered memory, so auto is tcp, and no device has to be opened for that.
   if (chosen.transport == client::transport_choice::automatic) {
     chosen.transport = client::transport_choice::tcp;
   }
@@ -495,13 +497,17 @@ int stat_servers(const session& wanted, bool json) {
       code = refuse(server.server + ": " + std::string(sentence(server.code)));
       continue;
     }
-    std::printf(json ? "{\"server\":\"%s\",\"blocks\":%" PRIu64 ",\"used_bytes\":%" PRIu64
-                       ",\"usable_bytes\":%" PRIu64
-                       ",\"drives_online\":%u,\"drives_total\":%u,\"uptime_ms\":%" PRIu64 "}\n"
-                     : "%s: %" PRIu64 " blocks, %" PRIu64 " of %" PRIu64
-                       " bytes used, %u of %u drives online, up for %" PRIu64 " ms\n",
-                server.server.c_str(), server.blocks, server.used_bytes, server.usable_bytes,
-                server.drives_online, server.drives_total, server.uptime_ms);
+    if (json)
+      std::printf("{\"server\":\"%s\",\"blocks\":%" PRIu64 ",\"used_bytes\":%" PRIu64
+                  ",\"usable_bytes\":%" PRIu64
+                  ",\"drives_online\":%u,\"drives_total\":%u,\"uptime_ms\":%" PRIu64 "}\n",
+                  server.server.c_str(), server.blocks, server.used_bytes, server.usable_bytes,
+                  server.drives_online, server.drives_total, server.uptime_ms);
+    else
+      std::printf("%s: %s, %" PRIu64 " of %s used, %u of %s online, up for %" PRIu64 " ms\n",
+                  server.server.c_str(), counted(server.blocks, "block", "blocks").c_str(), server.used_bytes,
+                  counted(server.usable_bytes, "byte", "bytes").c_str(), server.drives_online,
+                  counted(server.drives_total, "drive", "drives").c_str(), server.uptime_ms);
   }
   return finish_output(code);
 }

@@ -315,7 +315,8 @@ constexpr std::array<command, 2> admin_drives_commands{
       .text =
           "Asks one server to discard everything on a drive and to write a new, empty format. A drive that "
           "is online is refused, and so is one that is blacklisted: memkv drive reset, with the server "
-          "stopped, is for that. Exactly one server must be named. The request is signed when "
+          "stopped, is for that. Waits for the outcome; with --secure and without a terminal only until the "
+          "drive is being overwritten. Exactly one server must be named. The request is signed when "
           "MEMKV_AUTH_KEY is set, or when the file that MEMKV_CONFIG names holds the key; without a key it "
           "is accepted from the server's own machine.",
       .flags = admin_reset_flags,

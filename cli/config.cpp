@@ -25,6 +25,7 @@ namespace {
 
 constexpr std::size_t drives_max = 256;
 constexpr std::size_t rdma_devices_max = 64;
+constexpr std::size_t rdma_threads_max = 256; // of all devices
 
 // Setters return what the key "must be", or nothing. The caller puts the key in front of it.
 using setter = std::string (*)(const config_node&, server_config&);
@@ -223,8 +224,6 @@ constexpr std::uint64_t kib = 1024;
 constexpr std::uint64_t mib = 1024 * kib;
 constexpr std::uint64_t tib = 1024 * 1024 * mib;
 
-constexpr std::string_view no_rdma = "RDMA is not part of this build";
-
 std::string read_optional(const config_node& node, std::optional<std::uint32_t>& out, std::uint64_t least,
                           std::uint64_t most) {
   std::uint32_t value = 0;
@@ -324,24 +323,28 @@ constexpr auto rows = std::to_array<key_row>({
       "of the available memory.",
       ""},
      [](const config_node& n, server_config& c) { return read_size(n, c.memory.max_bytes, mib, 64 * tib); }},
-    {{"rdma.device", "text", "unset", "One RDMA device.", no_rdma},
+    {{"rdma.device", "text", "unset", "RDMA device, such as mlx5_0; without one, clients use TCP.", ""},
      [](const config_node& n, server_config& c) { return read_text(n, c.rdma.device); }},
-    {{"rdma.devices", "list of text", "unset", "Several RDMA devices. Not together with `rdma.device`.",
-      no_rdma},
+    {{"rdma.devices", "list of text", "unset",
+      "Several RDMA devices, at most 64. Not together with `rdma.device`.", ""},
      read_devices},
-    {{"rdma.num_worker_threads", "integer", "unset", "Threads that serve RDMA, 1 to 256.", no_rdma},
+    {{"rdma.num_worker_threads", "integer", "1",
+      "Threads that serve each RDMA device, 1 to 256, and 256 together.", ""},
      [](const config_node& n, server_config& c) {
        return read_optional(n, c.rdma.num_worker_threads, 1, 256);
      }},
-    {{"rdma.num_dcis", "integer", "unset", "DC initiators, 1 to 4096.", no_rdma},
+    {{"rdma.num_dcis", "integer", "8",
+      "DC initiators of each of these threads, 1 to 4096, where the device has DC.", ""},
      [](const config_node& n, server_config& c) { return read_optional(n, c.rdma.num_dcis, 1, 4096); }},
-    {{"rdma.gid_index", "integer", "unset", "Index of the RoCE address, 0 to 255.", no_rdma},
+    {{"rdma.gid_index", "integer", "unset",
+      "Index of the RoCE address, 0 to 255. Unset: of RoCE v2, over IPv4 if there is one.", ""},
      [](const config_node& n, server_config& c) { return read_optional(n, c.rdma.gid_index, 0, 255); }},
-    {{"rdma.traffic_class", "integer", "unset", "Four times the DSCP, 0 to 255.", no_rdma},
+    {{"rdma.traffic_class", "integer", "unset", "Four times the DSCP, 0 to 255. Unset: 104 on Ethernet.", ""},
      [](const config_node& n, server_config& c) { return read_optional(n, c.rdma.traffic_class, 0, 255); }},
-    {{"rdma.service_level", "integer", "unset", "Priority, 0 to 15.", no_rdma},
+    {{"rdma.service_level", "integer", "unset", "Priority, 0 to 15. Unset: 3 on Ethernet.", ""},
      [](const config_node& n, server_config& c) { return read_optional(n, c.rdma.service_level, 0, 15); }},
-    {{"rdma.mtu", "integer", "unset", "256, 512, 1024, 2048 or 4096.", no_rdma},
+    {{"rdma.mtu", "integer", "unset",
+      "Path MTU: 256, 512, 1024, 2048 or 4096. Unset, or more than the port has: that of the port.", ""},
      [](const config_node& n, server_config& c) {
        constexpr std::array<std::pair<std::string_view, std::uint32_t>, 5> all{
            {{"256", 256}, {"512", 512}, {"1024", 1024}, {"2048", 2048}, {"4096", 4096}}};
@@ -606,6 +609,9 @@ config_problem server_config::validate() const {
                                         format_size(memory.block_bytes) + "): raise it");
   if (!rdma.device.empty() && !rdma.devices.empty())
     return about("rdma.devices", "stands beside rdma.device: keep one of them");
+  if (rdma.devices.size() * rdma.num_worker_threads.value_or(1) > rdma_threads_max)
+    return about("rdma.num_worker_threads",
+                 "times the RDMA devices is more than " + std::to_string(rdma_threads_max) + ": lower it");
   if (storage.mode == storage_mode::unset)
     return about("storage.mode", "is missing: set it to file, memory or direct");
   if (storage.shard_bytes > storage.block_bytes)

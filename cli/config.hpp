@@ -88,7 +88,7 @@ struct server_config {
 struct ineffective_key {
   std::string key;
   std::size_t line = 0;
-  std::string reason; // "RDMA is not part of this build"
+  std::string reason; // "it is not part of this build"
 };
 
 struct config_result {

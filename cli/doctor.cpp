@@ -68,7 +68,10 @@ int run_doctor_command(const parsed& line) {
                                      : findings_text(findings, colour);
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
     return refuse("standard output cannot be written");
-  return exit_code(findings);
+  const auto code = exit_code(findings);
+  if (code != 0)
+    std::fprintf(stderr, "memkv: %s\n", failed_checks(findings).c_str());
+  return code;
 }
 
 void log_doctor_report(const std::string& config_path, const config_result& loaded, bool key_from_environment,

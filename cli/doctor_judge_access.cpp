@@ -2,6 +2,7 @@
 #include "cli/doctor_judge.hpp"
 
 #include "cli/drive_text.hpp"
+#include "wire/auth.hpp"
 #include "wire/limits.hpp"
 
 #include <array>
@@ -141,7 +142,14 @@ finding judge_log(const log_facts& log) {
 void judge_access(const doctor_facts& facts, std::vector<finding>& out) {
   if (facts.loaded.ok()) {
     out.push_back(judge_key(facts));
-    if (facts.loaded.config.network.previous_key)
+    const auto& network = facts.loaded.config.network;
+    if (network.previous_key && network.auth_key &&
+        wire::equal_in_constant_time(network.previous_key->secret_bytes(), network.auth_key->secret_bytes()))
+      out.push_back({warning, "auth_key.previous", "",
+                     "network.previous_key is the key itself, so a key that is still in use elsewhere is not "
+                     "accepted",
+                     "set it to the key that is being replaced, or remove it"});
+    else if (network.previous_key)
       out.push_back({ok, "auth_key.previous", "",
                      "network.previous_key is accepted beside the key: remove it when nobody has it any more",
                      ""});

@@ -278,9 +278,9 @@ private:
                           std::to_string(probe.drive_count) + " of set " + probe.set_id +
                           (probe.clean ? ", closed in order" : ", not closed in order");
       if (probe.unit_bytes != storage.shard_bytes || probe.extent_bytes != storage.block_bytes)
-        say(warning, "drive.superblock",
+        say(failed, "drive.superblock",
             found + "; formatted with storage.shard_size " + about_size(probe.unit_bytes) +
-                " and storage.block_size " + about_size(probe.extent_bytes) + ", which stay in effect",
+                " and storage.block_size " + about_size(probe.extent_bytes) + ", and not opened with others",
             "write these into the configuration");
       else if (probe.one_copy)
         say(warning, "drive.superblock", found + "; one of its two superblocks is damaged",

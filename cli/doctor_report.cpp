@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <vector>
 
 namespace memkv::cli {
 
@@ -95,6 +96,17 @@ state_counts count_states(std::span<const finding> findings) noexcept {
 
 int exit_code(std::span<const finding> findings) noexcept {
   return count_states(findings).failed > 0 ? 1 : 0;
+}
+
+std::string failed_checks(std::span<const finding> findings) {
+  std::vector<std::string_view> names;
+  for (const auto& each : findings)
+    if (each.state == check_state::failed && std::ranges::find(names, each.check) == names.end())
+      names.push_back(each.check);
+  std::string text = counted(count_states(findings).failed, "check", "checks") + " failed: ";
+  for (const auto& name : names)
+    text.append(&name == &names.front() ? "" : ", ").append(name);
+  return text;
 }
 
 std::string findings_text(std::span<const finding> findings, bool colour) {

@@ -45,6 +45,8 @@ struct state_counts {
 
 /// 1 if something failed, else 0.
 [[nodiscard]] int exit_code(std::span<const finding> findings) noexcept;
+/// How many checks failed, and which: the sentence for standard error.
+[[nodiscard]] std::string failed_checks(std::span<const finding> findings);
 
 /// A table, and a line with the counts. `colour`: states in the colours of a terminal.
 [[nodiscard]] std::string findings_text(std::span<const finding> findings, bool colour);

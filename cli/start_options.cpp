@@ -25,6 +25,19 @@ actors::server_options server_options_of(const server_config& config, std::uint6
   options.reactors = config.network.reactors;
   options.pool_bytes = config.memory.max_bytes;
   options.pool_chunk_bytes = config.memory.block_bytes;
+  const auto& rdma = config.rdma;
+  options.rdma.devices = rdma.devices;
+  if (!rdma.device.empty())
+    options.rdma.devices = {rdma.device};
+  options.rdma.threads = rdma.num_worker_threads.value_or(options.rdma.threads);
+  options.rdma.initiators = rdma.num_dcis.value_or(options.rdma.initiators);
+  options.rdma.path.gid_index = rdma.gid_index;
+  options.rdma.path.mtu_bytes = rdma.mtu;
+  // The reader keeps both to what fits.
+  if (rdma.traffic_class)
+    options.rdma.path.traffic_class = static_cast<std::uint8_t>(*rdma.traffic_class);
+  if (rdma.service_level)
+    options.rdma.path.service_level = static_cast<std::uint8_t>(*rdma.service_level);
   for (const auto& drive : config.storage.drives)
     options.drives.push_back({memory, raw, memory ? std::string{} : drive.media, drive.max_size_bytes});
   options.store.unit_bytes = config.storage.shard_bytes;

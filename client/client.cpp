@@ -2,6 +2,7 @@
 
 #include "client/connection.hpp"
 #include "client/operation.hpp"
+#include "client/planner.hpp"
 #include "client/shared.hpp"
 #include "wire/license_file.hpp"
 #include "wire/placement.hpp"
@@ -28,19 +29,10 @@ constexpr std::int64_t drive_absence_ns = 5 * ns_per_ms;
 constexpr std::int64_t keep_alive_check_ns = 10'000 * ns_per_ms;
 // A thread uses one connection until it has so much open there; then its next requests go elsewhere.
 constexpr std::uint32_t requests_before_next_connection = 16;
-// Room for keys in one batch frame; the limit is 1 MiB with the fixed part.
-constexpr std::size_t batch_key_bytes_max = 1'000'000;
-// Fixed bytes of the largest item in a batch request.
-constexpr std::size_t batch_item_fixed_bytes = 32;
-
 [[nodiscard]] std::uint32_t ordinal_of_this_thread() noexcept {
   static std::atomic<std::uint32_t> next{0};
   thread_local const std::uint32_t ordinal = next++;
   return ordinal;
-}
-
-[[nodiscard]] bool is_valid_key(std::string_view key) noexcept {
-  return !key.empty() && key.size() <= wire::limits::key_bytes_max;
 }
 
 } // namespace
@@ -69,8 +61,7 @@ struct client::implementation {
 
   // Planning.
   [[nodiscard]] status prepare(operation& wanted, std::size_t items, call_options call) const;
-  void plan(operation& wanted);
-  void plan_items(operation& wanted, std::size_t server_index, const std::vector<std::uint32_t>& items);
+  void plan(operation& wanted) { planner{shared, placed, servers}.plan(wanted); }
   void add_request(operation& wanted, std::size_t server_index, request_kind kind,
                    std::vector<std::uint32_t> items);
   [[nodiscard]] connection& choose(server& target, bool asynchronous);
@@ -160,128 +151,6 @@ status client::implementation::prepare(operation& wanted, std::size_t items, cal
   }
   wanted.deadline_ns = steady_ns() + std::int64_t{deadline_ms} * ns_per_ms;
   return {};
-}
-
-void client::implementation::plan(operation& wanted) {
-  const auto count = static_cast<std::uint32_t>(wanted.results.size());
-  std::fill(wanted.results.begin(), wanted.results.end(), item_result{});
-  if (shared.cache.enabled() && (wanted.kind == operation_kind::get || wanted.kind == operation_kind::put ||
-                                 wanted.kind == operation_kind::remove)) {
-    wanted.cache = &shared.cache;
-  }
-  const bool needs_ids = wanted.cache != nullptr || servers.size() > 1;
-  if (needs_ids) {
-    wanted.ids.resize(count);
-  }
-  if (wanted.cache != nullptr && wanted.kind == operation_kind::get) {
-    wanted.epochs.resize(count);
-  }
-  std::vector<std::vector<std::uint32_t>> by_server(servers.size());
-  for (std::uint32_t i = 0; i < count; ++i) {
-    const std::string_view key = wanted.key_of(i);
-    item_result& result = wanted.results[i];
-    if (!is_valid_key(key)) {
-      result.code = errc::invalid_argument;
-      continue;
-    }
-    if (wanted.kind == operation_kind::put && wanted.puts[i].value.size() > wire::limits::value_bytes_max) {
-      result.code = errc::too_large;
-      continue;
-    }
-    if (needs_ids) {
-      wanted.ids[i] = wire::make_key_id(shared.ns.text(), wire::as_bytes_view(key));
-    }
-    if (wanted.cache != nullptr && wanted.kind == operation_kind::get) {
-      const get_item& item = wanted.gets[i];
-      const read_cache::found found =
-          shared.cache.copy(wanted.ids[i], key, item.range_offset, item.range_length, item.target);
-      if (found.hit) {
-        result.value_length = found.value_length;
-        result.length = found.length;
-        result.code = !found.in_range ? errc::out_of_range : !found.fits ? errc::buffer_too_small : errc::ok;
-        wanted.epochs[i] = ~std::uint64_t{0};
-        continue;
-      }
-      wanted.epochs[i] = shared.cache.epoch(wanted.ids[i]);
-    } else if (wanted.cache != nullptr) {
-      shared.cache.forget(wanted.ids[i]);
-    }
-    by_server[needs_ids ? server_of(wanted.ids[i]) : 0].push_back(i);
-  }
-  for (std::size_t i = 0; i < by_server.size(); ++i) {
-    if (!by_server[i].empty()) {
-      plan_items(wanted, i, by_server[i]);
-    }
-  }
-}
-
-void client::implementation::plan_items(operation& wanted, std::size_t server_index,
-                                        const std::vector<std::uint32_t>& items) {
-  request_kind single = request_kind::get;
-  request_kind batch = request_kind::batch_get;
-  switch (wanted.kind) {
-  case operation_kind::put:
-    single = request_kind::put;
-    batch = request_kind::batch_put;
-    break;
-  case operation_kind::get:
-    break;
-  case operation_kind::exists:
-    single = request_kind::exists;
-    batch = request_kind::batch_exists;
-    break;
-  case operation_kind::remove:
-    single = request_kind::remove;
-    batch = request_kind::batch_remove;
-    break;
-  case operation_kind::lookup:
-    single = request_kind::lookup;
-    batch = request_kind::lookup;
-    break;
-  case operation_kind::prefix:
-    single = batch = servers.size() == 1 ? request_kind::prefix : request_kind::batch_exists;
-    break;
-  case operation_kind::stat:
-    return;
-  }
-  const auto payload_of = [&](std::uint32_t item) -> std::uint64_t {
-    return wanted.kind == operation_kind::put   ? wanted.puts[item].value.size()
-           : wanted.kind == operation_kind::get ? wanted.gets[item].target.size()
-                                                : 0;
-  };
-  const std::size_t items_max =
-      wanted.kind == operation_kind::lookup ? 1 : servers[server_index]->batch_items_max.load();
-  const std::uint64_t payload_max =
-      std::min<std::uint64_t>(batch_frame_bytes_max, servers[server_index]->batch_payload_bytes_max.load());
-  std::vector<std::uint32_t> group;
-  std::size_t group_key_bytes = 0;
-  std::uint64_t group_payload = 0;
-  const auto flush = [&] {
-    if (group.empty()) {
-      return;
-    }
-    const bool alone = group.size() == 1 && wanted.kind != operation_kind::prefix;
-    add_request(wanted, server_index, alone ? single : batch, std::move(group));
-    group = {};
-    group_key_bytes = 0;
-    group_payload = 0;
-  };
-  for (const std::uint32_t item : items) {
-    const std::uint64_t payload = payload_of(item);
-    if (payload > small_item_bytes_max) {
-      add_request(wanted, server_index, single, {item});
-      continue;
-    }
-    const std::size_t key_bytes = wanted.key_of(item).size() + batch_item_fixed_bytes;
-    if (group.size() >= items_max || group_key_bytes + key_bytes > batch_key_bytes_max ||
-        (!group.empty() && group_payload + payload > payload_max)) {
-      flush();
-    }
-    group.push_back(item);
-    group_key_bytes += key_bytes;
-    group_payload += payload;
-  }
-  flush();
 }
 
 void client::implementation::add_request(operation& wanted, std::size_t server_index, request_kind kind,
@@ -417,13 +286,24 @@ void client::implementation::background_main() noexcept {
   }
   std::vector<bool> ours(all.size(), false);
   std::vector<std::int64_t> alone_since_ns(all.size(), 0);
-  std::vector<pollfd> sockets(all.size() + 1, pollfd{-1, 0, 0});
+  const std::size_t devices = shared.rdma != nullptr ? shared.rdma->devices().size() : 0;
+  // Behind the connections come the RDMA devices, and the spare.
+  std::vector<pollfd> sockets(all.size() + devices + 1, pollfd{-1, 0, 0});
   std::int64_t next_keep_alive_ns = steady_ns() + keep_alive_check_ns;
   while (!stopping.load()) {
     const std::int64_t now_ns = steady_ns();
     const bool others_drive = driven_lately(now_ns);
     std::int64_t wake_ns = next_keep_alive_ns;
     bool watching = others_drive && async_open.load() != 0;
+    const auto device_sockets = std::span(sockets).subspan(all.size(), devices);
+    if (std::any_of(device_sockets.begin(), device_sockets.end(),
+                    [](const pollfd& one) { return one.revents != 0; }) ||
+        (devices != 0 && now_ns >= next_keep_alive_ns)) {
+      shared.rdma->watch();
+    }
+    for (std::size_t i = 0; i < devices; ++i) {
+      device_sockets[i] = {shared.rdma->devices()[i]->event_descriptor(), POLLIN, 0};
+    }
     if (now_ns >= next_keep_alive_ns) {
       next_keep_alive_ns = now_ns + keep_alive_check_ns;
       wake_ns = next_keep_alive_ns;
@@ -535,14 +415,15 @@ std::unique_ptr<client> client::make(options wanted, status& problem) {
       }
       impl->shared.bind_to.push_back(address);
     }
-    if (chosen.transport == transport_choice::automatic) {
-      impl->notes.emplace_back("transport auto means tcp: this build has no RDMA");
-    }
     const bool rdma_settings = !chosen.rdma_devices.empty() || chosen.gid_index || chosen.traffic_class ||
                                chosen.service_level || chosen.mtu;
-    if (rdma_settings) {
+    if (chosen.transport == transport_choice::tcp && rdma_settings) {
       impl->notes.emplace_back("rdma_devices, gid_index, traffic_class, service_level and mtu are not in "
-                               "effect: this build has no RDMA");
+                               "effect: transport is tcp");
+    }
+    problem = rdma_core::make(chosen, impl->notes, impl->shared.rdma);
+    if (!problem.ok()) {
+      return nullptr;
     }
     for (const std::string& name : impl->placed.servers()) {
       auto added = std::make_unique<server>();
@@ -554,7 +435,7 @@ std::unique_ptr<client> client::make(options wanted, status& problem) {
         added->host = added->host.substr(1, added->host.size() - 2);
       }
       for (std::uint32_t i = 0; i < chosen.num_connections; ++i) {
-        added->connections.push_back(std::make_unique<connection>(impl->shared, *added));
+        added->connections.push_back(std::make_unique<connection>(impl->shared, *added, i));
       }
       impl->servers.push_back(std::move(added));
     }
@@ -790,6 +671,33 @@ item_result client::lookup(std::string_view key, call_options call) {
   return result;
 }
 
+status client::register_memory(std::span<std::byte> range, registered_memory& out) try {
+  const auto address = reinterpret_cast<std::uintptr_t>(range.data());
+  if (range.empty() || address + range.size() < address) {
+    return {errc::invalid_argument, "a range of registered memory has at least one byte"};
+  }
+  if (impl_->shared.rdma == nullptr) {
+    out = {};
+    return {};
+  }
+  return impl_->shared.rdma->register_memory(range, out);
+} catch (const std::bad_alloc&) {
+  return no_memory();
+}
+
+status client::register_device_memory(const device_memory& memory, registered_memory& out) try {
+  if (memory.length == 0 || memory.address + memory.length < memory.address || memory.descriptor < 0 ||
+      !memory.copy_out) {
+    return {errc::invalid_argument, "device memory needs a dma-buf, a length and copy_out"};
+  }
+  if (impl_->shared.rdma == nullptr || !impl_->shared.rdma->in_use()) {
+    return {errc::unsupported, "memory of another device can be used over RDMA only, which is not in use"};
+  }
+  return impl_->shared.rdma->register_device_memory(memory, out);
+} catch (const std::bad_alloc&) {
+  return no_memory();
+}
+
 std::size_t client::drive(std::uint32_t timeout_ms) try {
   const std::uint64_t before = impl_->async_completed.load();
   impl_->last_drive_ns = steady_ns();
@@ -838,6 +746,13 @@ counters client::count() const noexcept {
   result.bytes_received = counted.bytes_received;
   result.cache_hits = impl_->shared.cache.hits();
   result.cache_misses = impl_->shared.cache.misses();
+  if (const rdma_core* const rdma = impl_->shared.rdma.get(); rdma != nullptr) {
+    result.rdma_in_use = rdma->in_use();
+    result.rdma_failures = rdma->failures;
+    result.rdma_sessions_opened = rdma->sessions_opened;
+    result.rdma_value_bytes = rdma->registered_bytes;
+    result.staged_value_bytes = rdma->staged_bytes;
+  }
   return result;
 }
 

@@ -28,11 +28,34 @@
 // untouched, until the call is complete. Errors: as values; no exception leaves. A target of an item that did
 // not succeed holds nothing of meaning. Limits: keys 1 ... 1024 bytes; values up to the server's
 // value_bytes_max; requests_queued_max waiting requests a connection, beyond which calls answer `queue_full`.
-// Does not do: replicate, encrypt, retry puts, or use RDMA (transport rdma is refused).
+// Does not do: replicate, encrypt, or retry puts (but see RDMA).
+//
+// RDMA (transport rdma or auto). A server fetches values from the memory of puts, and places them in the
+// targets of gets, by itself; the connection carries control messages alone, one for a whole batch. Values
+// and targets that lie wholly in registered memory (register_memory) travel from and to it. Others are copied
+// through a staging area with transport rdma, and go over TCP with auto. Digests are checked as over TCP: of
+// puts by the server, of gets by the client over the target when the answer has come. A get whose bytes do
+// not match is an item with `digest_mismatch` with transport rdma, and is fetched again over TCP with auto.
+// With auto also items that the server could not reach are asked for again over TCP, puts included, since
+// the server said that it stored nothing.
+//
+// After a call returned, or its completion was called, no byte of the caller's memory is touched, whatever
+// happened: when a request is given up (deadline, lost connection, closed client) the queue pair of its
+// connection is destroyed before its items end. Until then a put's value must not be changed.
+//
+// With auto, the first failure of RDMA at any server turns it off for the life of the client, which logs one
+// line, and rdma_in_use of count() says so: no session to be had, a device that is gone, memory that was
+// refused, a session that the server ended, bytes that do not match, or three requests in a row without an
+// answer in time. With rdma, such failures are errors of the items: rdma_failed, memory_refused,
+// session_ended, digest_mismatch; they are no misses. A new session is asked for with the next request. A
+// device that is gone stays so: make a new client.
+//
+// Several gets of one call with the same key and range are fetched once and copied (any transport).
 #pragma once
 
 #include "client/error.hpp"
 #include "client/options.hpp"
+#include "client/registered_memory.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -123,6 +146,11 @@ struct counters {
   std::uint64_t bytes_received = 0;
   std::uint64_t cache_hits = 0;
   std::uint64_t cache_misses = 0;
+  bool rdma_in_use = false; // the one that may fall: RDMA is there and was not turned off
+  std::uint64_t rdma_failures = 0;
+  std::uint64_t rdma_sessions_opened = 0;
+  std::uint64_t rdma_value_bytes = 0;   // of values, between registered memory and servers
+  std::uint64_t staged_value_bytes = 0; // of values, over RDMA through the staging area
 };
 
 class client {
@@ -173,6 +201,13 @@ public:
   [[nodiscard]] item_result exists(std::string_view key, call_options call = {});
   [[nodiscard]] item_result remove(std::string_view key, call_options call = {});
   [[nodiscard]] item_result lookup(std::string_view key, call_options call = {});
+
+  /// Makes memory known to the RDMA devices. `out` deregisters it: registered_memory.hpp says when. The range
+  /// must not overlap another one. Errors: invalid_argument, no_memory (a limit of locked memory or of the
+  /// device), rdma_failed; with auto they do not turn RDMA off.
+  [[nodiscard]] status register_memory(std::span<std::byte> range, registered_memory& out);
+  /// The same for memory of a GPU. `unsupported`: RDMA is not in use, or kernel or device cannot do it.
+  [[nodiscard]] status register_device_memory(const device_memory& memory, registered_memory& out);
 
   /// Lends the calling thread to the I/O of asynchronous calls until at least one of them completed, nothing
   /// is open, or `timeout_ms` passed. Returns how many completed meanwhile.

@@ -47,7 +47,6 @@ constexpr std::int64_t stamp_ns_max = 2'000'000'000;
 constexpr std::int64_t idle_check_ns = 10'000'000;
 // The server is given a little less time than we have, so that its answer arrives before we give up.
 constexpr std::int64_t deadline_margin_ms_max = 50;
-constexpr std::int64_t ping_deadline_ns = 5'000'000'000;
 constexpr std::uint8_t attempts_max = 2;
 
 [[nodiscard]] bool would_block(int error) noexcept {
@@ -80,6 +79,14 @@ constexpr std::uint8_t attempts_max = 2;
     return wire::opcode::batch_exists;
   case request_kind::prefix:
     return wire::opcode::prefix;
+  case request_kind::batch_write:
+    return wire::opcode::batch_write;
+  case request_kind::batch_read:
+    return wire::opcode::batch_read;
+  case request_kind::attach:
+    return wire::opcode::tcp_attach;
+  case request_kind::detach:
+    return wire::opcode::tcp_detach;
   }
   return wire::opcode::ping;
 }
@@ -89,19 +96,17 @@ constexpr std::uint8_t attempts_max = 2;
   return std::max<std::uint64_t>(item.target.size(), 1);
 }
 
-/// How many bytes of a value of this length a get wants.
-[[nodiscard]] std::uint64_t wanted_bytes(const get_item& item, std::uint64_t value_length) noexcept {
-  const std::uint64_t rest = value_length - item.range_offset;
-  return item.range_length == 0 ? rest : std::min(rest, item.range_length);
-}
-
 [[nodiscard]] errc code_of(wire::status status) noexcept {
   return from_wire(static_cast<std::uint8_t>(status));
 }
 
 } // namespace
 
-connection::connection(shared_state& shared, server& peer) noexcept : shared_(shared), server_(peer) {}
+connection::connection(shared_state& shared, server& peer, std::uint32_t number) noexcept
+    : shared_(shared), server_(peer),
+      rail_(shared.rdma == nullptr || shared.rdma->devices().empty()
+                ? 0
+                : number % static_cast<std::uint32_t>(shared.rdma->devices().size())) {}
 
 connection::~connection() {
   close_socket();
@@ -178,6 +183,13 @@ bool connection::leave(const waiter* self) {
   return false;
 }
 
+void connection::poke() {
+  const std::lock_guard lock(mutex_);
+  if (driver_) {
+    driver_->notify();
+  }
+}
+
 // ---- the driver: life of the connection ----
 
 void connection::take_queue() {
@@ -197,6 +209,7 @@ void connection::take_queue() {
 void connection::pump(short revents) {
   const std::int64_t now_ns = steady_ns();
   take_queue();
+  leave_rdma();
   if (next_deadline_ns_ != 0 && now_ns >= next_deadline_ns_) {
     watch_deadlines(now_ns);
   }
@@ -254,6 +267,7 @@ void connection::watch_deadlines(std::int64_t now_ns) {
     // What was written may still be carried out or answered; only the end of the connection makes an end of
     // that.
     ++shared_.counted.connections_closed_by_deadline;
+    end_session(false);
     for (std::size_t i = 0; i < open_.size();) {
       request& one = *open_[i];
       if (one.deadline_ns > now_ns) {
@@ -262,6 +276,11 @@ void connection::watch_deadlines(std::int64_t now_ns) {
       }
       if (one.owner != nullptr) {
         one.owner->fail(one, errc::deadline_exceeded);
+      }
+      if (one.uses_rdma()) {
+        shared_.rdma->note_deadline();
+      } else if (one.kind == request_kind::attach) {
+        fail_rdma("no answer to the request for a session");
       }
       complete(one);
     }
@@ -398,6 +417,9 @@ bool connection::was_closed_while_idle(std::int64_t now_ns) const noexcept {
 }
 
 void connection::close_socket() noexcept {
+  // Before any request is given up.
+  end_session(false);
+  server_has_rdma_ = false;
   if (fd_ >= 0) {
     // What the kernel has not delivered yet is thrown away. It would go on trying for minutes: a put that was
     // given up while the network was cut would arrive long afterwards, and replace what is newer.
@@ -460,6 +482,7 @@ void connection::lose(errc code) {
 
 void connection::shut(errc code) {
   take_queue();
+  say_detach();
   close_socket();
   burst_frames_.clear();
   burst_pieces_.clear();
@@ -477,6 +500,10 @@ void connection::shut(errc code) {
 
 void connection::keep_alive() {
   const std::int64_t now_ns = steady_ns();
+  leave_rdma();
+  if (!backlog_.empty()) {
+    pump(0);
+  }
   if (state_ != state::ready || outstanding_.load() != 0 ||
       now_ns - last_io_ns_ < std::int64_t{idle_timeout_ms_} * ns_per_ms / 3) {
     return;
@@ -505,6 +532,14 @@ void connection::complete(request& done) {
   }
   if (receiving_ == &done) {
     receiving_ = nullptr;
+  }
+  if (done.staged) {
+    // Answered, or the session is gone: nobody touches it any more.
+    if (done.run.slots != 0) {
+      shared_.rdma->staging()->release(done.run);
+    } else {
+      shared_.rdma->staging()->forget(done);
+    }
   }
   --outstanding_;
   if (done.owner == nullptr) {
@@ -539,7 +574,7 @@ void connection::write_requests(std::int64_t now_ns) {
       }
       build_burst(now_ns);
       if (burst_frames_.empty()) {
-        continue;
+        return; // nothing that can be sent now
       }
     }
     if (written_in_turn >= turn_bytes_max) {
@@ -612,14 +647,18 @@ void connection::build_burst(std::int64_t now_ns) {
   std::uint64_t end = 0;
   std::uint64_t payload_total = 0;
   std::vector<burst_piece> payload;
-  while (!backlog_.empty() && burst_frames_.size() < burst_requests_max && open_.size() < in_flight_max_) {
-    request& next = *backlog_.front();
+  while (burst_frames_.size() < burst_requests_max && open_.size() < in_flight_max_) {
+    const auto place = find_sendable();
+    if (place == backlog_.end()) {
+      break;
+    }
+    request& next = **place;
     const std::uint64_t bytes = payload_bytes(next);
     if (!burst_frames_.empty() &&
         (payload_total + bytes > burst_payload_bytes_max || burst_headers_.size() > burst_header_bytes_max)) {
       break;
     }
-    backlog_.pop_front();
+    backlog_.erase(place);
     if (next.kind == request_kind::put || next.kind == request_kind::batch_put) {
       // The limits of this server may be known only since its Hello.
       const bool fits = next.kind == request_kind::put
@@ -680,6 +719,10 @@ void connection::encode(request& wanted, std::int64_t now_ns, std::vector<burst_
   };
   if (wanted.kind == request_kind::ping || wanted.kind == request_kind::stat) {
     add_frame(wire::empty_message{});
+    return;
+  }
+  if (wanted.uses_rdma() || wanted.kind == request_kind::attach || wanted.kind == request_kind::detach) {
+    encode_rdma(wanted, header);
     return;
   }
   const operation& owner = *wanted.owner;
@@ -757,6 +800,10 @@ void connection::encode(request& wanted, std::int64_t now_ns, std::vector<burst_
   }
   case request_kind::ping:
   case request_kind::stat:
+  case request_kind::batch_write:
+  case request_kind::batch_read:
+  case request_kind::attach:
+  case request_kind::detach:
     break;
   }
 }
@@ -909,6 +956,7 @@ bool connection::accept_greeting() {
       std::min(outcome.reply.batch_payload_bytes_max, limits::batch_payload_bytes_max);
   in_flight_max_ =
       std::clamp<std::uint32_t>(outcome.reply.frames_in_flight_max, 1, limits::frames_in_flight_max);
+  server_has_rdma_ = (outcome.reply.capabilities & wire::server_capabilities::rdma) != 0;
   idle_timeout_ms_ = std::clamp<std::uint32_t>(outcome.reply.idle_timeout_ms, 3'000, limits::idle_timeout_ms);
   server_.note_success();
   ++shared_.counted.connections_opened;
@@ -939,7 +987,15 @@ bool connection::accept_reply() {
       }
     }
   }
+  if (found->kind == request_kind::attach) {
+    accept_attach(*found);
+    return true;
+  }
   if (header.status() != wire::status::ok) {
+    if (found->uses_rdma()) {
+      refuse_rdma(*found, code_of(header.status()));
+      return true;
+    }
     if (found->owner != nullptr) {
       const errc code = code_of(header.status());
       for (const std::uint32_t item : found->items) {
@@ -958,6 +1014,10 @@ bool connection::accept_reply() {
     return accept_single_get(*found);
   case request_kind::batch_get:
     return accept_batch_get(*found);
+  case request_kind::batch_write:
+    return accept_batch_write(*found);
+  case request_kind::batch_read:
+    return accept_batch_read(*found);
   default:
     return accept_results(*found);
   }

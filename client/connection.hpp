@@ -31,9 +31,19 @@ struct pollfd;
 
 namespace memkv::client {
 
+/// How long the connection waits for answers to what it asks for itself.
+constexpr std::int64_t ping_deadline_ns = 5'000'000'000;
+
+/// How many bytes of a value of this length a get wants.
+[[nodiscard]] inline std::uint64_t wanted_bytes(const get_item& item, std::uint64_t value_length) noexcept {
+  const std::uint64_t rest = value_length - item.range_offset;
+  return item.range_length == 0 ? rest : std::min(rest, item.range_length);
+}
+
 class connection {
 public:
-  connection(shared_state& shared, server& peer) noexcept;
+  /// `number` is its position among the connections to this server: they use the RDMA devices in turn.
+  connection(shared_state& shared, server& peer, std::uint32_t number) noexcept;
   ~connection();
   connection(const connection&) = delete;
   connection& operator=(const connection&) = delete;
@@ -51,6 +61,8 @@ public:
   [[nodiscard]] std::uint32_t outstanding() const noexcept { return outstanding_.load(); }
   [[nodiscard]] bool driven() const noexcept { return driven_.load(); }
   [[nodiscard]] bool wanted_by_others() const noexcept { return waiting_count_.load() != 0; }
+  /// Lets the driver, if there is one, look again at what it could not send.
+  void poke();
 
   // The driver.
 
@@ -68,6 +80,7 @@ public:
 
 private:
   enum class state : std::uint8_t { closed, connecting, greeting, ready };
+  enum class session_state : std::uint8_t { none, attaching, ready };
 
   /// A run of payload bytes with one digest and one place to go to.
   struct segment {
@@ -102,6 +115,34 @@ private:
   [[nodiscard]] bool was_closed_while_idle(std::int64_t now_ns) const noexcept;
   void close_socket() noexcept;
   void lose(errc code);
+
+  // RDMA: connection_rdma.cpp.
+  [[nodiscard]] rdma_device& device() const noexcept { return *shared_.rdma->devices()[rail_]; }
+  /// Makes a queue pair or target, and asks the server to attach to it.
+  void begin_attach();
+  void accept_attach(request& wanted);
+  /// Ends the server's access to memory: when it returns no byte is touched any more through this
+  /// connection. `tell`: the server hears of it too.
+  void end_session(bool tell) noexcept;
+  void ask_to_detach(std::uint64_t session_id);
+  /// At the end of the connection: what goes out at once.
+  void say_detach();
+  /// RDMA does not work here: with auto it is over for the client, with rdma for the waiting requests.
+  void fail_rdma(const std::string& why);
+  /// After RDMA was turned off: ends the session as soon as nothing uses it.
+  void leave_rdma();
+  /// The first request of the backlog that can be sent now; the end, if there is none.
+  [[nodiscard]] std::deque<request*>::iterator find_sendable();
+  void encode_rdma(request& wanted, wire::frame_header& header);
+  [[nodiscard]] wire::digest16 digest_of_memory(wire::digest_kind kind, wire::direction from,
+                                                std::uint64_t id, std::uint32_t index, const std::byte* data,
+                                                std::size_t length, const registration* memory);
+  [[nodiscard]] bool accept_batch_write(request& wanted);
+  [[nodiscard]] bool accept_batch_read(request& wanted);
+  /// The whole request was refused.
+  void refuse_rdma(request& wanted, errc code);
+  /// Puts requests over TCP in the place of one over RDMA, for these items of it; the caller completes that.
+  void use_tcp(request& wanted, const std::vector<std::uint32_t>& items);
 
   void write_requests(std::int64_t now_ns);
   void build_burst(std::int64_t now_ns);
@@ -162,6 +203,13 @@ private:
   std::optional<wire::payload_digest> receive_digest_;
   std::uint32_t in_flight_max_ = wire::limits::frames_in_flight_max;
   std::uint32_t idle_timeout_ms_ = wire::limits::idle_timeout_ms;
+
+  const std::uint32_t rail_; // position of the device
+  bool server_has_rdma_ = false;
+  session_state session_state_ = session_state::none;
+  rdma_device::session session_;        // ours, unless none
+  std::uint64_t session_id_ = 0;        // the server's, once ready
+  std::vector<std::byte> device_bytes_; // of device memory, for checksums
 
   std::vector<std::byte> burst_headers_;
   std::vector<burst_piece> burst_pieces_;

@@ -27,7 +27,8 @@ constexpr error_text error_texts[] = {
     {errc::unsupported_version, "unsupported_version",
      "the server speaks an older version of the protocol: use a newer server"},
     {errc::digest_mismatch, "digest_mismatch",
-     "the bytes changed on their way to the server and nothing was stored: try again, look at the network"},
+     "the bytes changed on their way, or the memory meanwhile: a put stored nothing, a get's target holds "
+     "nothing of meaning; try again, look at the network"},
     {errc::out_of_range, "out_of_range", "the range begins behind the end of the value"},
     {errc::buffer_too_small, "buffer_too_small", "the value is larger than the memory given for it"},
     {errc::corrupt, "corrupt", "the block failed its checksum and was dropped: it is a miss now"},
@@ -36,6 +37,11 @@ constexpr error_text error_texts[] = {
      "this server wants keyed digests: set digest: keyed"},
     {errc::internal, "internal",
      "the part of the server that worked on it ended; whether a put took effect is not known: try again"},
+    {errc::memory_refused, "memory_refused",
+     "the RDMA device of this host did not let the server reach the memory of the item: keep it registered "
+     "during the call, or set transport to auto"},
+    {errc::session_ended, "session_ended",
+     "the server ended the RDMA session before it was done with the item: try again, look at its log"},
     {errc::invalid_argument, "invalid_argument",
      "an argument is outside its limits: keys have 1 to 1024 bytes, namespaces at most 32 of A-Z a-z 0-9 . _ "
      "-"},
@@ -53,6 +59,12 @@ constexpr error_text error_texts[] = {
     {errc::queue_full, "queue_full", "too many requests are waiting in this client: wait for some to finish"},
     {errc::closed, "closed", "the client is being closed"},
     {errc::no_memory, "no_memory", "the client got no memory for the request"},
+    {errc::rdma_failed, "rdma_failed",
+     "RDMA to the server of this key could not be set up, or broke: the client's log says why; set transport "
+     "to auto to work over TCP then"},
+    {errc::memory_not_registered, "memory_not_registered",
+     "the item is larger than the staging area and not in registered memory: register its memory, or raise "
+     "rdma_staging_mb in the options"},
     {errc::pending, "pending", "the operation has not finished yet"},
 };
 
@@ -76,7 +88,7 @@ std::string_view sentence(errc code) noexcept {
 }
 
 errc from_wire(std::uint8_t status) noexcept {
-  constexpr auto wire_status_max = static_cast<std::uint8_t>(errc::internal);
+  constexpr auto wire_status_max = static_cast<std::uint8_t>(errc::session_ended);
   return status <= wire_status_max ? static_cast<errc>(status) : errc::internal;
 }
 

@@ -9,7 +9,7 @@
 
 namespace memkv::client {
 
-/// Numbers up to 17 are the status codes of the wire protocol; from 64 on they arise in the client.
+/// Numbers up to 19 are the status codes of the wire protocol; from 64 on they arise in the client.
 enum class errc : std::uint8_t {
   ok = 0,
   not_found = 1,
@@ -29,6 +29,8 @@ enum class errc : std::uint8_t {
   shutting_down = 15,
   keyed_digest_required = 16,
   internal = 17,
+  memory_refused = 18, // over RDMA: the client's device did not let the server reach the memory of the item
+  session_ended = 19,  // over RDMA: the server ended the session before it was done with the item
 
   invalid_argument = 64, // the caller's key, value or option is outside the limits
   bad_config = 65,       // the configuration file, the environment or the options cannot be used
@@ -39,7 +41,9 @@ enum class errc : std::uint8_t {
   queue_full = 70,       // a bound of the client is reached
   closed = 71,           // the client is being destroyed
   no_memory = 72,
-  pending = 73, // the operation has not finished yet
+  pending = 73,               // the operation has not finished yet
+  rdma_failed = 74,           // RDMA to the server of this key could not be set up, or broke
+  memory_not_registered = 75, // it has to travel over RDMA, is not in registered memory and too large to copy
 };
 
 /// A short name such as `not_found`.

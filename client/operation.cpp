@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 namespace memkv::client {
@@ -121,9 +122,40 @@ void operation::conclude() noexcept {
     }
     *prefix = combined;
   }
-  if (cache == nullptr) {
-    return;
+  give_to_followers();
+  if (cache != nullptr) {
+    keep_in_cache();
   }
+  let_go_of_memory();
+}
+
+void operation::let_go_of_memory() noexcept {
+  for (const std::shared_ptr<registration>& memory : used) {
+    memory->let_go();
+  }
+  used.clear();
+  memory_of.clear();
+}
+
+void operation::give_to_followers() noexcept {
+  for (const auto [item, leader] : followers) {
+    const std::span<const std::byte> found = gets[leader].target;
+    results[item] = results[leader];
+    item_result& result = results[item];
+    if (result.code != errc::ok) {
+      continue;
+    }
+    // The leader has the largest target, so what did not fit there fits nowhere.
+    if (result.length > gets[item].target.size()) {
+      result.code = errc::buffer_too_small;
+      result.length = 0;
+    } else if (result.length != 0) {
+      std::memmove(gets[item].target.data(), found.data(), result.length);
+    }
+  }
+}
+
+void operation::keep_in_cache() noexcept {
   if (kind == operation_kind::put || kind == operation_kind::remove) {
     for (const wire::key_id& id : ids) {
       cache->forget(id);
@@ -132,7 +164,8 @@ void operation::conclude() noexcept {
     for (std::size_t i = 0; i < gets.size(); ++i) {
       const item_result& result = results[i];
       // An epoch of all ones marks an item that came from the cache.
-      if (result.code == errc::ok && gets[i].range_offset == 0 && result.length == result.value_length &&
+      if (result.code == errc::ok && !in_device_memory(static_cast<std::uint32_t>(i)) &&
+          gets[i].range_offset == 0 && result.length == result.value_length &&
           epochs[i] != ~std::uint64_t{0}) {
         cache->keep(ids[i], gets[i].key, gets[i].target.first(result.length), epochs[i]);
       }

@@ -10,10 +10,12 @@
 #pragma once
 
 #include "client/client.hpp"
+#include "client/rdma_core.hpp"
 #include "client/read_cache.hpp"
 #include "client/waiter.hpp"
 #include "wire/reply_reader.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -39,12 +41,16 @@ enum class request_kind : std::uint8_t {
   batch_remove,
   batch_exists,
   prefix,
+  batch_write, // over RDMA, as batch_read
+  batch_read,
+  attach, // the connection's own, as detach and ping
+  detach,
 };
 
 struct operation;
 
 struct request {
-  operation* owner = nullptr; // none: the connection's own ping
+  operation* owner = nullptr; // none: the connection's own
   request_kind kind = request_kind::ping;
   std::vector<std::uint32_t> items; // positions in the operation's arrays; one for single requests
   std::int64_t deadline_ns = 0;     // steady clock
@@ -59,17 +65,32 @@ struct request {
   std::vector<std::uint64_t> received; // batch gets: bytes of each item; item_done once its last slice came
   std::byte overflow{};                // stands in for an empty target
 
+  // Over RDMA:
+  bool staged = false;          // its values travel through the staging area
+  staging_run run;              // while it is open
+  std::uint64_t session_id = 0; // detach: the server's; attach: ours
+  /// What it became when its items had to travel over TCP. They live as long as this one.
+  std::vector<std::unique_ptr<request>> replacements;
+
   static constexpr std::uint64_t item_done = ~std::uint64_t{0};
 
   [[nodiscard]] bool mutates() const noexcept {
     return kind == request_kind::put || kind == request_kind::batch_put || kind == request_kind::remove ||
-           kind == request_kind::batch_remove;
+           kind == request_kind::batch_remove || kind == request_kind::batch_write;
+  }
+  [[nodiscard]] bool uses_rdma() const noexcept {
+    return kind == request_kind::batch_write || kind == request_kind::batch_read;
   }
   /// Forgets what an earlier attempt received.
   void start_over() noexcept;
 };
 
 struct operation {
+  operation() = default;
+  operation(const operation&) = delete;
+  operation& operator=(const operation&) = delete;
+  ~operation() { let_go_of_memory(); }
+
   operation_kind kind = operation_kind::get;
   std::span<const put_item> puts;
   std::span<const get_item> gets;
@@ -86,6 +107,18 @@ struct operation {
   std::vector<std::uint64_t> epochs; // of the items, when the cache is on
   read_cache* cache = nullptr;       // when it is on
 
+  // Registered memory that the items lie in. It stays registered until the operation lets go of it.
+  std::vector<std::shared_ptr<registration>> used;
+  std::vector<std::uint32_t>
+      memory_of; // of the items, when `used` is not empty: position there, or not_registered
+
+  /// Gets that want what another item of this operation wants: they are given a copy.
+  struct follower {
+    std::uint32_t item = 0;
+    std::uint32_t leader = 0;
+  };
+  std::vector<follower> followers;
+
   std::vector<request> requests; // not changed any more once the first one is queued
   std::atomic<std::uint32_t> pending{0};
 
@@ -101,16 +134,45 @@ struct operation {
                                          : keys[item];
   }
 
+  static constexpr std::uint32_t not_registered = ~std::uint32_t{0};
+  /// The registered memory of one item's value or target; null when it lies outside.
+  [[nodiscard]] const registration* memory_at(std::uint32_t item) const noexcept {
+    return memory_of.empty() || memory_of[item] == not_registered ? nullptr : used[memory_of[item]].get();
+  }
+  [[nodiscard]] bool in_device_memory(std::uint32_t item) const noexcept {
+    const registration* const memory = memory_at(item);
+    return memory != nullptr && memory->is_device_memory();
+  }
+  /// Length of a put's value or of a get's target.
+  [[nodiscard]] std::size_t bytes_of(std::uint32_t item) const noexcept {
+    return kind == operation_kind::put ? puts[item].value.size() : gets[item].target.size();
+  }
+  /// The same, without what of a target is certainly not needed.
+  [[nodiscard]] std::uint64_t room_of(std::uint32_t item) const noexcept {
+    const std::uint64_t bytes = bytes_of(item);
+    return kind == operation_kind::get && gets[item].range_length != 0
+               ? std::min(bytes, gets[item].range_length)
+               : bytes;
+  }
+  [[nodiscard]] const std::byte* data_of(std::uint32_t item) const noexcept {
+    return kind == operation_kind::put ? puts[item].value.data() : gets[item].target.data();
+  }
+
   /// Sets one item's result. Reads of a server that cannot be asked become misses with a cause.
   void set_result(std::uint32_t item, errc code) noexcept;
   /// Sets the result of all items of a request that have none yet.
   void fail(request& failed, errc code) noexcept;
   /// One request less. `here` is the waiter of the calling thread. The operation may be gone afterwards.
   void complete_one(const waiter* here) noexcept;
-  /// After the last request: combines, fills the cache.
+  /// After the last request: combines, copies to followers, fills the cache, lets go of registered memory.
   void conclude() noexcept;
   /// The first result that is not ok.
   [[nodiscard]] errc first_error() const noexcept;
+
+private:
+  void give_to_followers() noexcept;
+  void keep_in_cache() noexcept;
+  void let_go_of_memory() noexcept;
 };
 
 /// Whether a code means that the server could not be asked, so that a read's honest answer is a miss with

@@ -29,8 +29,12 @@ status validate(options& target) {
     return refuse(
         "no auth key: set MEMKV_AUTH_KEY, or auth_key in the file of MEMKV_CONFIG, to the servers' key");
   }
-  if (target.transport == transport_choice::rdma) {
-    return refuse("transport rdma is not in this build: set transport to tcp or auto");
+  if (target.transport == transport_choice::rdma && target.rdma_devices.empty()) {
+    return refuse("transport rdma needs rdma_devices: name the RDMA devices of this host (rdma link lists "
+                  "them), or set transport to auto or tcp");
+  }
+  if (target.rdma_devices.size() > rdma_devices_max) {
+    return refuse("rdma_devices: at most 16");
   }
   if (!wire::ns_name::from_text(target.namespace_name)) {
     return refuse("namespace: at most 32 characters of A-Z a-z 0-9 . _ -");
@@ -71,6 +75,9 @@ status validate(options& target) {
   }
   if (!within(target.cache_size_mb, 0, cache_size_mb_max)) {
     return refuse("cache_size_mb must be 0 to 1048576");
+  }
+  if (!within(target.rdma_staging_mb, 2, rdma_staging_mb_max)) {
+    return refuse("rdma_staging_mb must be 2 to 65536");
   }
   if (!within(target.socket_buffer_kb, 0, socket_buffer_kb_max)) {
     return refuse("socket_buffer_kb must be 0 to 65536");

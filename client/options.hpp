@@ -15,10 +15,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+namespace memkv::verbs {
+class fabric;
+}
 
 namespace memkv::client {
 
@@ -27,9 +32,15 @@ constexpr std::uint32_t connect_timeout_ms_max = 60'000;
 constexpr std::uint32_t deadline_ms_max = 600'000;
 constexpr std::uint32_t cache_size_mb_max = 1'048'576;
 constexpr std::uint32_t socket_buffer_kb_max = 65'536;
+constexpr std::uint32_t rdma_staging_mb_max = 65'536;
+constexpr std::size_t rdma_devices_max = 16;
 constexpr std::size_t servers_max = 4'096;
 constexpr std::size_t config_file_bytes_max = 1U << 20U;
 
+/// How values travel. `rdma`: only over RDMA; a device that cannot be used is an error when the client is
+/// made, and what fails later is an error of its items. `automatic`: over RDMA where memory is registered,
+/// until the first failure of RDMA at any server; from then on over TCP, for the life of the client, with one
+/// line in the log. `tcp`: no RDMA.
 enum class transport_choice : std::uint8_t { automatic, rdma, tcp };
 enum class digest_choice : std::uint8_t { crc32c, keyed };
 
@@ -52,12 +63,17 @@ struct options {
   std::string license;
   std::string license_source; // as messages call it; may be empty
 
-  // Only RDMA uses these. Accepted and checked.
-  std::vector<std::string> rdma_devices;
+  // Only RDMA uses these.
+  std::vector<std::string> rdma_devices;      // at most 16; connections use them in turn. auto: none = found
   std::optional<std::uint32_t> gid_index;     // 0 ... 255
   std::optional<std::uint32_t> traffic_class; // 0 ... 255
   std::optional<std::uint32_t> service_level; // 0 ... 15
   std::optional<std::uint32_t> mtu;           // 256, 512, 1024, 2048 or 4096
+  /// Transport rdma: values outside registered memory are copied through so much of it, in steps of 2 MiB.
+  std::uint32_t rdma_staging_mb = 64; // 2 ... 65,536
+  /// For tests: makes the fabric of a device in place of libibverbs. A fabric is used by one thread at a
+  /// time.
+  std::function<status(const std::string& device, std::unique_ptr<verbs::fabric>& made)> open_fabric;
 
   /// Seeds the jitter of reconnecting. 0: taken from the system.
   std::uint64_t seed = 0;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "client/options.hpp"
+#include "client/rdma_core.hpp"
 #include "client/read_cache.hpp"
 #include "wire/auth.hpp"
 #include "wire/frame_gatherer.hpp"
@@ -52,6 +53,7 @@ struct shared_state {
   read_cache cache;
   wire::header_budget headers; // of replies whose headers are not complete
   atomic_counters counted;
+  std::shared_ptr<rdma_core> rdma; // none: TCP only
 
   /// A number for jitter.
   [[nodiscard]] std::uint64_t random() noexcept;
@@ -72,6 +74,8 @@ struct server {
   std::atomic<std::uint64_t> value_bytes_max{wire::limits::value_bytes_max};
   std::atomic<std::uint32_t> batch_items_max{wire::limits::batch_items_max};
   std::atomic<std::uint32_t> batch_payload_bytes_max{wire::limits::batch_payload_bytes_max};
+
+  std::atomic<bool> rdma_dc_refused{false}; // it wants RC queue pairs
 
   std::atomic<std::int64_t> down_until_ns{0}; // steady clock; no connecting before
   std::atomic<errc> down_reason{errc::ok};

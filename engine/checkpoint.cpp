@@ -41,7 +41,7 @@ std::optional<std::uint64_t> drive_store_core::journal_room(std::uint32_t length
 }
 
 bool drive_store_core::pump_journal() {
-  if (batch_running_ || intents_.empty() || !intents_.front()->ready)
+  if (batch_running_ || ready_intents_ == 0)
     return false;
   if (marked_clean()) {
     if (phase_ != checkpoint_phase::none)
@@ -59,20 +59,29 @@ bool drive_store_core::pump_journal() {
   bool replaces = false;
   std::vector<intent_ptr> late;
   const std::uint64_t now = time_.steady_ns();
-  while (!intents_.empty() && intents_.front()->ready) {
-    intent& front = *intents_.front();
-    if (front.deadline_ns != 0 && now > front.deadline_ns) {
-      late.push_back(std::move(intents_.front()));
-      intents_.pop_front();
+  // What is not in the device yet holds up later changes of its own key, not of others: a removal does not
+  // wait for the payload of a large put.
+  std::vector<key_id> held;
+  for (auto at = intents_.begin(); at != intents_.end() && held.size() < limits::passed_intents_max;) {
+    intent& next = **at;
+    if (!next.ready || std::ranges::find(held, next.record.id) != held.end()) {
+      held.push_back(next.record.id);
+      ++at;
       continue;
     }
-    if (!batch_writer_.add(front.record))
-      break;
-    replaces = replaces || (!front.is_erase() && (pending_.at(front.record.id).intents > 1 ||
-                                                  index_->find(front.record.id) != no_entry));
-    batch_.push_back(std::move(intents_.front()));
-    intents_.pop_front();
+    const bool too_late = next.deadline_ns != 0 && now > next.deadline_ns;
+    if (!too_late) {
+      if (!batch_writer_.add(next.record))
+        break;
+      replaces = replaces || (!next.is_erase() && (pending_.at(next.record.id).intents > 1 ||
+                                                   index_->find(next.record.id) != no_entry));
+    }
+    (too_late ? late : batch_).push_back(std::move(*at));
+    at = intents_.erase(at);
+    --ready_intents_;
   }
+  if (batch_.empty() && late.empty())
+    return false;
   if (!batch_.empty()) {
     batch_running_ = true;
     const std::uint64_t sequence = next_batch_++;
@@ -112,12 +121,14 @@ bool drive_store_core::pump_journal() {
 void drive_store_core::write_batch(std::uint64_t offset) {
   if (counters_.offline.load(std::memory_order_relaxed))
     return;
-  io_.write(places_.journal_offset + offset, batch_bytes_.span().first(batch_length_), [this](errc result) {
-    if (result == errc::ok && flushes())
-      io_.flush([this](errc flushed) { batch_written(flushed); });
-    else
-      batch_written(result);
-  });
+  // All that it speaks of is in the device, whose queue may be full of what does not concern it.
+  io_.write_first(places_.journal_offset + offset, batch_bytes_.span().first(batch_length_),
+                  [this](errc result) {
+                    if (result == errc::ok && flushes())
+                      io_.flush([this](errc flushed) { batch_written(flushed); });
+                    else
+                      batch_written(result);
+                  });
 }
 
 void drive_store_core::batch_written(errc result) {

@@ -46,12 +46,16 @@ void drive_io::write(std::uint64_t offset, std::span<std::byte> from, done callb
   start(io_operation::kind::write, offset, from, std::move(callback));
 }
 
+void drive_io::write_first(std::uint64_t offset, std::span<std::byte> from, done callback) {
+  start(io_operation::kind::write, offset, from, std::move(callback), true);
+}
+
 void drive_io::flush(done callback) {
   start(io_operation::kind::flush, 0, {}, std::move(callback));
 }
 
 void drive_io::start(io_operation::kind what, std::uint64_t offset, std::span<std::byte> bytes,
-                     done callback) {
+                     done callback, bool first) {
   auto* made = new group;
   made->callback = std::move(callback);
   made->left = std::max<std::size_t>(1, (bytes.size() + io_bytes_max - 1) / io_bytes_max);
@@ -74,7 +78,10 @@ void drive_io::start(io_operation::kind what, std::uint64_t offset, std::span<st
     used->operation.data = length == 0 ? nullptr : bytes.data() + at;
     used->operation.done = &drive_io::on_done;
     used->operation.context = used;
-    waiting_.push_back(used);
+    if (first)
+      waiting_.push_front(used);
+    else
+      waiting_.push_back(used);
     at += length;
   }
   submit_waiting();

@@ -60,6 +60,8 @@ public:
   /// Offset and length in whole pages.
   void read(std::uint64_t offset, std::span<std::byte> to, done callback);
   void write(std::uint64_t offset, std::span<std::byte> from, done callback);
+  /// Before everything that the device has not been asked for yet.
+  void write_first(std::uint64_t offset, std::span<std::byte> from, done callback);
   void flush(done callback);
 
   /// Returns how many operations completed.
@@ -85,7 +87,8 @@ private:
     group* of = nullptr;
   };
 
-  void start(io_operation::kind what, std::uint64_t offset, std::span<std::byte> bytes, done callback);
+  void start(io_operation::kind what, std::uint64_t offset, std::span<std::byte> bytes, done callback,
+             bool first = false);
   void submit_waiting();
   void complete(slot& finished);
   static void on_done(io_operation& operation);

@@ -597,8 +597,10 @@ void drive_store_core::put(std::uint64_t token, std::span<const std::uint32_t> c
 
 /// The journal may have it when all of it is in the device.
 void drive_store_core::one_write_done(intent& change) {
-  if (--change.writes == 0)
-    change.ready = true;
+  if (--change.writes > 0)
+    return;
+  change.ready = true;
+  ++ready_intents_;
 }
 
 void drive_store_core::queue_erase(const key_id& id, std::uint64_t generation, bool only_that, bool evicted,
@@ -641,10 +643,23 @@ void drive_store_core::queue(intent_ptr change) {
     return;
   }
   pending_change& pending = pending_[change->record.id];
-  ++pending.intents;
-  pending.last_is_put = !change->is_erase();
-  if (!change->is_erase())
+  if (!change->is_erase()) {
+    pending.last_is_put = true;
     pending.generation = change->record.generation;
+  } else if (change->only_generation == 0) {
+    pending.last_is_put = false;
+  } else {
+    // It leaves alone what is of another generation.
+    std::uint64_t last = pending.last_is_put ? pending.generation : 0;
+    if (pending.intents == 0)
+      if (const entry_handle there = index_->find(change->record.id); there != no_entry)
+        last = index_->at(there).generation;
+    pending.last_is_put = last != 0 && last != change->only_generation;
+    if (pending.intents == 0)
+      pending.generation = last;
+  }
+  ++pending.intents;
+  ready_intents_ += change->ready ? 1 : 0;
   intents_.push_back(std::move(change));
 }
 
@@ -888,6 +903,7 @@ void drive_store_core::go_offline() {
   phase_ = checkpoint_phase::none;
   auto failed_batch = std::exchange(batch_, {});
   auto failed = std::exchange(intents_, {});
+  ready_intents_ = 0; // nothing goes into a batch any more
   auto refused = std::exchange(waiting_, {});
   pending_.clear();
   // Header pages may still be in the device: their buffers stay until then.
@@ -1018,6 +1034,7 @@ status drive_store_core::close() {
   while (!io_.idle())
     poll(true);
   intents_.clear();
+  ready_intents_ = 0;
   closed_ = true;
   if (offline())
     return {errc::offline,

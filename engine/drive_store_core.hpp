@@ -6,10 +6,10 @@
 //   recovery.cpp     formatting, opening
 //   tree_recovery.cpp  reading the tree
 //
-// Order of things. Changes (intents) queue in the order in which they were asked for; the longest prefix
-// whose header pages are written becomes the next journal batch, one batch at a time. Only when the batch is
-// as durable as the policy asks are its changes made in the index, its callbacks called, and the extents it
-// freed given back.
+// Order of things. Changes (intents) queue in the order in which they were asked for; those whose data and
+// header pages are written become the next journal batch, one batch at a time. Those of one key stay in
+// order; those of others pass what still waits for its data. Only when the batch is as durable as the policy
+// asks are its changes made in the index, its callbacks called, and the extents it freed given back.
 #pragma once
 
 #include "engine/age_samples.hpp"
@@ -48,6 +48,8 @@ inline constexpr std::size_t reservations_max = 65536;
 /// How long an allocation waits for others to commit or to give back what they hold, when nothing can be
 /// evicted.
 inline constexpr std::uint64_t allocation_wait_ns_max = 1'000'000'000;
+/// Changes that wait for their data and are passed by later ones of other keys.
+inline constexpr std::size_t passed_intents_max = 32;
 /// Tree and bitmap pages a checkpoint has in flight.
 inline constexpr std::size_t checkpoint_writes_max = 8;
 } // namespace limits
@@ -325,6 +327,7 @@ private:
   bool trimmed_before_ = false; // at opening, all free space was known to be discarded
 
   std::deque<intent_ptr> intents_;
+  std::size_t ready_intents_ = 0; // of these
   std::unordered_map<key_id, pending_change> pending_;
   std::uint64_t own_generation_ = 0;
 

@@ -445,7 +445,9 @@ status claim(const uring_device_options& options, int& out, bool& is_device, std
                                 " is in use: it is mounted, part of another device, or a memkv server has "
                                 "it open; stop that first."};
     if (errno == EACCES || errno == EPERM)
-      return {errc::io_error, "No permission to open drive " + path + ": run as root."};
+      return {errc::io_error,
+              "No permission to open drive " + path +
+                  (is_device ? ": run as root." : ": run as its owner, or let this user read and write it.")};
     return {errc::io_error, "Cannot open drive " + path + because(errno)};
   }
   const auto refuse = [&](status why) {

@@ -46,8 +46,9 @@ status dci_scheduler::create(fabric& device, const dci_scheduler_options& option
 dci_scheduler::dci_scheduler(fabric& device, const dci_scheduler_options& options)
     : device_(device), options_(options), slots_(options.transfers_max), wheel_(options.transfers_max),
       initiators_(options.initiators) {
-  for (std::uint32_t number = 0; number < options.transfers_max; ++number) {
-    append(free_slots_, number);
+  free_slots_.reserve(options.transfers_max);
+  for (std::uint32_t number = options.transfers_max; number > 0; --number) {
+    free_slots_.push_back(number - 1);
   }
 }
 
@@ -204,11 +205,11 @@ status dci_scheduler::submit(client_id id, const transfer& one) {
       one.remote_address + one.local.length < one.remote_address) {
     return {errc::invalid_argument, "The transfer is empty, longer than a chunk, or wraps around."};
   }
-  if (owner->queue.count + owner->posted >= options_.transfers_client_max || free_slots_.count == 0) {
+  if (owner->queue.count + owner->posted >= options_.transfers_client_max || free_slots_.empty()) {
     return {errc::queue_full, "As many transfers are queued as may be."};
   }
-  const std::uint32_t number = free_slots_.last; // still in the processor's cache
-  unlink(free_slots_, number);
+  const std::uint32_t number = free_slots_.back();
+  free_slots_.pop_back();
   slot& taken = slots_[number];
   taken.what = one;
   taken.client = index;
@@ -289,7 +290,7 @@ void dci_scheduler::answer(std::uint32_t number, transfer_result result, complet
   }
   out.push_back({outcome::what::transfer, id_of(index), done.what.cookie, result, status});
   done.where = place_of::free;
-  append(free_slots_, number);
+  free_slots_.push_back(number);
 }
 
 void dci_scheduler::ended(std::uint32_t number, completion_status status, std::vector<outcome>& out) {
@@ -303,17 +304,16 @@ void dci_scheduler::ended(std::uint32_t number, completion_status status, std::v
     result = transfer_result::deadline_exceeded;
   }
   answer(number, result, status, out);
-  if (caused_by_peer(status)) {
+  if (result != transfer_result::done && caused_by_peer(status)) {
     break_session(index, out);
   }
   end_session_if_done(index, out);
 }
 
 void dci_scheduler::take_reports(std::vector<outcome>& out) {
-  std::array<report, 64> some;
-  while (const std::size_t count = completions_->poll(some)) {
+  while (const std::size_t count = completions_->poll(reports_)) {
     for (std::size_t index = 0; index < count; ++index) {
-      const report& one = some[index];
+      const report& one = reports_[index];
       const auto number = static_cast<std::uint32_t>(one.id);
       MEMKV_ASSERT(number < slots_.size() && slots_[number].where == place_of::posted,
                    "what is reported was posted");
@@ -403,8 +403,9 @@ std::uint32_t dci_scheduler::choose(std::uint32_t index, std::uint64_t bytes) no
   client& owner = clients_[index];
   if (owner.initiator != none) {
     initiator& current = initiators_[owner.initiator];
-    if (current.peer == index && current.quota > 0 && has_room(current, bytes)) {
-      --current.quota;
+    const bool alone = active_.count == 1; // then nobody waits for it to leave
+    if (current.peer == index && (alone || current.quota > 0) && has_room(current, bytes)) {
+      current.quota -= alone ? 0 : 1;
       return owner.initiator;
     }
   }
@@ -445,8 +446,11 @@ void dci_scheduler::assign(std::uint32_t number, std::uint32_t chosen) {
   carrier.bytes += next.what.local.length;
   ++owner.posted;
   ++statistics_.posted;
-  wheel_.remove(number);
-  wheel_.add(number, std::max(next.what.deadline_ns, now_ns_ + options_.posted_ns_min));
+  if (const std::uint64_t earliest_ns = now_ns_ + options_.posted_ns_min;
+      earliest_ns > next.what.deadline_ns) {
+    wheel_.remove(number);
+    wheel_.add(number, earliest_ns);
+  }
 
   work_request request;
   request.id = number;
@@ -496,9 +500,6 @@ void dci_scheduler::fill(std::vector<outcome>& out) {
 }
 
 void dci_scheduler::ring(initiator& one, std::vector<outcome>& out) {
-  if (one.batch.empty()) {
-    return;
-  }
   const post_result result = one.pair->post(one.batch);
   statistics_.doorbells += result.posted == 0 ? 0 : 1;
   if (result.posted < one.batch.size()) {
@@ -519,7 +520,9 @@ void dci_scheduler::run(std::uint64_t now_ns, std::vector<outcome>& out) {
   rebuild(out);
   fill(out);
   for (initiator& one : initiators_) {
-    ring(one, out);
+    if (!one.batch.empty()) {
+      ring(one, out);
+    }
   }
 }
 

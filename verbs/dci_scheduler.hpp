@@ -6,8 +6,9 @@
 //   Fairness: deficit round robin by bytes between clients that have something queued. A transfer below
 //   cost_bytes_min counts as one of that size, since its cost is not its bytes.
 //   Choice of an initiator: the one connected to the client already, until it has taken `quota` transfers
-//   in a row for it; else the next one in turn that has credit, idle ones first, because work for one peer
-//   waits for work to another that was posted before it.
+//   in a row for it while others waited; else the next one in turn that has credit, idle ones first, because
+//   work for one peer waits for work to another that was posted before it. So a batch of a client that is
+//   alone is one doorbell as long as the credit of an initiator lasts.
 //
 // Each transfer that submit took has exactly one outcome, and **with its outcome its buffer is the caller's
 // again, not before**: not when its deadline passes, not when its client is detached. Once the outcome
@@ -35,7 +36,6 @@
 #include "verbs/transfer_engine.hpp"
 
 #include <array>
-#include <deque>
 #include <memory>
 #include <vector>
 
@@ -102,7 +102,7 @@ private:
     transfer what;
     std::uint32_t client = none;
     std::uint32_t initiator = none;
-    std::uint32_t next = none; // in its client's queue, on its initiator, or among the free ones
+    std::uint32_t next = none; // in its client's queue, or on its initiator
     std::uint32_t previous = none;
     place_of where = place_of::free;
   };
@@ -170,16 +170,17 @@ private:
   fabric& device_;
   dci_scheduler_options options_;
   std::unique_ptr<completion_queue> completions_;
-  std::deque<client> clients_; // before the initiators, whose requests name their handles
-  list free_clients_;          // linked through next_active
+  std::vector<client> clients_; // before the initiators, whose requests name their handles
+  list free_clients_;           // linked through next_active
   std::vector<slot> slots_;
-  list free_slots_;
+  std::vector<std::uint32_t> free_slots_; // the last one is still in the processor's cache
   deadline_wheel wheel_;
   std::vector<initiator> initiators_;
   list active_; // linked through next_active and previous_active
   std::uint32_t cursor_ = 0;
   std::uint64_t now_ns_ = 0;
   std::vector<std::uint32_t> expired_;
+  std::array<report, 64> reports_; // here because clearing it costs more than a transfer
   dci_statistics statistics_;
 };
 

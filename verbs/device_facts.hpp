@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,14 @@ struct device_facts {
   std::uint32_t reads_served_max = 0; // and answer
   std::uint32_t transfer_bytes_max = 0;
   std::uint32_t completions_max = 0; // of one completion queue
+};
+
+/// As in the configuration under rdma; what is not set is chosen.
+struct path_wishes {
+  std::optional<std::uint32_t> gid_index = {};
+  std::optional<std::uint32_t> mtu_bytes = {};
+  std::optional<std::uint8_t> traffic_class = {};
+  std::optional<std::uint8_t> service_level = {};
 };
 
 /// The same for all queue pairs of a fabric: chosen once, from the configuration and the facts.

@@ -8,19 +8,10 @@
 #include "verbs/device_facts.hpp"
 #include "verbs/ibverbs_library.hpp"
 
-#include <optional>
 #include <string>
 #include <vector>
 
 namespace memkv::verbs {
-
-/// As in the configuration under rdma; what is not set is chosen.
-struct path_wishes {
-  std::optional<std::uint32_t> gid_index = {};
-  std::optional<std::uint32_t> mtu_bytes = {};
-  std::optional<std::uint8_t> traffic_class = {};
-  std::optional<std::uint8_t> service_level = {};
-};
 
 /// Names, in the order of the library. not_found, with a sentence, when there is none.
 status list_devices(const ibverbs_library& library, std::vector<std::string>& out);

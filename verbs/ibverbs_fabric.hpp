@@ -1,5 +1,6 @@
-// The fabric on libibverbs: RC on any device that it knows, soft-RoCE included. DC initiators and targets
-// are refused as unsupported, and its facts say that the device has no DC: that is not built yet.
+// The fabric on libibverbs: RC on any device that it knows, soft-RoCE included, and DC on those of mlx5 that
+// have it (ibverbs_dc.hpp, which says how far that is tried). Where there is no DC, its functions are refused
+// as unsupported with the reason.
 //
 // Threading, ownership and errors: as fabric.hpp says. Limits: those of the device.
 #pragma once

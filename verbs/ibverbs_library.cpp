@@ -21,9 +21,12 @@ loaded load() {
     return made;
   }
   const char* missing = nullptr;
+  const auto take = [](void* from, auto& function, const char* symbol) {
+    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(::dlsym(from, symbol));
+    return function != nullptr;
+  };
   const auto find = [&](auto& function, const char* symbol, bool required = true) {
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(::dlsym(verbs, symbol));
-    if (function == nullptr && required) {
+    if (!take(verbs, function, symbol) && required) {
       missing = symbol;
     }
   };
@@ -52,6 +55,9 @@ loaded load() {
   find(table.destroy_qp, "ibv_destroy_qp");
   find(table.create_ah, "ibv_create_ah");
   find(table.destroy_ah, "ibv_destroy_ah");
+  find(table.create_srq, "ibv_create_srq");
+  find(table.destroy_srq, "ibv_destroy_srq");
+  find(table.qp_to_qp_ex, "ibv_qp_to_qp_ex");
   find(table.get_async_event, "ibv_get_async_event");
   find(table.ack_async_event, "ibv_ack_async_event");
   if (missing != nullptr) {
@@ -60,8 +66,10 @@ loaded load() {
     return made;
   }
   if (void* const mlx5 = ::dlopen("libmlx5.so.1", RTLD_NOW | RTLD_LOCAL)) {
-    table.mlx5_is_supported =
-        reinterpret_cast<decltype(table.mlx5_is_supported)>(::dlsym(mlx5, "mlx5dv_is_supported"));
+    take(mlx5, table.mlx5_is_supported, "mlx5dv_is_supported");
+    take(mlx5, table.mlx5_query_device, "mlx5dv_query_device");
+    take(mlx5, table.mlx5_create_qp, "mlx5dv_create_qp");
+    take(mlx5, table.mlx5_qp_ex_from, "mlx5dv_qp_ex_from_ibv_qp_ex");
   }
   return made;
 }

@@ -1,7 +1,7 @@
 // libibverbs and libmlx5, loaded when they are wanted: the program starts on machines that have neither.
 //
-// A table of the functions that this room calls. Those that verbs.h implements in place (posting, polling)
-// are not in it, since they need no library. Tests fill a table of their own.
+// A table of the functions that this room calls. Those that the headers implement in place (posting,
+// polling) are not in it, since they need no library. Tests fill a table of their own.
 //
 // Threading: the table does not change once it is loaded. Ownership: the libraries stay loaded for the life
 // of the process; drivers leave things behind that do not survive unloading. Errors: unsupported, with a
@@ -41,9 +41,16 @@ struct ibverbs_library {
   int (*destroy_qp)(ibv_qp*) = nullptr;
   ibv_ah* (*create_ah)(ibv_pd*, ibv_ah_attr*) = nullptr;
   int (*destroy_ah)(ibv_ah*) = nullptr;
+  ibv_srq* (*create_srq)(ibv_pd*, ibv_srq_init_attr*) = nullptr;
+  int (*destroy_srq)(ibv_srq*) = nullptr;
+  ibv_qp_ex* (*qp_to_qp_ex)(ibv_qp*) = nullptr;
   int (*get_async_event)(ibv_context*, ibv_async_event*) = nullptr;
   void (*ack_async_event)(ibv_async_event*) = nullptr;
-  bool (*mlx5_is_supported)(ibv_device*) = nullptr; // null without libmlx5
+  // Null without libmlx5.
+  bool (*mlx5_is_supported)(ibv_device*) = nullptr;
+  int (*mlx5_query_device)(ibv_context*, mlx5dv_context*) = nullptr;
+  ibv_qp* (*mlx5_create_qp)(ibv_context*, ibv_qp_init_attr_ex*, mlx5dv_qp_init_attr*) = nullptr;
+  mlx5dv_qp_ex* (*mlx5_qp_ex_from)(ibv_qp_ex*) = nullptr;
 };
 
 /// The system's libraries. The first call loads them; others return the same.

@@ -503,7 +503,7 @@ std::unique_ptr<fabric> simulated_network::create_node(const simulated_node_opti
   facts.reads_max = options.reads_max;
   facts.reads_served_max = options.reads_max;
   facts.transfer_bytes_max = options.transfer_bytes_max;
-  facts.completions_max = 1U << 22U;
+  facts.completions_max = options.completions_max;
   made->chosen.mtu_bytes = options.path_mtu_bytes;
   core_->nodes.emplace(made->id, made.get());
   return made;

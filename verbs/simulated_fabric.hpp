@@ -48,6 +48,7 @@ struct simulated_node_options {
   std::uint32_t sends_max = 4096;
   std::uint32_t reads_max = 16;
   std::uint32_t transfer_bytes_max = 1U << 30U;
+  std::uint32_t completions_max = 1U << 22U; // of one completion queue
   std::uint8_t receiver_retries = 6;
 };
 

@@ -231,6 +231,12 @@ const CARDS = {
       ["Not authenticated yet", count(network.unauthenticated)],
       ["Sessions", count(rdma.sessions)],
       ["RDMA", rdma.active === true ? `active, ${plural(rdma.connections, "connection")}` : "not active"],
+      ...list(rdma.rails).slice(0, 16).map(object).map((rail) => [
+        `Rail ${count(rail.rail)}: ${text(rail.device, 40)}`,
+        rail.state === "online"
+          ? `${plural(rail.sessions, "session")}, ${bytes(rail.fetched_bytes)} fetched, ${
+            bytes(rail.placed_bytes)} placed`
+          : `${text(rail.state, 20)}${rail.reason ? `: ${text(rail.reason, 160)}` : ""}`]),
       ["Requests open", `${count(network.requests_open)}, ${bytes(network.held_bytes)} held`],
       ["Accepted", `${count(network.accepted)}, ${countRate(
         model.rate((document) => object(document.network).accepted), "/s")}`],

@@ -418,6 +418,66 @@ CAF_TEST(a striped value appears with its head and leaves parts to be removed) {
   CAF_CHECK_EQUAL(used(again), 8 * kib);
 }
 
+CAF_TEST(put if absent is not taken in by the removal of an older block of the key) {
+  opened run;
+  CAF_CHECK(run.put("a", content_of(1, 5000)) == errc::ok);
+  const auto older = run.store->index().find_and_pin(id_of("a"))->generation;
+  CAF_CHECK(run.put("a", content_of(2, 5000)) == errc::ok);
+  const auto newer = run.store->index().find_and_pin(id_of("a"))->generation;
+  const part third{.key = "a", .what = content_of(3, 5000), .if_absent = true};
+  std::uint64_t token = 0;
+  CAF_REQUIRE(reserve(run, third, token) == errc::ok);
+  CAF_REQUIRE(write_all(run, token, third.what) == errc::ok);
+  // Both are on their way to the journal when the put is looked at.
+  run.store->erase(id_of("a"), older, [](errc) {});
+  CAF_CHECK(finish(run, token, third) == errc::already_exists);
+  CAF_CHECK(run.get("a") == content_of(2, 5000));
+  CAF_REQUIRE(reserve(run, third, token) == errc::ok);
+  CAF_REQUIRE(write_all(run, token, third.what) == errc::ok);
+  run.store->erase(id_of("a"), newer, [](errc) {});
+  CAF_CHECK(finish(run, token, third) == errc::ok);
+  CAF_CHECK(run.store->index().find_and_pin(id_of("a"))->generation > newer);
+}
+
+CAF_TEST(a removal does not wait for the data of a put of another key and waits for one of its own) {
+  std::size_t passed = 0;
+  for (const auto seed : seeds(20)) {
+    run_options options = large_units();
+    options.seed = seed;
+    options.delay_ticks_max = 200;
+    opened run(options);
+    CAF_CHECK(run.put("small", content_of(1, 5000)) == errc::ok);
+    const part large{.key = "large", .what = content_of(2, 4 * mib - 4096)};
+    std::uint64_t token = 0;
+    CAF_REQUIRE(reserve(run, large, token) == errc::ok);
+    auto bytes = bytes_of(large.what);
+    std::vector<std::string> answers;
+    run.store->write(token, 0, {bytes.data(), length_of(large.what)}, [](errc) {});
+    const auto sums = sums_of(std::span(bytes).first(length_of(large.what)));
+    run.store->commit(token, sums, false, 0, [&](errc code, std::uint64_t) {
+      CAF_CHECK(code == errc::ok);
+      answers.emplace_back("put");
+    });
+    run.store->erase(id_of("large"), 0, [&](errc code) {
+      CAF_CHECK(code == errc::ok);
+      answers.emplace_back("erase of large");
+    });
+    run.store->erase(id_of("small"), 0, [&](errc code) {
+      CAF_CHECK(code == errc::ok);
+      answers.emplace_back("erase of small");
+    });
+    CAF_REQUIRE(run.drive_until([&] { return answers.size() == 3; }));
+    passed += answers.front() == "erase of small" ? 1 : 0;
+    CAF_CHECK(std::ranges::find(answers, "put") < std::ranges::find(answers, "erase of large"));
+    CAF_CHECK_EQUAL(run.store->counters().blocks, 0u);
+    run.die(false);
+    store_run again(run.options, run.device->now(), {});
+    CAF_REQUIRE(again.open().ok());
+    CAF_CHECK_EQUAL(again.store->counters().blocks, 0u);
+  }
+  CAF_CHECK(passed > 0);
+}
+
 CAF_TEST(part ids differ for parts and puts) {
   std::vector<engine::key_id> ids{id_of("a")};
   for (std::uint64_t put_id = 1; put_id < 20; ++put_id)

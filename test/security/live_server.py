@@ -28,8 +28,9 @@ KEY = bytes.fromhex(KEY_TEXT)
 KIB = 1024
 MIB = 1024 * KIB
 SECOND_NS = 10**9
-START_S = 30.0
-STOP_S = 40.0
+# Generous: other work on the machine must not fail a test.
+START_S = 120.0
+STOP_S = 120.0
 
 
 class Server:
@@ -149,10 +150,11 @@ class Server:
         small drives is left out of the sum, so the bound is stricter than promised."""
         return self.pool_bytes + self.drive_bytes + 64 * MIB + connections * 16 * KIB
 
-    def limit_descriptors(self, count: int) -> None:
-        """From now on it may have so many descriptors open."""
-        hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)[1]
+    def limit_descriptors(self, count: int) -> int:
+        """From now on it may have so many descriptors open; returns how many it could have before."""
+        soft, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (count, hard))
+        return soft
 
     def descriptors(self) -> int:
         """How many it has open."""

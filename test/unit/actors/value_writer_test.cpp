@@ -1,7 +1,9 @@
-// A value on its way to memory drives: what happens when the drives answer at once, later, or not at all.
+// A value on its way to memory drives: what happens when the drives answer at once, later, or not at all; and
+// what becomes of a striped one that lost a part.
 #define CAF_SUITE value_writer
 #include "actors/value_writer.hpp"
 
+#include "actors/value_reader.hpp"
 #include "engine/memory_device.hpp"
 #include "wire/crc32c.hpp"
 
@@ -73,6 +75,7 @@ public:
   void send_to_drive(std::uint32_t, const abandon_extent&) override { ++abandoned; }
   void send_to_drive(std::uint32_t, const erase_block& message) override {
     erased.push_back(message.erase->id);
+    erased_generations.push_back(message.erase->generation);
   }
   payload_slice small_slice(std::uint32_t) override { return {}; }
   std::uint32_t slice_bytes_max() const noexcept override { return mib; }
@@ -85,6 +88,23 @@ public:
   std::uint32_t extent_bytes_max() const noexcept override { return 4 * mib; }
   std::uint64_t next_put_id() noexcept override { return ++put_ids_; }
   void note_change(const wire::key_id& id) noexcept override { changed.push_back(id); }
+  void count_incomplete_block() noexcept override { ++incomplete; }
+
+  /// A part of the value that is stored goes, as if its drive had lost it; the drive it was on, which is not
+  /// the head's.
+  std::uint32_t lose_part(const wire::key_id& head) {
+    const auto pin = table_.at(table_.home(head)).body->store->index().find_and_pin(head);
+    CAF_REQUIRE(static_cast<bool>(pin));
+    auto part = engine::part_id(head, pin->put_id, 1);
+    if (table_.home(part) == table_.home(head))
+      part = engine::part_id(head, pin->put_id, 2);
+    const auto home = table_.home(part);
+    CAF_REQUIRE(home != table_.home(head));
+    auto result = errc::cancelled;
+    table_.at(home).body->store->erase(part, 0, [&](errc code) { result = code; });
+    CAF_REQUIRE(result == errc::ok);
+    return home;
+  }
 
   void answer_all() {
     while (!later.empty()) {
@@ -105,7 +125,9 @@ public:
   int fail_commit_of_part = -1;
   int abandoned = 0;
   std::vector<std::uint32_t> order; // parts, as they were committed
+  int incomplete = 0;
   std::vector<wire::key_id> erased;
+  std::vector<std::uint64_t> erased_generations;
   std::vector<std::function<void()>> later;
   std::vector<wire::key_id> changed;
 
@@ -124,7 +146,7 @@ private:
 
   engine::system_clock time_;
   drive_table table_;
-  std::uint64_t put_ids_ = 0;
+  std::uint64_t put_ids_ = 5; // with the next one a part lies on another drive than the head
 };
 
 struct fixture : test_coordinator_fixture<> {
@@ -138,11 +160,34 @@ struct fixture : test_coordinator_fixture<> {
     client.writer = &writer;
   }
 
-  status begin(std::uint32_t bytes) {
+  status begin(std::uint32_t bytes, bool if_absent = false) {
     std::mt19937 random{bytes};
     value.resize(bytes);
     std::ranges::generate(value, [&] { return static_cast<std::byte>(random()); });
-    return writer.begin("", wire::as_bytes_view(std::string_view{"key"}), bytes, false);
+    return writer.begin("", wire::as_bytes_view(std::string_view{"key"}), bytes, if_absent);
+  }
+
+  const wire::key_id id = wire::make_key_id("", wire::as_bytes_view(std::string_view{"key"}));
+
+  void store_striped() {
+    CAF_REQUIRE(begin(10 * mib) == status::ok);
+    receive();
+    writer.commit(0);
+    CAF_REQUIRE(writer.finished() && writer.result() == status::ok);
+  }
+  status read() {
+    value_reader reader(client, 1, 0);
+    return reader.open("", wire::as_bytes_view(std::string_view{"key"}), 0, 0, 0, mib);
+  }
+  /// Stores another value if none is there.
+  status put_if_absent() {
+    value_writer other(client, 2, 0);
+    CAF_REQUIRE(other.begin("", wire::as_bytes_view(std::string_view{"key"}), 0, true) == status::ok);
+    client.writer = &other;
+    other.commit(0);
+    client.answer_all();
+    CAF_REQUIRE(other.finished());
+    return other.result();
   }
 
   /// Fills whatever room there is.
@@ -238,6 +283,58 @@ CAF_TEST(a value for which there is no space is refused at once) {
   CAF_CHECK(writer.finished());
   CAF_CHECK(writer.result() == status::no_space);
   CAF_CHECK_EQUAL(client.blocks(), 0u);
+}
+
+CAF_TEST(a get drops a block of which a part is gone for good) {
+  store_striped();
+  CAF_CHECK(read() == status::ok);
+  CAF_CHECK(client.erased.empty());
+  client.lose_part(id);
+  CAF_CHECK(read() == status::not_found);
+  CAF_REQUIRE_EQUAL(client.erased.size(), 1u);
+  CAF_CHECK(client.erased.front() == id);
+  CAF_CHECK_EQUAL(client.erased_generations.front(), writer.generation()); // and nothing that came later
+  CAF_CHECK_EQUAL(client.incomplete, 1);
+}
+
+CAF_TEST(a get leaves a block alone whose part may come back with its drive) {
+  store_striped();
+  const auto home = client.lose_part(id);
+  const auto head = client.drives().home(id);
+  const auto other = 3 - home - head;
+  const auto all = engine::all_members(3);
+  // The drive has ended, and this REACTOR does not know yet.
+  client.drives().at(home).body->ended = true;
+  CAF_CHECK(read() == status::not_found);
+  client.drives().at(home).body->ended = false;
+  // It is away; it is left out; another one is away, and others may know already who has the block now.
+  auto seat = std::exchange(client.drives().at(home), {});
+  CAF_CHECK(read() == status::not_found);
+  client.drives().at(home) = seat;
+  auto without = all;
+  engine::remove_member(without, other);
+  client.drives().set_members(without);
+  CAF_CHECK(read() == status::not_found);
+  client.drives().set_members(all);
+  seat = std::exchange(client.drives().at(other), {});
+  CAF_CHECK(read() == status::not_found);
+  CAF_CHECK(put_if_absent() == status::already_exists);
+  client.drives().at(other) = seat;
+  CAF_CHECK(client.erased.empty());
+  CAF_CHECK_EQUAL(client.incomplete, 0);
+  CAF_CHECK(read() == status::not_found);
+  CAF_CHECK_EQUAL(client.erased.size(), 1u);
+}
+
+CAF_TEST(a put if absent takes the place of a block of which a part is gone for good) {
+  store_striped();
+  CAF_CHECK(put_if_absent() == status::already_exists);
+  CAF_CHECK_EQUAL(client.incomplete, 0);
+  client.lose_part(id);
+  CAF_CHECK(put_if_absent() == status::ok);
+  CAF_CHECK_EQUAL(client.incomplete, 1);
+  CAF_CHECK(read() == status::ok);
+  CAF_CHECK(put_if_absent() == status::already_exists);
 }
 
 // --- places that are filled in any order ---

@@ -109,7 +109,7 @@ CAF_TEST(the names that were there first have no labels and one blank and plain 
   for (const auto* line : {"memkv_blocks_total 5669", "memkv_read_total 1322",
                            "memkv_read_bytes_total 1324961280", "memkv_write_total 15266",
                            "memkv_write_bytes_total 15300195840", "memkv_storage_usable_bytes 1099510579200",
-                           "memkv_storage_used_bytes 5944377344", "memkv_rdma_active 0"})
+                           "memkv_storage_used_bytes 5944377344", "memkv_rdma_active 1"})
     CAF_CHECK(has_line(text, line));
   const auto found = metrics_of(text);
   CAF_CHECK_EQUAL(found.at("memkv_blocks_total").type, "gauge");

@@ -78,6 +78,21 @@ namespace memkv::test {
   out.drives[2].reset_done_bytes = gib;
   out.drives[2].reset_total_bytes = 4 * gib;
 
+  out.rdma_active = true;
+  auto& rail = out.rails.emplace_back();
+  rail.device = "mlx5_0";
+  rail.state = actors::rail_state::online;
+  actors::dci_pool_facts pool;
+  pool.dc = true;
+  pool.sessions = 2;
+  pool.connections = 1;
+  pool.queue_pairs = 8;
+  pool.reachable_bytes = gib;
+  pool.counters.fetched = 4;
+  pool.counters.fetched_bytes = 16 << 20;
+  pool.counters.reports[11] = 1;
+  actors::take_facts(out, rail, pool);
+
   out.actors.push_back({"drive-0", 1, true, true, 20'000, 4});
   out.actors.push_back({"drive-1", 2, false, false, 0, 0});
   out.actors.push_back({"server", 0, true, true, 10'000, 0});

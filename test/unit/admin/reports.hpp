@@ -52,6 +52,24 @@ inline actors::server_report full_report() {
   report.drives[2].state = actors::drive_state::resetting;
   report.drives[2].reset_secure = true;
   fill(report.drives[2].reset_done_bytes, report.drives[2].reset_total_bytes);
+  report.rails.resize(2);
+  for (auto& rail : report.rails) {
+    rail.rail = static_cast<std::uint32_t>(&rail - report.rails.data());
+    rail.device = "mlx5_" + std::to_string(rail.rail);
+    auto& counters = rail.counters;
+    fill(counters.attached, counters.broken, counters.fetched, counters.fetched_bytes, counters.placed,
+         counters.placed_bytes, counters.retryable, counters.refused, counters.deadline_exceeded,
+         counters.session_ended, counters.internal, counters.doorbells, counters.rebuilt, counters.destroyed,
+         counters.reports[0], counters.reports[11]);
+  }
+  report.rdma_active = true;
+  report.rails[0].state = actors::rail_state::online;
+  actors::dci_pool_facts pool;
+  pool.dc = true;
+  fill(pool.sessions, pool.connections, pool.queue_pairs, pool.queued, pool.posted, pool.reachable_bytes);
+  report.rails[0].facts = pool;
+  report.rails[1].state = actors::rail_state::offline;
+  report.rails[1].reason = "mlx5_1 port 1 went down";
   for (const auto* name : {"drive-0", "listener", "server"}) {
     actors::actor_report actor;
     actor.name = name;
@@ -80,7 +98,7 @@ inline actors::server_report full_report() {
   auto& all = report.requests;
   fill(all.reads, all.read_bytes, all.read_misses, all.writes, all.write_bytes, all.write_failures,
        all.deletes, all.exists_keys, all.prefixes, all.frames, all.digest_mismatches, all.corrupt_blocks,
-       all.deadlines_exceeded, all.busy, all.dropped_stale, all.dropped_replayed);
+       all.incomplete_blocks, all.deadlines_exceeded, all.busy, all.dropped_stale, all.dropped_replayed);
   all.closed = {{"peer_closed", 3}, {"idle", 1}};
   actors::latency_series series;
   series.operation = "get";
@@ -96,6 +114,8 @@ inline actors::server_report full_report() {
 inline actors::server_report healthy_report() {
   auto report = full_report();
   report.drives.resize(1);
+  report.rails.clear();
+  report.rdma_active = false;
   return report;
 }
 

@@ -21,7 +21,8 @@ CAF_TEST(the status of a full report fits its schema and has every figure where 
   CAF_CHECK_EQUAL(status["version"], "DEVELOPMENT.0123456");
   CAF_CHECK_EQUAL(status["server_id"], "a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5");
   CAF_CHECK_EQUAL(status["time"], 1763720000.5);
-  CAF_CHECK_EQUAL(status["reasons"].size(), 2u);
+  CAF_CHECK_EQUAL(status["reasons"], json({status["reasons"][0], status["reasons"][1],
+                                           "the RDMA device mlx5_1 is not in use: mlx5_1 port 1 went down"}));
   CAF_CHECK_EQUAL(status["memory"]["pool_used_bytes"], report.pool.chunks_in_use * report.pool_chunk_bytes);
   CAF_CHECK_EQUAL(status["memory"]["cache"]["misses"], report.cache.misses);
   CAF_CHECK_EQUAL(status["storage"]["drives_online"], 1);
@@ -35,6 +36,20 @@ CAF_TEST(the status of a full report fits its schema and has every figure where 
   CAF_CHECK_EQUAL(status["actors"][1]["restarts"], report.actors[1].restarts);
   CAF_CHECK_EQUAL(status["log"]["error"], 1);
   CAF_CHECK_EQUAL(status["log"]["warn"], 2);
+  const auto& rail = status["rdma"]["rails"][0];
+  const auto& counted = report.rails[0].counters;
+  CAF_CHECK_EQUAL(status["rdma"]["active"], true);
+  CAF_CHECK_EQUAL(status["rdma"]["sessions"], report.sessions);
+  CAF_CHECK_EQUAL(rail["transports"], json({"dc"}));
+  CAF_CHECK_EQUAL(rail["sessions"], report.rails[0].facts->sessions);
+  CAF_CHECK_EQUAL(rail["queue_pairs"], report.rails[0].facts->queue_pairs);
+  CAF_CHECK_EQUAL(rail["fetched_bytes"], counted.fetched_bytes);
+  CAF_CHECK_EQUAL(rail["placed"], counted.placed);
+  CAF_CHECK_EQUAL(rail["not_done"]["memory_refused"], counted.refused);
+  CAF_CHECK_EQUAL(rail["doorbells"], counted.doorbells);
+  CAF_CHECK_EQUAL(rail["errors"], json({{"retry_exceeded", counted.reports[11]}}));
+  CAF_CHECK_EQUAL(status["rdma"]["rails"][1]["reason"], report.rails[1].reason);
+  CAF_CHECK(!status["rdma"]["rails"][1].contains("sessions"));
   const auto& open = status["storage"]["devices"][0];
   CAF_CHECK_EQUAL(open["model"], "Model \"X\"");
   CAF_CHECK_EQUAL(open["io"]["depth_most"], report.drives[0].facts->io.depth_most);

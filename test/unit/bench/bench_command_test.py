@@ -45,7 +45,7 @@ def main():
     for words, part in (
         (("run", "--op", "fly"), "--op must be"),
         (("run", "--threads", "0"), "--threads must be from 1"),
-        (("run", "--transport", "rdma"), "transport rdma is not in this build"),
+        (("run", "--transport", "rdma"), "transport rdma needs rdma_devices"),
         (("run", "--transport", "pigeon"), "--transport must be"),
         (("replay", "no-such-file"), "cannot be opened"),
         (("run", "--servers", "http://x"), "URL"),

@@ -5,6 +5,7 @@
 #include "bench/trace.hpp"
 #include "bench/value_pattern.hpp"
 #include "bench/workload.hpp"
+#include "test/unit/client/fake_rdma.hpp"
 #include "test/unit/client/fake_server.hpp"
 
 #include <caf/test/unit_test.hpp>
@@ -16,9 +17,10 @@
 #include <unistd.h>
 #include <zlib.h>
 
+using namespace memkv;
 using namespace memkv::bench;
-using memkv::test::fake_frame;
-using memkv::test::fake_server;
+using test::fake_frame;
+using test::fake_server;
 
 namespace {
 
@@ -44,18 +46,22 @@ std::string line_of(std::uint64_t ms, const std::string& ids) {
 const std::string small_trace =
     line_of(0, "1, 2, 3") + line_of(10, "1, 2, 4") + line_of(70'000, "5, 3") + line_of(80'000, "1, 2, 3, 6");
 
+client::options options_of(const fake_server& server) {
+  client::options chosen;
+  chosen.servers = {server.address()};
+  chosen.transport = client::transport_choice::tcp;
+  chosen.auth_key = wire::shared_key::parse(fake_server::default_key);
+  chosen.num_connections = 2;
+  return chosen;
+}
+
 struct pair {
   fake_server server;
-  std::unique_ptr<memkv::client::client> kv;
+  std::unique_ptr<client::client> kv;
   pair() {
     server.start();
-    memkv::client::options chosen;
-    chosen.servers = {server.address()};
-    chosen.transport = memkv::client::transport_choice::tcp;
-    chosen.auth_key = memkv::wire::shared_key::parse(fake_server::default_key);
-    chosen.num_connections = 2;
-    memkv::client::status problem;
-    kv = memkv::client::client::make(std::move(chosen), problem);
+    client::status problem;
+    kv = client::client::make(options_of(server), problem);
     CAF_REQUIRE(kv != nullptr);
   }
 };
@@ -235,6 +241,44 @@ CAF_TEST(a run counts items and bytes and hits in each way of asking) {
   }
 }
 
+CAF_TEST(a run over RDMA says so and its values lie in registered memory) {
+  test::shared_network network;
+  verbs::simulated_node_options node;
+  node.name = "server";
+  test::fake_rdma rdma(network, node);
+  pair one;
+  one.server.rdma = &rdma;
+  client::options chosen = options_of(one.server);
+  chosen.transport = client::transport_choice::rdma;
+  chosen.rdma_devices = {"sim0"};
+  chosen.open_fabric = [&](const std::string& name, std::unique_ptr<verbs::fabric>& made) {
+    node.name = name;
+    made = network.create_node(node);
+    return client::status{};
+  };
+  client::status problem;
+  one.kv = client::client::make(std::move(chosen), problem);
+  CAF_REQUIRE_EQUAL(problem.text, "");
+  workload wanted;
+  wanted.op = workload_op::get;
+  wanted.block_bytes = 5000;
+  wanted.ops = 40;
+  wanted.depth = 2;
+  wanted.batch = 4;
+  wanted.keys = 30;
+  wanted.verify = true;
+  workload_result result;
+  CAF_CHECK_EQUAL(run_workload(*one.kv, 2, wanted, result), "");
+  CAF_CHECK(result.sound());
+  CAF_CHECK_EQUAL(result.transport(), "rdma");
+  CAF_CHECK_EQUAL(result.rdma_bytes, result.bytes);
+  CAF_CHECK_NOT_EQUAL(json_of({result}).find("\"transport\": \"rdma\""), std::string::npos);
+  CAF_CHECK_EQUAL(one.server.requests(wire::opcode::tcp_put), 0u);
+  CAF_CHECK_EQUAL(one.server.requests(wire::opcode::tcp_batch_put), 0u);
+  one.kv.reset();
+  one.server.stop();
+}
+
 CAF_TEST(no figures are shown for a run whose bytes were wrong) {
   pair one;
   workload wanted;
@@ -267,14 +311,14 @@ CAF_TEST(the document has exactly the promised members in order) {
   result.seconds = 1;
   const std::string text = json_of({result});
   std::size_t at = 0;
-  for (const char* key : {"runs",        "op",        "transport",      "block_size", "threads",
-                          "connections", "depth",     "batch",          "ops",        "bytes",
-                          "seconds",     "gib_per_s", "ops_per_s",      "latency_us", "p50",
-                          "p90",         "p99",       "p999",           "max",        "hits",
-                          "misses",      "errors",    "verify_failures"}) {
+  for (const char* key : {"runs",        "op",           "transport", "block_size", "threads",
+                          "connections", "depth",        "batch",     "ops",        "bytes",
+                          "rdma_bytes",  "staged_bytes", "seconds",   "gib_per_s",  "ops_per_s",
+                          "latency_us",  "p50",          "p90",       "p99",        "p999",
+                          "max",         "hits",         "misses",    "errors",     "verify_failures"}) {
     const std::size_t found = text.find("\"" + std::string(key) + "\":", at);
     CAF_CHECK_NOT_EQUAL(found, std::string::npos);
     at = found == std::string::npos ? at : found;
   }
-  CAF_CHECK_EQUAL(std::count(text.begin(), text.end(), ':'), 23);
+  CAF_CHECK_EQUAL(std::count(text.begin(), text.end(), ':'), 25);
 }

@@ -176,15 +176,7 @@ CAF_TEST(every key is accepted and read) {
   CAF_CHECK(c.storage.sync == sync_mode::always);
   CAF_CHECK_EQUAL(c.logging.level.value_or(""), "memkv_server=debug,info");
   CAF_CHECK(c.logging.format == log_format::json);
-  // Keys without their feature are named one by one.
-  std::vector<std::string> names;
-  for (const auto& key : result.not_in_effect) {
-    names.push_back(key.key);
-    CAF_CHECK(key.line > 0 && !key.reason.empty());
-  }
-  CAF_CHECK(names == (std::vector<std::string>{"rdma.devices", "rdma.num_worker_threads", "rdma.num_dcis",
-                                               "rdma.gid_index", "rdma.traffic_class", "rdma.service_level",
-                                               "rdma.mtu"}));
+  CAF_CHECK(result.not_in_effect.empty());
 }
 
 CAF_TEST(every documented key can stand in a file) {
@@ -291,6 +283,8 @@ CAF_TEST(wrong types and units and ranges are refused with line and key) {
       {with_section("rdma", "devices: [a, a]"), 8, "rdma.devices", "names a twice"},
       {with_section("rdma", "device: ''"), 8, "rdma.device", "must be text"},
       {minimal + "rdma:\n  device: a\n  devices: [b]\n", 9, "rdma.devices", "keep one"},
+      {minimal + "rdma:\n  devices: [a, b]\n  num_worker_threads: 129\n", 9, "rdma.num_worker_threads",
+       "more than 256"},
       {with_network("tls_cert: /c"), 3, "network.tls_cert", "is set alone"},
       {with_network("tls_key: /c"), 3, "network.tls_key", "is set alone"},
       {with_network("previous_key: 12"), 3, "network.previous_key", "64 hexadecimal digits"},

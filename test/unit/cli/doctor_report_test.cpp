@@ -31,6 +31,14 @@ CAF_TEST(the table has one line a check and one with the counts) {
                   "1 ok, 1 warning, 1 failed, 1 skipped\n");
 }
 
+CAF_TEST(the sentence of a failure names the checks that failed) {
+  CAF_CHECK_EQUAL(failed_checks(some), "1 check failed: drive");
+  auto more = some;
+  more.push_back({check_state::failed, "port", "", "is taken", ""});
+  more.push_back({check_state::failed, "drive", "/dev/z", "is gone", ""});
+  CAF_CHECK_EQUAL(failed_checks(more), "3 checks failed: drive, port");
+}
+
 CAF_TEST(colour changes nothing but colour) {
   const auto coloured = findings_text(some, true);
   std::string plain;

@@ -20,6 +20,16 @@ server_config with_key() {
 
 } // namespace
 
+CAF_TEST(one device alone has one rail and none has none) {
+  auto config = with_key();
+  CAF_CHECK_EQUAL(server_options_of(config, 0).rdma.rails(), 0u);
+  config.rdma.device = "mlx5_3";
+  const auto rdma = server_options_of(config, 0).rdma;
+  CAF_CHECK(rdma.devices == std::vector<std::string>{"mlx5_3"});
+  CAF_CHECK_EQUAL(rdma.rails(), 1u);
+  CAF_CHECK(!rdma.path.mtu_bytes && !rdma.path.traffic_class);
+}
+
 CAF_TEST(every setting reaches the server) {
   auto config = with_key();
   config.network.host = "::1";
@@ -41,6 +51,13 @@ CAF_TEST(every setting reaches the server) {
   config.storage.eviction_high_percent = 80;
   config.storage.eviction_low_percent = 60;
   config.storage.flap_threshold = 9;
+  config.rdma.devices = {"mlx5_0", "mlx5_1"};
+  config.rdma.num_worker_threads = 3;
+  config.rdma.num_dcis = 12;
+  config.rdma.gid_index = 5;
+  config.rdma.traffic_class = 104;
+  config.rdma.service_level = 4;
+  config.rdma.mtu = 2048;
   const auto options = server_options_of(config, 42);
   CAF_CHECK_EQUAL(options.host, "::1");
   CAF_CHECK_EQUAL(options.port, 7001);
@@ -55,6 +72,14 @@ CAF_TEST(every setting reaches the server) {
   CAF_CHECK_EQUAL(options.reactors, 3u);
   CAF_CHECK_EQUAL(options.pool_bytes, 1u << 25);
   CAF_CHECK_EQUAL(options.pool_chunk_bytes, 1u << 16);
+  CAF_CHECK(options.rdma.devices == config.rdma.devices);
+  CAF_CHECK_EQUAL(options.rdma.threads, 3u);
+  CAF_CHECK_EQUAL(options.rdma.rails(), 6u);
+  CAF_CHECK_EQUAL(options.rdma.initiators, 12u);
+  CAF_CHECK_EQUAL(options.rdma.path.gid_index.value_or(0), 5u);
+  CAF_CHECK_EQUAL(options.rdma.path.traffic_class.value_or(0), 104);
+  CAF_CHECK_EQUAL(options.rdma.path.service_level.value_or(0), 4);
+  CAF_CHECK_EQUAL(options.rdma.path.mtu_bytes.value_or(0), 2048u);
   CAF_CHECK_EQUAL(options.store.unit_bytes, 4096u);
   CAF_CHECK_EQUAL(options.store.extent_bytes_max, 1u << 20);
   CAF_CHECK(options.store.sync == engine::sync_policy::always);

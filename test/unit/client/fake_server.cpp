@@ -1,5 +1,6 @@
 #include "test/unit/client/fake_server.hpp"
 
+#include "test/unit/client/fake_rdma.hpp"
 #include "wire/crc32c.hpp"
 #include "wire/hello.hpp"
 #include "wire/payload_digest.hpp"
@@ -148,6 +149,9 @@ void fake_server::accept_main(int listening) {
     served.socket = accepted;
     served.thread = std::thread([this, &served] {
       serve(served);
+      if (fake_rdma* const here = rdma.load(); here != nullptr) {
+        here->connection_ended(&served);
+      }
       ::shutdown(served.socket, SHUT_RDWR);
     });
   }
@@ -200,6 +204,9 @@ void fake_server::serve(session& served) {
       wire::hello_reply own;
       own.frames_in_flight_max = in_flight_max;
       own.capabilities = keyed_required ? wire::server_capabilities::keyed_digest_required : 0;
+      if (const fake_rdma* const here = rdma.load(); here != nullptr && here->present) {
+        own.capabilities |= wire::server_capabilities::rdma;
+      }
       const wire::hello_answer hello = wire::answer_hello(key_, variable, wire::random_nonce(), own);
       if (mute_hello || hello.status != wire::status::ok) {
         continue;
@@ -218,7 +225,11 @@ void fake_server::serve(session& served) {
       send_frame(std::move(frame), served, true);
       continue;
     }
-    gathered.push_back(answer(header, variable, payload, served));
+    const bool over_rdma =
+        header.opcode == wire::opcode::tcp_attach || header.opcode == wire::opcode::tcp_detach ||
+        header.opcode == wire::opcode::batch_write || header.opcode == wire::opcode::batch_read;
+    gathered.push_back(over_rdma ? answer_rdma(header, variable, served)
+                                 : answer(header, variable, payload, served));
     if (gathered.size() < gather.load()) {
       continue;
     }
@@ -513,6 +524,113 @@ std::vector<fake_frame> fake_server::answer(const wire::frame_header& header, wi
     break;
   }
   return frames;
+}
+
+std::vector<fake_frame> fake_server::answer_rdma(const wire::frame_header& header, wire::bytes_view variable,
+                                                 session& served) {
+  std::vector<fake_frame> frames(1);
+  const auto reply = [&](wire::status status, std::vector<std::byte> body = {}) {
+    frames.front().header = wire::reply_header(header, served.keys.tag, status);
+    frames.front().variable = std::move(body);
+    return frames;
+  };
+  fake_rdma* const here = rdma.load();
+  if (here == nullptr || !here->present) {
+    return reply(wire::status::unsupported);
+  }
+  wire::payload_digest digest(served.keys.payload_key);
+  const auto digest_of = [&](wire::bytes_view bytes, wire::direction from, std::uint32_t index) {
+    digest.begin(header.kind, from, header.request_id, 0, index);
+    digest.update(bytes);
+    return digest.finish();
+  };
+  if (header.opcode == wire::opcode::tcp_attach) {
+    wire::attach_request wanted;
+    wire::attach_reply body;
+    if (wire::attach_request::decode(variable, wanted) != wire::status::ok) {
+      return reply(wire::status::bad_request);
+    }
+    const wire::status attached = here->attach(&served, wanted, body);
+    return attached == wire::status::ok ? reply(attached, encoded(body)) : reply(attached);
+  }
+  if (header.opcode == wire::opcode::tcp_detach) {
+    return variable.size() != 8 ? reply(wire::status::bad_request)
+                                : reply(here->detach(&served, wire::load_le<std::uint64_t>(variable.data())));
+  }
+  if (header.opcode == wire::opcode::batch_write) {
+    wire::batch_write_view body;
+    if (wire::batch_write_view::decode(variable, body) != wire::status::ok) {
+      return reply(wire::status::bad_request);
+    }
+    if (!here->has_session(&served, body.session_id())) {
+      return reply(wire::status::session_ended);
+    }
+    std::vector<wire::batch_put_result> results;
+    for (const wire::batch_write_item item : body) {
+      std::vector<std::byte> value(item.value_length);
+      const wire::status fetched = here->fetch(body.session_id(), item.client_address, item.rkey, value);
+      wire::batch_put_result& result = results.emplace_back();
+      result.status = fetched;
+      if (fetched != wire::status::ok) {
+        continue;
+      }
+      if (digest_of(value, wire::direction::request, static_cast<std::uint32_t>(results.size() - 1)) !=
+          item.digest) {
+        result.status = wire::status::digest_mismatch;
+        continue;
+      }
+      const std::lock_guard lock(mutex_);
+      stored& block = blocks_[full_name(header.ns.text(), wire::as_text(item.key))];
+      if (item.if_absent && block.generation != 0) {
+        result.status = wire::status::already_exists;
+        continue;
+      }
+      block = {std::move(value), ++generation_};
+      result.generation = block.generation;
+    }
+    return reply(wire::status::ok, encoded(wire::batch_put_reply{results}));
+  }
+  wire::batch_read_view body;
+  if (wire::batch_read_view::decode(variable, body) != wire::status::ok) {
+    return reply(wire::status::bad_request);
+  }
+  if (!here->has_session(&served, body.session_id())) {
+    return reply(wire::status::session_ended);
+  }
+  std::vector<wire::batch_read_result> results;
+  for (const wire::batch_read_item item : body) {
+    std::vector<std::byte> value;
+    wire::batch_read_result& result = results.emplace_back();
+    {
+      const std::lock_guard lock(mutex_);
+      const auto place = blocks_.find(full_name(header.ns.text(), wire::as_text(item.key)));
+      if (place == blocks_.end()) {
+        result.status = wire::status::not_found;
+        continue;
+      }
+      value = place->second.value;
+    }
+    const std::uint64_t whole = value.size();
+    if (item.range_offset > whole) {
+      result = {wire::status::out_of_range, whole, 0, {}};
+      continue;
+    }
+    const std::uint64_t rest = whole - item.range_offset;
+    const std::uint64_t length = item.range_length == 0 ? rest : std::min(rest, item.range_length);
+    if (length > item.capacity) {
+      result = {wire::status::buffer_too_small, whole, 0, {}};
+      continue;
+    }
+    const auto range = wire::bytes_view(value).subspan(item.range_offset, length);
+    const wire::status placed = here->place(body.session_id(), item.client_address, item.rkey, range);
+    if (placed != wire::status::ok) {
+      result.status = placed;
+      continue;
+    }
+    result = {wire::status::ok, whole, length,
+              digest_of(range, wire::direction::reply, static_cast<std::uint32_t>(results.size() - 1))};
+  }
+  return reply(wire::status::ok, encoded(wire::batch_read_reply{results}));
 }
 
 } // namespace memkv::test

@@ -21,6 +21,8 @@
 
 namespace memkv::test {
 
+class fake_rdma;
+
 /// One frame of an answer, before it is digested, sealed and sent.
 struct fake_frame {
   wire::frame_header header;
@@ -94,11 +96,14 @@ public:
   std::atomic<bool> keyed_required{false};
   std::atomic<std::uint32_t> in_flight_max{128};
   std::atomic<std::int64_t> clock_offset_ns{0}; // of the whole server
+  std::atomic<fake_rdma*> rdma{nullptr};        // what it has of RDMA; outlives stop()
 
 private:
   struct session;
   void accept_main(int listening);
   void serve(session& served);
+  [[nodiscard]] std::vector<fake_frame> answer_rdma(const wire::frame_header& header,
+                                                    wire::bytes_view variable, session& served);
   [[nodiscard]] std::vector<fake_frame> answer(const wire::frame_header& header, wire::bytes_view variable,
                                                const std::vector<std::byte>& payload, session& served);
   void send_frame(fake_frame frame, session& served, bool is_special);

@@ -128,20 +128,57 @@ CAF_TEST(a batch for one client costs one doorbell and a completion for each six
   CAF_CHECK_EQUAL(w.pool->statistics().transfers_done, 64u);
 }
 
-CAF_TEST(a client keeps its initiator as long as its quota lasts) {
+CAF_TEST(a batch for one client is one doorbell whatever was posted before) {
+  world w(pool_of(8));
+  const client_id client = w.add();
+  const client_id other = w.add();
+  std::uint64_t cookie = 0;
+  std::uint64_t batches = 0;
+  for (const client_id one : {client, client, other, client}) {
+    for (const std::uint32_t size : {1U, 10U, 16U, 31U, 32U, 33U, 64U, 2U}) {
+      for (std::uint32_t number = 0; number < size; ++number) {
+        must(w.pool->submit(one, w.make(++cookie)));
+      }
+      w.settle();
+      CAF_CHECK_EQUAL(w.network.statistics().doorbells, ++batches);
+      CAF_CHECK_EQUAL(w.pool->statistics().doorbells, batches);
+      CAF_CHECK_EQUAL(w.pool->statistics().transfers_done, cookie);
+    }
+  }
+}
+
+CAF_TEST(a batch above the credit of one initiator is one doorbell for each that it needs) {
+  for (const std::uint32_t size : {65U, 128U, 129U, 512U}) {
+    world w(pool_of(8));
+    const client_id client = w.add();
+    for (std::uint32_t number = 0; number < size; ++number) {
+      must(w.pool->submit(client, w.make(number)));
+    }
+    w.run();
+    CAF_CHECK_EQUAL(w.network.statistics().doorbells, (size + 63) / 64);
+    CAF_CHECK_EQUAL(w.pool->statistics().posted, size);
+  }
+}
+
+CAF_TEST(while others wait a client keeps its initiator as long as its quota lasts) {
   dci_scheduler_options options = pool_of(4);
   options.quota = 8;
   world w(options);
   const client_id first = w.add();
   const client_id other = w.add();
-  for (std::uint64_t cookie = 0; cookie < 8; ++cookie) {
+  const auto both = [&](std::uint64_t cookie) {
     must(w.pool->submit(first, w.make(cookie)));
     must(w.pool->submit(other, w.make(100 + cookie)));
     w.settle();
+  };
+  for (std::uint64_t cookie = 0; cookie < 8; ++cookie) {
+    both(cookie);
   }
   CAF_CHECK_EQUAL(w.pool->statistics().attachments, 2u);
-  must(w.pool->submit(first, w.make(8)));
+  must(w.pool->submit(first, w.make(8))); // alone, so it may stay
   w.settle();
+  CAF_CHECK_EQUAL(w.pool->statistics().attachments, 2u);
+  both(9);
   CAF_CHECK_EQUAL(w.pool->statistics().attachments, 3u);
 }
 

@@ -33,9 +33,10 @@ struct machine {
   std::unique_ptr<memory_region> region;
 
   explicit machine(simulated_network& network, std::size_t bytes = 4096,
-                   const simulated_node_options& options = {}, remote_access access = {true, true})
+                   const simulated_node_options& options = {}, remote_access access = {true, true},
+                   std::uint32_t reports_max = 4096)
       : device(network.create_node(options)), memory(bytes) {
-    must(device->create_completion_queue(4096, completions));
+    must(device->create_completion_queue(reports_max, completions));
     must(device->register_memory(memory, access, region));
   }
 

@@ -1,0 +1,622 @@
+#include "actors/dci_pool.hpp"
+
+#include "actors/admin_gateway.hpp"
+#include "actors/log.hpp"
+#include "actors/mailbox_size.hpp"
+#include "actors/self_description.hpp"
+#include "wire/assert.hpp"
+#include "wire/limits.hpp"
+
+#include <caf/actor_cast.hpp>
+#include <caf/send.hpp>
+
+#include <poll.h>
+
+#include <algorithm>
+#include <atomic>
+#include <random>
+#include <utility>
+
+namespace memkv::actors {
+
+namespace {
+
+constexpr const char* target = "memkv::rdma";
+constexpr std::uint64_t second_ns = 1'000'000'000;
+
+/// Begins anywhere, so that a client that still names a session of an earlier process hardly ever meets one.
+std::uint64_t next_session() {
+  static std::atomic<std::uint64_t> next{[] {
+    std::random_device chance;
+    return (std::uint64_t{chance()} << 32U | chance()) >> 1U;
+  }()};
+  std::uint64_t id = 0;
+  while (id == 0)
+    id = next.fetch_add(1, std::memory_order_relaxed);
+  return id;
+}
+
+std::uint64_t address_of(const std::byte* data) noexcept {
+  return reinterpret_cast<std::uintptr_t>(data);
+}
+
+wire::status status_of(const verbs::outcome& one) noexcept {
+  switch (one.result) {
+  case verbs::transfer_result::done:
+    return wire::status::ok;
+  case verbs::transfer_result::retryable:
+    return wire::status::unavailable;
+  case verbs::transfer_result::refused:
+    // What the device here refuses is no fault of the client's memory.
+    return verbs::caused_by_peer(one.status) ? wire::status::memory_refused : wire::status::internal;
+  case verbs::transfer_result::deadline_exceeded:
+    return wire::status::deadline_exceeded;
+  case verbs::transfer_result::cancelled:
+    return wire::status::session_ended;
+  }
+  return wire::status::internal;
+}
+
+} // namespace
+
+/// Wakes the actor when a descriptor becomes readable.
+class dci_pool::watch final : public ring_operation {
+public:
+  watch(dci_pool& owner, int descriptor) : owner_(owner), descriptor_(descriptor) {}
+  void completed(std::int32_t result, std::uint32_t /*flags*/) override {
+    armed_ = false;
+    fired_ = true;
+    broken_ = broken_ || result < 0 || (result & (POLLERR | POLLHUP | POLLNVAL)) != 0;
+  }
+  void arm() {
+    if (armed_ || broken_ || descriptor_ < 0)
+      return;
+    io_uring_prep_poll_add(owner_.next_sqe(this), descriptor_, POLLIN);
+    armed_ = true;
+  }
+  void cancel() {
+    if (armed_)
+      io_uring_prep_cancel(owner_.next_sqe(nullptr), this, 0);
+  }
+  [[nodiscard]] bool take_fired() noexcept { return std::exchange(fired_, false); }
+  /// The descriptor tells nothing any more: its device is gone.
+  [[nodiscard]] bool broken() const noexcept { return broken_; }
+
+private:
+  dci_pool& owner_;
+  int descriptor_;
+  bool armed_ = false;
+  bool fired_ = false;
+  bool broken_ = false;
+};
+
+dci_pool::dci_pool(caf::actor_config& configuration, dci_pool_settings settings)
+    : ring_actor(configuration), settings_(std::move(settings)) {}
+
+dci_pool::~dci_pool() = default;
+
+// --- start ---
+
+void dci_pool::on_no_ring(const std::string& problem) {
+  fail(problem);
+}
+
+bool dci_pool::on_start() {
+  self_ = caf::actor_cast<caf::actor>(this);
+  std::vector<std::string> warnings;
+  const auto opened = settings_.open(fabric_, warnings);
+  for (const auto& warning : warnings)
+    log::warn(target, warning, {{"rail", std::to_string(settings_.rail)}});
+  if (!opened.ok()) {
+    fail(opened.text);
+    return false;
+  }
+  const auto& device = fabric_->facts();
+  if (!device.port_active) {
+    fail(device.name + " port " + std::to_string(device.port) + " is not active: check cable and link.");
+    return false;
+  }
+  for (const auto& each : std::exchange(settings_.memory, {}))
+    if (const auto added = add_memory(each); !added.ok()) {
+      fail(added.text);
+      return false;
+    }
+  if (const auto made = make_engines(); !made.ok()) {
+    fail(made.text);
+    return false;
+  }
+  device_events_ = std::make_unique<watch>(*this, fabric_->event_descriptor());
+  const auto& path = fabric_->path();
+  log::info(target, "RDMA device is in use",
+            {{"rail", std::to_string(settings_.rail)},
+             {"device", device.name},
+             {"mtu", std::to_string(path.mtu_bytes)},
+             {"gid_index", std::to_string(path.gid_index)},
+             {"transports", seats_.size() > 1 ? "rc, dc" : "rc"}});
+  tell_server();
+  return true;
+}
+
+verbs::status dci_pool::make_engines() {
+  const auto& device = fabric_->facts();
+  const auto add = [this](verbs::peer_address::kind kind, std::unique_ptr<verbs::transfer_engine> engine) {
+    engine_seat seat;
+    seat.kind = kind;
+    seat.completions = std::make_unique<watch>(*this, engine->completions().event_descriptor());
+    seat.engine = std::move(engine);
+    seats_.push_back(std::move(seat));
+  };
+  transfer_bytes_max_ = std::min(settings_.transfer_bytes_max, device.transfer_bytes_max);
+  settings_.rc.transfer_bytes_max = settings_.dc.transfer_bytes_max = transfer_bytes_max_;
+  settings_.rc.clients_max = std::min(settings_.rc.clients_max, settings_.sessions_max);
+  settings_.dc.clients_max = settings_.sessions_max;
+  std::unique_ptr<verbs::rc_scheduler> rc;
+  if (auto outcome = verbs::rc_scheduler::create(*fabric_, settings_.rc, rc); !outcome.ok())
+    return outcome;
+  add(verbs::peer_address::kind::rc, std::move(rc));
+  if (!device.dc)
+    return {};
+  std::unique_ptr<verbs::dci_scheduler> dc;
+  if (const auto outcome = verbs::dci_scheduler::create(*fabric_, settings_.dc, dc); outcome.ok())
+    add(verbs::peer_address::kind::dc, std::move(dc));
+  else
+    log::warn(target, "clients cannot use DC, but RC: " + outcome.text,
+              {{"rail", std::to_string(settings_.rail)}});
+  return {};
+}
+
+void dci_pool::fail(const std::string& reason) {
+  if (!failed_.empty())
+    return;
+  failed_ = reason;
+  if (settings_.server != nullptr)
+    caf::anon_send(settings_.server, dci_pool_failed{settings_.rail, reason});
+  stop(caf::exit_reason::user_shutdown);
+}
+
+void dci_pool::tell_server() {
+  if (settings_.server == nullptr)
+    return;
+  dci_pool_changed change{settings_.rail, settings_.rails, self_, {}};
+  for (const auto& each : memory_)
+    change.reachable.push_back(each.range);
+  caf::anon_send(settings_.server, std::move(change));
+}
+
+// --- memory ---
+
+verbs::status dci_pool::add_memory(const register_memory& message) {
+  const auto place = std::ranges::lower_bound(memory_, message.range.data(), {},
+                                              [](const registered& each) { return each.range.data(); });
+  // A memory drive that died and came back still lies where it was.
+  if (place != memory_.end() && place->range.data() == message.range.data() &&
+      place->range.size() >= message.range.size())
+    return {};
+  registered added;
+  added.range = message.range;
+  added.keep = message.keep;
+  if (auto outcome = fabric_->register_memory(message.range, {}, added.region); !outcome.ok())
+    return outcome;
+  memory_.insert(place, std::move(added));
+  return {};
+}
+
+const dci_pool::registered* dci_pool::region_of(const std::byte* data, std::uint64_t bytes) const {
+  auto after = std::ranges::upper_bound(memory_, data, std::less<const std::byte*>{},
+                                        [](const registered& each) { return each.range.data(); });
+  if (after == memory_.begin())
+    return nullptr;
+  const auto& found = *--after;
+  const auto offset = address_of(data) - address_of(found.range.data());
+  return offset <= found.range.size() && bytes <= found.range.size() - offset ? &found : nullptr;
+}
+
+// --- messages ---
+
+caf::behavior dci_pool::make_handlers() {
+  auto on_attach = [this](const attach_session& message) { attach(message); };
+  auto on_detach = [this](const detach_session& message) { detach(message); };
+  auto on_move = [this](const move_bytes& message) {
+    for (const auto& each : message.transfers)
+      take(each);
+  };
+  auto on_memory = [this](const register_memory& message) {
+    if (const auto added = add_memory(message); added.ok())
+      tell_server();
+    else
+      log::warn(target, "values of a memory drive are copied on their way: " + added.text,
+                {{"rail", std::to_string(settings_.rail)}});
+  };
+  auto on_finish = [this](const finish_requests&) { stop(caf::exit_reason::normal); };
+  auto on_describe = [this](const describe_yourself& question) {
+    answer(question, id(), mailbox_size(*this), {.dci_pool = facts()});
+  };
+  auto on_down = [this](const caf::down_msg& message) { owner_ended(message.source.id()); };
+  [[maybe_unused]] dci_pool_actor::behavior_type conforms{on_attach, on_detach, on_move,
+                                                          on_memory, on_finish, on_describe};
+  return {on_attach, on_detach, on_move, on_memory, on_finish, on_describe, on_down};
+}
+
+void dci_pool::attach(const attach_session& message) {
+  if (message.owner == nullptr)
+    return; // nobody to answer to
+  session_attached made;
+  made.request = message.request;
+  made.pool = self_;
+  made.result = attach_to(message, made);
+  caf::anon_send(caf::actor_cast<connection_actor>(message.owner), std::move(made));
+}
+
+wire::status dci_pool::attach_to(const attach_session& message, session_attached& made) {
+  const auto seat = std::ranges::find(seats_, message.client.what, &engine_seat::kind);
+  if (seat == seats_.end())
+    return wire::status::unsupported;
+  const auto known = owners_.find(message.owner.id());
+  if (sessions_.size() >= settings_.sessions_max ||
+      (known != owners_.end() && known->second.size() >= wire::limits::sessions_connection_max))
+    return wire::status::busy;
+  verbs::client_id client = 0;
+  if (const auto outcome = seat->engine->attach(message.client, client, made.server); !outcome.ok()) {
+    log::debug(target, "a client cannot be attached: " + outcome.text,
+               {{"rail", std::to_string(settings_.rail)}});
+    switch (outcome.code) {
+    case verbs::errc::queue_full:
+      return wire::status::busy;
+    case verbs::errc::unsupported:
+      return wire::status::unsupported;
+    case verbs::errc::invalid_argument:
+      return wire::status::bad_request;
+    default:
+      return wire::status::unavailable;
+    }
+  }
+  made.session = next_session();
+  made.transfer_bytes_max = transfer_bytes_max_;
+  session added;
+  added.seat = static_cast<std::size_t>(seat - seats_.begin());
+  added.client = client;
+  added.owner = message.owner.address();
+  seat->sessions.emplace(client, made.session);
+  if (known == owners_.end())
+    monitor(message.owner); // of one that is dead already DOWN comes at once
+  owners_[message.owner.id()].insert(made.session);
+  sessions_.emplace(made.session, std::move(added));
+  ++counters_.attached;
+  return wire::status::ok;
+}
+
+void dci_pool::detach(const detach_session& message) {
+  if (message.owner == nullptr)
+    return;
+  const auto found = sessions_.find(message.session);
+  if (found == sessions_.end() || found->second.owner.id() != message.owner.id()) {
+    if (message.request != 0)
+      caf::anon_send(
+          caf::actor_cast<connection_actor>(message.owner),
+          session_ended{message.request, message.session, message.owner.id(), wire::status::not_found});
+    return;
+  }
+  auto& which = found->second;
+  if (message.request != 0)
+    which.requests.push_back(message.request);
+  else
+    which.told = true;
+  end_session(which);
+}
+
+void dci_pool::end_session(session& which) {
+  if (which.ending)
+    return;
+  which.ending = true;
+  const auto seat = which.seat;
+  // not_found: the engine ends it already.
+  static_cast<void>(seats_[seat].engine->detach(which.client, outcomes_));
+  take_outcomes(seat);
+}
+
+void dci_pool::owner_ended(caf::actor_id owner) {
+  const auto found = owners_.find(owner);
+  if (found == owners_.end())
+    return;
+  const auto all = std::exchange(found->second, {});
+  owners_.erase(found);
+  for (const auto id : all)
+    if (const auto each = sessions_.find(id); each != sessions_.end()) {
+      each->second.told = true;
+      each->second.requests.clear();
+      end_session(each->second);
+    }
+}
+
+/// None of its client's memory is touched any more.
+void dci_pool::session_is_over(std::uint64_t id) {
+  const auto found = sessions_.find(id);
+  auto gone = std::move(found->second);
+  sessions_.erase(found);
+  const auto owner = gone.owner.id();
+  if (const auto of = owners_.find(owner);
+      of != owners_.end() && of->second.erase(id) == 1 && of->second.empty()) {
+    owners_.erase(of);
+    // CAF leaves this to us: the connection would remember each session that ever was.
+    demonitor(gone.owner);
+  }
+  const auto handle = caf::actor_cast<caf::actor>(gone.owner);
+  if (handle == nullptr)
+    return;
+  if (gone.requests.empty() && !gone.told)
+    gone.requests.push_back(0);
+  for (const auto request : gone.requests)
+    caf::anon_send(caf::actor_cast<connection_actor>(handle), session_ended{request, id, owner});
+}
+
+// --- transfers ---
+
+void dci_pool::take(const memory_transfer_ptr& transfer) {
+  const auto found = sessions_.find(transfer->session);
+  if (found == sessions_.end() || found->second.ending || found->second.owner.id() != transfer->owner) {
+    finish(transfer, wire::status::session_ended);
+    return;
+  }
+  const auto* region = region_of(transfer->data, transfer->bytes);
+  if (region == nullptr) {
+    if (round_ns() >= next_log_ns_) {
+      next_log_ns_ = round_ns() + second_ns;
+      log::error(target, "a transfer names memory that is not registered");
+    }
+    finish(transfer, wire::status::internal);
+    return;
+  }
+  if (free_transfers_.empty()) {
+    free_transfers_.push_back(static_cast<std::uint32_t>(transfers_.size()));
+    transfers_.emplace_back();
+  }
+  const auto cookie = free_transfers_.back();
+  verbs::transfer one;
+  one.cookie = cookie;
+  one.way = transfer->fetch ? verbs::direction::fetch : verbs::direction::place;
+  one.local = {address_of(transfer->data), transfer->bytes, region->region->lkey()};
+  one.remote_address = transfer->client_address;
+  one.rkey = transfer->rkey;
+  one.deadline_ns = transfer->deadline_ns != 0
+                        ? transfer->deadline_ns
+                        : round_ns() + std::uint64_t{wire::limits::request_ms_max} * 1'000'000;
+  const auto taken = seats_[found->second.seat].engine->submit(found->second.client, one);
+  switch (taken.code) {
+  case verbs::errc::ok:
+    free_transfers_.pop_back();
+    transfers_[cookie] = transfer;
+    return;
+  case verbs::errc::not_found:
+  case verbs::errc::wrong_state:
+    finish(transfer, wire::status::session_ended);
+    return;
+  case verbs::errc::invalid_argument:
+    finish(transfer, wire::status::internal);
+    return;
+  default:
+    finish(transfer, wire::status::unavailable);
+    return;
+  }
+}
+
+/// To be answered with the others of this round.
+void dci_pool::finish(const memory_transfer_ptr& transfer, wire::status result) {
+  transfer->result = result;
+  switch (result) {
+  case wire::status::ok:
+    ++(transfer->fetch ? counters_.fetched : counters_.placed);
+    (transfer->fetch ? counters_.fetched_bytes : counters_.placed_bytes) += transfer->bytes;
+    break;
+  case wire::status::memory_refused:
+    ++counters_.refused;
+    break;
+  case wire::status::deadline_exceeded:
+    ++counters_.deadline_exceeded;
+    break;
+  case wire::status::session_ended:
+    ++counters_.session_ended;
+    break;
+  case wire::status::unavailable:
+    ++counters_.retryable;
+    break;
+  default:
+    ++counters_.internal;
+    break;
+  }
+  if (transfer->reply_to == nullptr)
+    return;
+  auto list = std::ranges::find(answers_, transfer->reply_to, &answer_list::to);
+  if (list == answers_.end())
+    list = answers_.insert(list, answer_list{transfer->reply_to, {}});
+  list->transfers.push_back(transfer);
+}
+
+void dci_pool::take_outcomes(std::size_t seat) {
+  // Taking one may add others at the end.
+  for (std::size_t index = 0; index < outcomes_.size(); ++index) {
+    const auto one = outcomes_[index];
+    take_outcome(seat, one);
+  }
+  outcomes_.clear();
+}
+
+void dci_pool::take_outcome(std::size_t seat, const verbs::outcome& one) {
+  if (one.kind == verbs::outcome::what::transfer) {
+    MEMKV_ASSERT(one.cookie < transfers_.size() && transfers_[one.cookie] != nullptr,
+                 "a transfer has one outcome");
+    finish(std::exchange(transfers_[one.cookie], nullptr), status_of(one));
+    free_transfers_.push_back(static_cast<std::uint32_t>(one.cookie));
+    return;
+  }
+  auto& known = seats_[seat].sessions;
+  const auto found = known.find(one.client);
+  MEMKV_ASSERT(found != known.end(), "a client of an engine has a session");
+  const auto id = found->second;
+  if (one.kind == verbs::outcome::what::session_broken) {
+    ++counters_.broken;
+    auto& which = sessions_.at(id);
+    if (!which.ending && !closing_) {
+      which.ending = true;
+      static_cast<void>(seats_[seat].engine->detach(which.client, outcomes_));
+    }
+    return;
+  }
+  known.erase(found);
+  session_is_over(id);
+}
+
+bool dci_pool::work() {
+  bool came = false;
+  for (std::size_t seat = 0; seat < seats_.size(); ++seat) {
+    seats_[seat].engine->run(steady_now_ns(), outcomes_);
+    came = came || !outcomes_.empty();
+    take_outcomes(seat);
+  }
+  send_answers();
+  return came;
+}
+
+void dci_pool::send_answers() {
+  for (auto& [to, transfers] : answers_)
+    caf::anon_send(caf::actor_cast<reactor_actor>(to), bytes_moved{std::move(transfers)});
+  answers_.clear();
+}
+
+// --- the loop ---
+
+bool dci_pool::on_turn() {
+  if (device_events_->take_fired())
+    look_at_device();
+  return work();
+}
+
+bool dci_pool::look_beside() {
+  return work();
+}
+
+bool dci_pool::arm_beside() {
+  if (closing_)
+    return true;
+  for (auto& seat : seats_) {
+    auto& completions = seat.engine->completions();
+    // What came before this does not count: the engines look once more.
+    if (seat.completions->take_fired())
+      completions.acknowledge();
+    if (const auto armed = completions.arm(); !armed.ok())
+      fail(armed.text);
+    else if (seat.completions->broken())
+      fail("the device " + fabric_->facts().name + " was taken away");
+    seat.completions->arm();
+  }
+  device_events_->arm();
+  return failed_.empty() && !work();
+}
+
+std::uint64_t dci_pool::next_turn_ns() const {
+  std::uint64_t least = ~std::uint64_t{0};
+  for (const auto& seat : seats_)
+    least = std::min(least, seat.engine->next_ns());
+  return least;
+}
+
+void dci_pool::on_tick(std::uint64_t /*now_ns*/) {
+  look_at_device();
+}
+
+void dci_pool::look_at_device() {
+  const auto& device = fabric_->facts();
+  for (;;) {
+    switch (fabric_->next_event()) {
+    case verbs::fabric_event::none:
+      if (device_events_->broken())
+        fail("the device " + device.name + " was taken away");
+      return;
+    case verbs::fabric_event::port_down:
+      fail(device.name + " port " + std::to_string(device.port) + " went down");
+      return;
+    case verbs::fabric_event::device_removed:
+      fail("the device " + device.name + " failed or was taken away");
+      return;
+    case verbs::fabric_event::port_up:
+      break;
+    case verbs::fabric_event::other:
+      log::debug(target, "the RDMA device has an event", {{"device", device.name}});
+      break;
+    }
+  }
+}
+
+// --- the end ---
+
+void dci_pool::on_stop() {
+  closing_ = true;
+  for (std::size_t seat = 0; seat < seats_.size(); ++seat) {
+    seats_[seat].engine->close(outcomes_);
+    take_outcomes(seat);
+  }
+  if (settings_.past != nullptr)
+    settings_.past->add(counted());
+  // Here the device lets go of all memory, ours and the clients'.
+  for (auto& seat : seats_)
+    seat.engine.reset();
+  for (auto& each : memory_)
+    each.region.reset();
+  const bool opened = fabric_ != nullptr;
+  fabric_.reset();
+  MEMKV_ASSERT(sessions_.empty(), "an engine that is closed has ended its sessions");
+  send_answers();
+  for (auto& seat : seats_)
+    seat.completions->cancel();
+  if (device_events_ != nullptr)
+    device_events_->cancel();
+  if (opened && failed_.empty())
+    log::info(target, "RDMA device is closed", {{"rail", std::to_string(settings_.rail)}});
+}
+
+void dci_pool::on_end() {
+  seats_.clear();
+  device_events_.reset();
+  transfers_.clear();
+  memory_.clear();
+  owners_.clear();
+  settings_ = {};
+  self_ = nullptr;
+}
+
+// --- reports ---
+
+rail_counters dci_pool::counted() const {
+  auto out = counters_;
+  for (const auto& seat : seats_) {
+    const auto now = seat.engine->engine_facts();
+    out.doorbells += now.doorbells;
+    out.rebuilt += now.rebuilt;
+    out.destroyed += now.destroyed;
+    for (std::size_t index = 0; index < now.reports.size(); ++index)
+      out.reports[index] += now.reports[index];
+  }
+  return out;
+}
+
+dci_pool_facts dci_pool::facts() const {
+  dci_pool_facts out;
+  out.rail = settings_.rail;
+  out.device = fabric_->facts().name;
+  for (const auto& seat : seats_) {
+    (seat.kind == verbs::peer_address::kind::rc ? out.rc : out.dc) = true;
+    const auto now = seat.engine->engine_facts();
+    out.queue_pairs += now.queue_pairs_ready;
+    out.queued += now.queued;
+    out.posted += now.posted;
+  }
+  out.sessions = sessions_.size();
+  out.connections = owners_.size();
+  for (const auto& each : memory_)
+    out.reachable_bytes += each.range.size();
+  out.counters = counted();
+  if (settings_.past != nullptr)
+    out.counters += settings_.past->read();
+  return out;
+}
+
+} // namespace memkv::actors

@@ -1,0 +1,143 @@
+// The DCI POOL actor: one RDMA device (or one of the threads that serve it), the sessions on it, and the
+// transfers of their bytes. Interface and duties: interfaces.hpp.
+//
+// Operation. It opens the fabric itself, registers the memory that values lie in, and gives each transfer to
+// the engine of its client: RC (a queue pair for each client), or DC where the device has it. Each round it
+// takes messages, lets the engines post and report, and answers. When nothing comes it polls for a bounded
+// time, as every ring actor does, and then sleeps until a message comes, the completion channel or the device
+// has an event, or a deadline passes.
+//
+// Sessions. A session belongs to the CONNECTION through which it was attached; that one's transfers alone are
+// carried out, and it ends with that one. From session_ended on nothing of the client's memory is touched.
+// A session that the transport broke ends by itself.
+//
+// Whose memory. From move_bytes on a transfer, and what its `keep` keeps, belongs to this actor until it is
+// answered, which is when the device is done with it. When the actor ends, for whatever reason, the queue
+// pairs are destroyed before any `keep` is let go. When the port goes down or the device is taken away, the
+// device is closed at once: who removes one waits until everybody has closed it.
+//
+// Threading: dedicated. Limits: sessions_max, limits::sessions_connection_max of a connection, and those of
+// the engines; a transfer beyond them is answered `unavailable`. Errors: dci_pool_failed, then it ends.
+#pragma once
+
+#include "actors/interfaces.hpp"
+#include "actors/rail_past.hpp"
+#include "actors/ring_actor.hpp"
+#include "verbs/dci_scheduler.hpp"
+#include "verbs/fabric.hpp"
+#include "verbs/rc_scheduler.hpp"
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+namespace memkv::actors {
+
+struct dci_pool_settings {
+  std::uint32_t rail = 0, rails = 1;
+  std::function<verbs::status(std::unique_ptr<verbs::fabric>& out, std::vector<std::string>& warnings)> open;
+  /// What it cannot do without: the buffer pool. More comes by register_memory.
+  std::vector<register_memory> memory;
+  verbs::rc_scheduler_options rc;
+  verbs::dci_scheduler_options dc;
+  std::uint32_t sessions_max = 65'536;          // of both kinds; RC has a bound of its own besides
+  std::uint32_t transfer_bytes_max = 2U << 20U; // of each engine, and what the device can
+  server_actor server;
+  std::shared_ptr<rail_past> past; // never null in a server
+};
+
+class dci_pool final : public ring_actor {
+public:
+  dci_pool(caf::actor_config& configuration, dci_pool_settings settings);
+  ~dci_pool() override;
+  const char* name() const override { return "dci-pool"; }
+
+private:
+  class watch;
+
+  /// One way to move bytes.
+  struct engine_seat {
+    verbs::peer_address::kind kind = verbs::peer_address::kind::rc;
+    std::unique_ptr<verbs::transfer_engine> engine;
+    std::unique_ptr<watch> completions;
+    std::unordered_map<verbs::client_id, std::uint64_t> sessions;
+  };
+  struct session {
+    std::size_t seat = 0;
+    verbs::client_id client = 0;
+    caf::actor_addr owner;
+    bool ending = false;
+    bool told = false;                   // its end is nobody's business any more
+    std::vector<std::uint64_t> requests; // that wait for the end
+  };
+  struct registered {
+    std::span<std::byte> range;
+    std::unique_ptr<verbs::memory_region> region;
+    std::shared_ptr<void> keep;
+  };
+  struct answer_list {
+    caf::actor to;
+    std::vector<memory_transfer_ptr> transfers;
+  };
+
+  settings ring_settings() const override { return {.entries = 64, .tick_ns = 20'000'000}; }
+  void on_no_ring(const std::string& problem) override;
+  bool on_start() override;
+  caf::behavior make_handlers() override;
+  bool on_turn() override;
+  void on_tick(std::uint64_t now_ns) override;
+  bool look_beside() override;
+  bool arm_beside() override;
+  [[nodiscard]] std::uint64_t next_turn_ns() const override;
+  void on_stop() override;
+  void on_end() override;
+
+  [[nodiscard]] verbs::status make_engines();
+  void fail(const std::string& reason);
+  void tell_server();
+  [[nodiscard]] verbs::status add_memory(const register_memory& message);
+  [[nodiscard]] const registered* region_of(const std::byte* data, std::uint64_t bytes) const;
+  void look_at_device();
+
+  void attach(const attach_session& message);
+  [[nodiscard]] wire::status attach_to(const attach_session& message, session_attached& answer);
+  void detach(const detach_session& message);
+  void end_session(session& which);
+  void owner_ended(caf::actor_id owner);
+  void session_is_over(std::uint64_t id);
+  void take(const memory_transfer_ptr& transfer);
+  void finish(const memory_transfer_ptr& transfer, wire::status result);
+  void take_outcomes(std::size_t seat);
+  void take_outcome(std::size_t seat, const verbs::outcome& one);
+  /// Lets the engines work, and sends what there is to answer. True: something came.
+  bool work();
+  void send_answers();
+  [[nodiscard]] rail_counters counted() const;
+  [[nodiscard]] dci_pool_facts facts() const;
+
+  dci_pool_settings settings_;
+  caf::actor self_;
+  // In the order in which they are made; taken down from the end.
+  std::unique_ptr<verbs::fabric> fabric_;
+  std::vector<registered> memory_; // by address
+  std::vector<engine_seat> seats_;
+  std::uint32_t transfer_bytes_max_ = 0;
+  std::unique_ptr<watch> device_events_;
+
+  std::unordered_map<std::uint64_t, session> sessions_;
+  std::unordered_map<caf::actor_id, std::unordered_set<std::uint64_t>> owners_;
+  /// With the engines, by cookie.
+  std::vector<memory_transfer_ptr> transfers_;
+  std::vector<std::uint32_t> free_transfers_;
+  std::vector<verbs::outcome> outcomes_;
+  std::vector<answer_list> answers_;
+  rail_counters counters_; // without those that the engines count
+  std::uint64_t next_log_ns_ = 0;
+  std::string failed_; // why it ends
+  bool closing_ = false;
+};
+
+} // namespace memkv::actors

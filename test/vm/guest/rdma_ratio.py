@@ -1,0 +1,93 @@
+"""Throughput over soft-RoCE as a ratio to perftest's, in the same boot, alternating.
+
+rdma_ratio.py MEMKV MEMKV-BENCH [ROUNDS]
+
+Memory mode. Puts beside ib_read_bw (the server reads the client's memory) and gets beside ib_write_bw, of 1 and
+4 MiB; existence queries, one at a time, beside ib_send_lat. Medians and spread; nothing is asserted. See
+docs/performance.md for what came of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import subprocess
+import sys
+import time
+
+import rdma_link
+from rdma_scenario import Scene, wait_until
+
+PERFTEST_PORT = "18515"
+SECONDS = "6"
+
+
+def perftest(program: str, *words: str) -> str:
+    """What the client's side prints."""
+    command = [program, "-d", rdma_link.NAME, "-x", "1", "-p", PERFTEST_PORT, "-F", *words]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(1.0)
+        done = subprocess.run([*command, rdma_link.ADDRESS], capture_output=True, text=True, timeout=120, check=True)
+    finally:
+        server.kill()
+        server.wait()
+    return done.stdout
+
+
+def bandwidth(program: str, size: int) -> float:
+    """MiB a second, on average."""
+    text = perftest(program, "-m", "4096", "-s", str(size), "-n", str(max(8, (96 << 20) // size)))
+    row = [line.split() for line in text.splitlines() if re.match(rf"\s*{size}\s", line)]
+    return float(row[-1][3])
+
+
+def latency_us() -> float:
+    """Of one way, the median, of 256 bytes: about a control message."""
+    text = perftest("ib_send_lat", "-m", "4096", "-s", "256", "-n", "500")
+    row = [line.split() for line in text.splitlines() if re.match(r"\s*256\s", line)]
+    return float(row[-1][4])
+
+
+def ours(scene: Scene, operation: str, size: int) -> dict:
+    """One row of memkv-bench."""
+    report = scene.directory / "row.json"
+    shape = ["--block-size", str(size), "--keys", str(max(8, (64 << 20) // size)), "--batch", "4",
+             "--threads", "1", "--connections", "1", "--depth", "2"]  # fmt: skip
+    command = [word for word in scene.command("rdma", operation, *shape) if word != "--verify"]
+    subprocess.run([*command, "--duration", SECONDS, "--json", str(report)], env=scene.environment(),
+                   check=True, timeout=300, stdout=subprocess.DEVNULL)  # fmt: skip
+    return json.loads(report.read_text())["runs"][0]
+
+
+def line(what: str, peers: list[float], mine: list[float], unit: str) -> None:
+    ratios = [b / a for a, b in zip(peers, mine)]
+    print(f"{what:34} peer {statistics.median(peers):8.1f} {unit} ({min(peers):.1f}-{max(peers):.1f}), memkv "
+          f"{statistics.median(mine):8.1f} ({min(mine):.1f}-{max(mine):.1f}), ratio "
+          f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})", flush=True)  # fmt: skip
+
+
+def main():
+    rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 5
+    rdma_link.make()
+    scene = Scene(sys.argv[1], sys.argv[2], "memory")
+    scene.server.start()
+    wait_until("RDMA", scene.active)
+    for size in (1 << 20, 4 << 20):
+        for operation, program in (("put", "ib_read_bw"), ("get", "ib_write_bw")):
+            peers, mine = [], []
+            for _ in range(rounds):
+                peers.append(bandwidth(program, size))
+                mine.append(ours(scene, operation, size)["gib_per_s"] * 1024)
+            line(f"{operation} of {size >> 20} MiB beside {program}", peers, mine, "MiB/s")
+    peers, mine = [], []
+    for _ in range(rounds):
+        peers.append(1e6 / (2 * latency_us()))
+        mine.append(ours(scene, "exists", 4096)["ops_per_s"])
+    line("existence beside ib_send_lat", peers, mine, "/s")
+    scene.server.stop()
+
+
+if __name__ == "__main__":
+    main()
