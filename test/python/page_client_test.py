@@ -1462,6 +1462,74 @@ def _(target: Target, opcode: int) -> None:
     must_refuse_and_go_on(target, (Status.Unsupported,), opcode, b"", b"")
 
 
+WRITE_ITEM = page.WriteItem(b"by RDMA", 7, 0x10000, 100, b"\1\2\3\4" + bytes(12))
+READ_ITEM = page.ReadItem(b"by RDMA", 7, 0x10000, 100)
+
+
+@check_each(
+    "a whole message that needs RDMA is Unsupported without it",
+    {
+        "TcpAttach": (Opcode.TcpAttach, page.encode_attach(0, page.RdmaAddress())),
+        "TcpDetach": (Opcode.TcpDetach, page.encode_session(1)),
+        "BatchWrite": (Opcode.BatchWrite, page.encode_session_batch(1, [WRITE_ITEM])),
+        "BatchRead": (Opcode.BatchRead, page.encode_session_batch(1, [READ_ITEM])),
+    },
+)
+def _(target: Target, message: tuple[int, bytes]) -> None:
+    if target.capabilities & page.CAPABILITY_RDMA:
+        raise CheckSkipped("the server has RDMA")
+    must_refuse_and_go_on(target, (Status.Unsupported,), message[0], message[1], b"")
+
+
+@check_each(
+    "a message that names no session of its connection is refused",
+    {
+        "TcpDetach": (Status.NotFound, Opcode.TcpDetach, page.encode_session(1)),
+        "BatchWrite": (Status.SessionEnded, Opcode.BatchWrite, page.encode_session_batch(1, [WRITE_ITEM])),
+        "BatchRead": (Status.SessionEnded, Opcode.BatchRead, page.encode_session_batch(1, [READ_ITEM])),
+    },
+)
+def _(target: Target, message: tuple[Status, int, bytes]) -> None:
+    if not target.capabilities & page.CAPABILITY_RDMA:
+        raise CheckSkipped("the server has no RDMA")
+    must_refuse_and_go_on(target, message[:1], message[1], message[2], b"")
+
+
+@check_each(
+    "a malformed message about RDMA is a BadRequest",
+    {
+        "an MTU that is none": (
+            Opcode.TcpAttach,
+            page.encode_attach(0, page.RdmaAddress(path_mtu=1000)),
+        ),
+        "a kind that is none": (Opcode.TcpAttach, page.encode_attach(0, page.RdmaAddress(kind=3))),
+        "a number of 25 bits": (Opcode.TcpAttach, page.encode_attach(0, page.RdmaAddress(number=1 << 24))),
+        "RC with the key of a target": (Opcode.TcpAttach, page.encode_attach(0, page.RdmaAddress(dc_key=1))),
+        "a range that wraps around": (
+            Opcode.BatchWrite,
+            page.encode_session_batch(1, [replace(WRITE_ITEM, address=2**64 - 50)]),
+        ),
+        "room that wraps around": (
+            Opcode.BatchRead,
+            page.encode_session_batch(1, [replace(READ_ITEM, address=2**64 - 50)]),
+        ),
+        "a digest of nothing": (
+            Opcode.BatchWrite,
+            page.encode_session_batch(1, [replace(WRITE_ITEM, value_length=0)]),
+        ),
+        "no items": (Opcode.BatchRead, page.encode_session_batch(1, [])),
+        "bytes behind the last item": (
+            Opcode.BatchWrite,
+            page.encode_session_batch(1, [WRITE_ITEM]) + b"\0",
+        ),
+    },
+)
+def _(target: Target, message: tuple[int, bytes]) -> None:
+    if not target.capabilities & page.CAPABILITY_RDMA:
+        raise CheckSkipped("the server has no RDMA")
+    must_refuse_and_go_on(target, (Status.BadRequest,), message[0], message[1], b"")
+
+
 @check_each(
     "a malformed header is a BadRequest, its payload skipped",
     {
