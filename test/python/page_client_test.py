@@ -313,6 +313,43 @@ class Vectors:
         """The same put with a keyed digest."""
         self._put("put_request (id 3, kind 2)", 3, DIGEST_KEYED, 0)
 
+    def attach_request(self) -> None:
+        """A queue pair of the client's for the second device of the server."""
+        address = page.RdmaAddress(
+            path_mtu=4096,
+            gid=bytes(10) + b"\xff\xff" + bytes([10, 0, 0, 1]),
+            number=0x123,
+            packet_number=0x456,
+            reads_served_max=16,
+        )
+        self.frame_must_be(
+            "attach_request (id 5, rail 1, RC)",
+            Header(
+                Opcode.TcpAttach,
+                5,
+                variable=page.encode_attach(1, address),
+                connection_tag=self.tag,
+                namespace=b"tenant-a",
+            ),
+        )
+
+    def batch_write_request(self) -> None:
+        """The value, to be fetched from the client's memory."""
+        value = self.take("value")
+        digest = page.payload_digest(DIGEST_KEYED, self.payload_key, DIRECTION_REQUEST, 6, 0, 0, value)
+        item = page.WriteItem(self.values["key"], 0x1234, 0x7F00_0000_1000, len(value), digest, True)
+        self.frame_must_be(
+            "batch_write_request (id 6, session 9, kind 2, IF_ABSENT)",
+            Header(
+                Opcode.BatchWrite,
+                6,
+                variable=page.encode_session_batch(9, [item]),
+                connection_tag=self.tag,
+                namespace=b"tenant-a",
+                digest_kind=DIGEST_KEYED,
+            ),
+        )
+
     def put_reply(self) -> None:
         """The answer to the first put."""
         self.frame_must_be(
@@ -397,6 +434,8 @@ def run_vectors() -> int:
         vectors.put_reply,
         vectors.get_request,
         vectors.get_reply,
+        vectors.attach_request,
+        vectors.batch_write_request,
         vectors.every_frame_is_authentic,
         vectors.nothing_is_left_unchecked,
     ]
