@@ -102,8 +102,6 @@ public:
   void hold(std::uint64_t bytes) noexcept { held_bytes_ += bytes; }
   void let_go(std::uint64_t bytes) noexcept { held_bytes_ -= bytes; }
   [[nodiscard]] bool has_room() const noexcept { return held_bytes_ < held_bytes_max_; }
-  /// An RDMA device is in use at the moment.
-  [[nodiscard]] bool has_rail() const noexcept { return rails_.any_pool(); }
   [[nodiscard]] bool finishing() const noexcept { return finishing_; }
   [[nodiscard]] bool dying() const noexcept { return dying_; }
   /// A serial number under which drives' answers find the request.

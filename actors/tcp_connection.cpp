@@ -400,7 +400,7 @@ void tcp_connection::handle_hello() {
   wire::hello_reply own;
   own.server_id = options.store.identity.set_id;
   own.capabilities = options.require_keyed_digest ? wire::server_capabilities::keyed_digest_required : 0;
-  if (owner_.has_rail())
+  if (owner_.rails().any_pool())
     own.capabilities |= wire::server_capabilities::rdma;
   own.value_bytes_max = options.limits.value_bytes_max;
   own.idle_timeout_ms = options.limits.idle_timeout_ms;
