@@ -49,6 +49,7 @@ BATCH_ITEMS_MAX = 4096
 BATCH_PAYLOAD_BYTES_MAX = 64 << 20
 PART_BYTES_MAX = 1 << 20
 FRAMES_IN_FLIGHT_MAX = 128
+SESSIONS_CONNECTION_MAX = 16
 DRIFT_NS_MAX = 60 * 10**9
 DROPS_MAX = 3
 REQUEST_MS_MAX = 30_000
@@ -125,6 +126,8 @@ class Status(enum.IntEnum):
     ShuttingDown = 15
     KeyedDigestRequired = 16
     Internal = 17
+    MemoryRefused = 18
+    SessionEnded = 19
 
 
 def status_of(code: int) -> Status:
@@ -548,6 +551,107 @@ def encode_put_items(items: Sequence[PutItem], digests: Sequence[bytes]) -> byte
 def encode_get_items(items: Sequence[GetItem]) -> bytes:
     """The variable part of TcpBatchGet."""
     return struct.pack("<I4x", len(items)) + b"".join(item.encode() for item in items)
+
+
+RDMA_RC = 1
+RDMA_DC = 2
+
+
+@dataclass(frozen=True)
+class RdmaAddress:
+    """The address of a queue pair or a DC target, section 17."""
+
+    kind: int = RDMA_RC
+    path_mtu: int = 1024
+    gid: bytes = bytes(16)
+    lid: int = 0
+    number: int = 1
+    packet_number: int = 0
+    reads_served_max: int = 1
+    dc_key: int = 0
+
+    def encode(self) -> bytes:
+        """The 56 bytes."""
+        return struct.pack(
+            "<B3xI16sH2xIIIQ8x",
+            self.kind,
+            self.path_mtu,
+            self.gid,
+            self.lid,
+            self.number,
+            self.packet_number,
+            self.reads_served_max,
+            self.dc_key,
+        )
+
+
+def encode_attach(rail: int, client: RdmaAddress) -> bytes:
+    """The variable part of TcpAttach."""
+    return struct.pack("<I4x", rail) + client.encode()
+
+
+def encode_session(session_id: int) -> bytes:
+    """The variable part of TcpDetach."""
+    return struct.pack("<Q", session_id)
+
+
+@dataclass(frozen=True)
+class WriteItem:
+    """One item of BatchWrite."""
+
+    key: bytes
+    rkey: int
+    address: int
+    value_length: int
+    digest: bytes = DIGEST_ZERO
+    if_absent: bool = False
+
+    def encode(self) -> bytes:
+        """The item."""
+        return (
+            struct.pack(
+                "<HBxIQI4x16s",
+                len(self.key),
+                1 if self.if_absent else 0,
+                self.rkey,
+                self.address,
+                self.value_length,
+                self.digest,
+            )
+            + self.key
+        )
+
+
+@dataclass(frozen=True)
+class ReadItem:
+    """One item of BatchRead."""
+
+    key: bytes
+    rkey: int
+    address: int
+    capacity: int
+    range_offset: int = 0
+    range_length: int = 0
+
+    def encode(self) -> bytes:
+        """The item."""
+        return (
+            struct.pack(
+                "<H2xIQQQQ",
+                len(self.key),
+                self.rkey,
+                self.address,
+                self.range_offset,
+                self.range_length,
+                self.capacity,
+            )
+            + self.key
+        )
+
+
+def encode_session_batch(session_id: int, items: Sequence[WriteItem] | Sequence[ReadItem]) -> bytes:
+    """The variable part of BatchWrite and BatchRead."""
+    return struct.pack("<I4xQ", len(items), session_id) + b"".join(item.encode() for item in items)
 
 
 @dataclass(frozen=True)

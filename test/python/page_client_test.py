@@ -313,6 +313,43 @@ class Vectors:
         """The same put with a keyed digest."""
         self._put("put_request (id 3, kind 2)", 3, DIGEST_KEYED, 0)
 
+    def attach_request(self) -> None:
+        """A queue pair of the client's for the second device of the server."""
+        address = page.RdmaAddress(
+            path_mtu=4096,
+            gid=bytes(10) + b"\xff\xff" + bytes([10, 0, 0, 1]),
+            number=0x123,
+            packet_number=0x456,
+            reads_served_max=16,
+        )
+        self.frame_must_be(
+            "attach_request (id 5, rail 1, RC)",
+            Header(
+                Opcode.TcpAttach,
+                5,
+                variable=page.encode_attach(1, address),
+                connection_tag=self.tag,
+                namespace=b"tenant-a",
+            ),
+        )
+
+    def batch_write_request(self) -> None:
+        """The value, to be fetched from the client's memory."""
+        value = self.take("value")
+        digest = page.payload_digest(DIGEST_KEYED, self.payload_key, DIRECTION_REQUEST, 6, 0, 0, value)
+        item = page.WriteItem(self.values["key"], 0x1234, 0x7F00_0000_1000, len(value), digest, True)
+        self.frame_must_be(
+            "batch_write_request (id 6, session 9, kind 2, IF_ABSENT)",
+            Header(
+                Opcode.BatchWrite,
+                6,
+                variable=page.encode_session_batch(9, [item]),
+                connection_tag=self.tag,
+                namespace=b"tenant-a",
+                digest_kind=DIGEST_KEYED,
+            ),
+        )
+
     def put_reply(self) -> None:
         """The answer to the first put."""
         self.frame_must_be(
@@ -397,6 +434,8 @@ def run_vectors() -> int:
         vectors.put_reply,
         vectors.get_request,
         vectors.get_reply,
+        vectors.attach_request,
+        vectors.batch_write_request,
         vectors.every_frame_is_authentic,
         vectors.nothing_is_left_unchecked,
     ]
@@ -1460,6 +1499,74 @@ def _(target: Target, opcode: int) -> None:
     if target.capabilities & page.CAPABILITY_RDMA:
         raise CheckSkipped("the server has RDMA")
     must_refuse_and_go_on(target, (Status.Unsupported,), opcode, b"", b"")
+
+
+WRITE_ITEM = page.WriteItem(b"by RDMA", 7, 0x10000, 100, b"\1\2\3\4" + bytes(12))
+READ_ITEM = page.ReadItem(b"by RDMA", 7, 0x10000, 100)
+
+
+@check_each(
+    "a whole message that needs RDMA is Unsupported without it",
+    {
+        "TcpAttach": (Opcode.TcpAttach, page.encode_attach(0, page.RdmaAddress())),
+        "TcpDetach": (Opcode.TcpDetach, page.encode_session(1)),
+        "BatchWrite": (Opcode.BatchWrite, page.encode_session_batch(1, [WRITE_ITEM])),
+        "BatchRead": (Opcode.BatchRead, page.encode_session_batch(1, [READ_ITEM])),
+    },
+)
+def _(target: Target, message: tuple[int, bytes]) -> None:
+    if target.capabilities & page.CAPABILITY_RDMA:
+        raise CheckSkipped("the server has RDMA")
+    must_refuse_and_go_on(target, (Status.Unsupported,), message[0], message[1], b"")
+
+
+@check_each(
+    "a message that names no session of its connection is refused",
+    {
+        "TcpDetach": (Status.NotFound, Opcode.TcpDetach, page.encode_session(1)),
+        "BatchWrite": (Status.SessionEnded, Opcode.BatchWrite, page.encode_session_batch(1, [WRITE_ITEM])),
+        "BatchRead": (Status.SessionEnded, Opcode.BatchRead, page.encode_session_batch(1, [READ_ITEM])),
+    },
+)
+def _(target: Target, message: tuple[Status, int, bytes]) -> None:
+    if not target.capabilities & page.CAPABILITY_RDMA:
+        raise CheckSkipped("the server has no RDMA")
+    must_refuse_and_go_on(target, message[:1], message[1], message[2], b"")
+
+
+@check_each(
+    "a malformed message about RDMA is a BadRequest",
+    {
+        "an MTU that is none": (
+            Opcode.TcpAttach,
+            page.encode_attach(0, page.RdmaAddress(path_mtu=1000)),
+        ),
+        "a kind that is none": (Opcode.TcpAttach, page.encode_attach(0, page.RdmaAddress(kind=3))),
+        "a number of 25 bits": (Opcode.TcpAttach, page.encode_attach(0, page.RdmaAddress(number=1 << 24))),
+        "RC with the key of a target": (Opcode.TcpAttach, page.encode_attach(0, page.RdmaAddress(dc_key=1))),
+        "a range that wraps around": (
+            Opcode.BatchWrite,
+            page.encode_session_batch(1, [replace(WRITE_ITEM, address=2**64 - 50)]),
+        ),
+        "room that wraps around": (
+            Opcode.BatchRead,
+            page.encode_session_batch(1, [replace(READ_ITEM, address=2**64 - 50)]),
+        ),
+        "a digest of nothing": (
+            Opcode.BatchWrite,
+            page.encode_session_batch(1, [replace(WRITE_ITEM, value_length=0)]),
+        ),
+        "no items": (Opcode.BatchRead, page.encode_session_batch(1, [])),
+        "bytes behind the last item": (
+            Opcode.BatchWrite,
+            page.encode_session_batch(1, [WRITE_ITEM]) + b"\0",
+        ),
+    },
+)
+def _(target: Target, message: tuple[int, bytes]) -> None:
+    if not target.capabilities & page.CAPABILITY_RDMA:
+        raise CheckSkipped("the server has no RDMA")
+    must_refuse_and_go_on(target, (Status.BadRequest,), message[0], message[1], b"")
 
 
 @check_each(

@@ -5,6 +5,7 @@
 
 #include "wire/payload_digest.hpp"
 #include "wire/placement.hpp"
+#include "wire/rdma_messages.hpp"
 #include "wire/reply_reader.hpp"
 
 #include <caf/test/unit_test.hpp>
@@ -64,7 +65,7 @@ const std::string keyed_put_label = "put_request (id 3, kind 2)";
 } // namespace
 
 CAF_TEST(the page has all the blocks this suite knows) {
-  CAF_CHECK_EQUAL(page().blocks.size(), 15U);
+  CAF_CHECK_EQUAL(page().blocks.size(), 17U);
 }
 
 CAF_TEST(the Hello and its answer are those of the page) {
@@ -117,6 +118,34 @@ CAF_TEST(both puts are those of the page) {
   header.digest = digest.finish();
   CAF_CHECK_EQUAL(to_hex(p.frame(header, key_request{p.at("key")}, 3000, value)),
                   to_hex(p.at(keyed_put_label)));
+}
+
+CAF_TEST(the requests over RDMA are those of the page) {
+  const page p;
+  const buffer& value = p.at("value");
+  attach_request attach;
+  attach.rail = 1;
+  attach.client.path_mtu = 4096;
+  attach.client.gid = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 10, 0, 0, 1};
+  attach.client.number = 0x123;
+  attach.client.packet_number = 0x456;
+  attach.client.reads_served_max = 16;
+  CAF_CHECK_EQUAL(to_hex(p.frame(p.request(opcode::tcp_attach, 5), attach, 7000)),
+                  to_hex(p.at("attach_request (id 5, rail 1, RC)")));
+  batch_write_item item;
+  item.if_absent = true;
+  item.rkey = 0x1234;
+  item.client_address = 0x7F0000001000;
+  item.value_length = static_cast<std::uint32_t>(value.size());
+  item.key = p.at("key");
+  payload_digest digest(p.keys().payload_key);
+  digest.begin(digest_kind::keyed, direction::request, 6, 0, 0);
+  digest.update(value);
+  item.digest = digest.finish();
+  frame_header header = p.request(opcode::batch_write, 6);
+  header.kind = digest_kind::keyed;
+  CAF_CHECK_EQUAL(to_hex(p.frame(header, session_batch_request<batch_write_item>{9, {&item, 1}}, 8000)),
+                  to_hex(p.at("batch_write_request (id 6, session 9, kind 2, IF_ABSENT)")));
 }
 
 CAF_TEST(the put reply the get and its reply are those of the page) {

@@ -1,20 +1,16 @@
 // Values that travel by RDMA, through a REACTOR and real drives, with a stand-in for the device.
 #define CAF_SUITE rdma_requests
-#include "test/unit/actors/rdma_world.hpp"
-
-#include "engine/memory_device.hpp"
-#include "wire/crc32c.hpp"
+#include "test/scenario/rdma_world.hpp"
 
 #include <algorithm>
-#include <fstream>
-#include <numeric>
-#include <poll.h>
+#include <cstring>
+#include <map>
+#include <tuple>
 
 using namespace memkv;
 using test::all_storages;
 using test::kib;
 using test::mib;
-using test::pattern;
 using test::rdma_world;
 using test::storage;
 using wire::digest_kind;
@@ -24,6 +20,28 @@ using wire::status;
 namespace {
 
 constexpr std::byte poison{0xEE};
+
+// The algorithms of the library take seconds for these without optimisation.
+void spoil(std::span<std::byte> memory) {
+  std::memset(memory.data(), 0xEE, memory.size());
+}
+bool is_spoilt(std::span<const std::byte> memory) {
+  return memory.empty() ||
+         (memory[0] == poison && std::memcmp(memory.data(), memory.data() + 1, memory.size() - 1) == 0);
+}
+bool same(std::span<const std::byte> one, std::span<const std::byte> other) {
+  return one.size() == other.size() &&
+         (one.empty() || std::memcmp(one.data(), other.data(), one.size()) == 0);
+}
+
+/// test::pattern, made once.
+const std::vector<std::byte>& pattern(const std::string& key, std::uint64_t version, std::size_t size) {
+  static std::map<std::tuple<std::string, std::uint64_t, std::size_t>, std::vector<std::byte>> made;
+  auto& out = made[{key, version, size}];
+  if (out.size() != size)
+    out = test::pattern(key, version, size);
+  return out;
+}
 
 std::string text_of(storage kind) {
   switch (kind) {
@@ -194,6 +212,14 @@ std::vector<status> statuses(const std::vector<wire::batch_read_result>& results
   return out;
 }
 
+bool are(const std::vector<status>& found, const std::vector<status>& expected) {
+  if (found == expected)
+    return true;
+  for (const auto each : found)
+    CAF_MESSAGE("found " << wire::name(each));
+  return false;
+}
+
 bool all(const std::vector<status>& found, status expected, std::size_t count) {
   for (const auto each : found)
     if (each != expected)
@@ -252,7 +278,7 @@ CAF_TEST(values of all sizes come and go on every kind of drive and with both di
             end += size;
           }
           CAF_CHECK(all(one.write(0, digest), status::ok, sizes().size()));
-          std::ranges::fill(one.memory, poison);
+          spoil(one.memory);
           one.reads.clear();
           for (std::size_t index = 0; index < sizes().size(); ++index)
             one.want("block of " + std::to_string(sizes()[index]), offsets[index], sizes()[index]);
@@ -265,8 +291,8 @@ CAF_TEST(values of all sizes come and go on every kind of drive and with both di
             CAF_CHECK_EQUAL(results[index].value_length, size);
             CAF_CHECK(one.right(id, index, offsets[index], results[index], digest));
             const auto expected = pattern("block of " + std::to_string(size), version, size);
-            CAF_CHECK(std::ranges::equal(expected, std::span{one.memory}.subspan(offsets[index], size)));
-            CAF_CHECK(one.get("block of " + std::to_string(size)) == expected);
+            CAF_CHECK(same(expected, std::span{one.memory}.subspan(offsets[index], size)));
+            CAF_CHECK(same(one.get("block of " + std::to_string(size)), expected));
           }
           CAF_CHECK(one.memory[0] == poison);
           CAF_CHECK(one.memory[end] == poison);
@@ -300,11 +326,11 @@ CAF_TEST(a batch of a thousand small values takes one control message and few fo
     // A raw drive answers one by one, and nothing waits for company.
     const std::uint64_t few = kind == storage::memory ? 2 * count / 64 : count;
     CAF_CHECK_LESS_OR_EQUAL(messages, few);
-    std::ranges::fill(one.memory, poison);
+    spoil(one.memory);
     for (std::uint32_t index = 0; index < count; ++index)
       one.want(std::to_string(index), index * bytes, bytes);
     CAF_CHECK(all(statuses(one.read()), status::ok, count));
-    CAF_CHECK(one.memory == value);
+    CAF_CHECK(same(one.memory, value));
     set(world, [&](test::pool_plan& plan) {
       CAF_CHECK_EQUAL(plan.transfers, count);
       CAF_CHECK_LESS_OR_EQUAL(plan.messages, few);
@@ -327,7 +353,7 @@ CAF_TEST(a batch that is larger than the buffer pool passes) {
       user other{world, std::size_t{count} * bytes};
       for (auto* each : {&one, &other}) {
         CAF_REQUIRE(each->attach() == status::ok);
-        std::ranges::copy(pattern("large", each->rkey, each->memory.size()), each->memory.begin());
+        std::ranges::copy(pattern("large", 1, each->memory.size()), each->memory.begin());
         for (std::uint32_t index = 0; index < count; ++index)
           each->add(std::to_string(each->rkey % 2) + "/" + std::to_string(index % 20), index * bytes, bytes);
       }
@@ -354,12 +380,10 @@ CAF_TEST(a value that is not what its digest says is not stored and the others a
       one.add("good", 0, 70'000, digest);
       one.add("bad", 100'000, 70'000, digest).digest[3] ^= std::byte{1};
       one.add("empty", 0, 0, digest);
-      one.add("empty, with a digest", 0, 0, digest).digest[0] = std::byte{1};
-      CAF_CHECK(one.write(0, digest) == (std::vector<status>{status::ok, status::digest_mismatch, status::ok,
-                                                             status::digest_mismatch}));
+      CAF_CHECK(are(one.write(0, digest), {status::ok, status::digest_mismatch, status::ok}));
       CAF_CHECK(one.look_up("good") == status::ok);
       CAF_CHECK(one.look_up("bad") == status::not_found);
-      CAF_CHECK_EQUAL(world.counters().digest_mismatches.value(), 2u);
+      CAF_CHECK_EQUAL(world.counters().digest_mismatches.value(), 1u);
     }
 }
 
@@ -370,7 +394,7 @@ CAF_TEST(each item is answered for itself when its transfers fail) {
     user one{world, 16 * mib};
     CAF_REQUIRE(one.attach() == status::ok);
     CAF_REQUIRE(one.put("old", pattern("old", 1, 3 * mib)) == status::ok);
-    const auto unlucky = one.address(8 * mib), late = one.address(9 * mib);
+    const auto unlucky = one.address(8 * mib), late = one.address(12 * mib);
     set(world, [&](test::pool_plan& plan) {
       plan.verdict = [=](const actors::memory_transfer& each) {
         return each.client_address == unlucky + mib ? status::unavailable
@@ -382,19 +406,18 @@ CAF_TEST(each item is answered for itself when its transfers fail) {
     one.add("no such key", 0, 5000).rkey = 1;
     one.add("beside it", 16 * mib - 100, 100).client_address += 4096;
     one.add("unlucky", 8 * mib, 3 * mib);
-    one.add("late", 9 * mib, 10);
+    one.add("late", 12 * mib, 10);
     one.add("old", 0, 100).if_absent = true;
-    CAF_CHECK(one.write() ==
-              (std::vector<status>{status::ok, status::memory_refused, status::memory_refused,
-                                   status::unavailable, status::deadline_exceeded, status::already_exists}));
+    CAF_CHECK(are(one.write(), {status::ok, status::memory_refused, status::memory_refused,
+                                status::unavailable, status::deadline_exceeded, status::already_exists}));
     for (const auto* gone : {"no such key", "beside it", "unlucky", "late"})
       CAF_CHECK(one.look_up(gone) == status::not_found);
     one.want("good", 0, 5000);
     one.want("good", 0, 5000).rkey = 1;
     one.want("old", 8 * mib, 3 * mib);
-    one.want("good", 9 * mib, 5000);
-    CAF_CHECK(statuses(one.read()) == (std::vector<status>{status::ok, status::memory_refused,
-                                                           status::unavailable, status::deadline_exceeded}));
+    one.want("good", 12 * mib, 5000);
+    CAF_CHECK(are(statuses(one.read()),
+                  {status::ok, status::memory_refused, status::unavailable, status::deadline_exceeded}));
     CAF_CHECK_EQUAL(one.get("old").size(), 3 * mib);
   }
 }
@@ -407,7 +430,7 @@ CAF_TEST(ranges and capacities are kept to and a miss is a miss) {
     CAF_REQUIRE(one.attach() == status::ok);
     const auto value = pattern("key", 1, 5 * mib);
     CAF_REQUIRE(one.put("key", value) == status::ok);
-    std::ranges::fill(one.memory, poison);
+    spoil(one.memory);
     struct range {
       std::uint64_t offset, length, capacity;
       status expected;
@@ -448,8 +471,8 @@ CAF_TEST(ranges and capacities are kept to and a miss is a miss) {
         CAF_CHECK_EQUAL(result.value_length, 5 * mib);
         CAF_CHECK(one.right(id, index, offsets[index], result, digest));
         if (wanted.bytes > 0)
-          CAF_CHECK(std::ranges::equal(std::span{value}.subspan(wanted.offset, wanted.bytes),
-                                       std::span{one.memory}.subspan(offsets[index], wanted.bytes)));
+          CAF_CHECK(same(std::span{value}.subspan(wanted.offset, wanted.bytes),
+                         std::span{one.memory}.subspan(offsets[index], wanted.bytes)));
       }
       CAF_CHECK(one.memory[end] == poison);
     }
@@ -463,7 +486,7 @@ CAF_TEST(what several items want of one block is read from its drive once) {
   CAF_REQUIRE(one.attach() == status::ok);
   const auto value = pattern("popular", 1, bytes);
   CAF_REQUIRE(one.put("popular", value) == status::ok);
-  one.memory.assign(one.memory.size(), poison);
+  spoil(one.memory);
   for (std::uint32_t index = 0; index < count; ++index) {
     one.want("popular", std::size_t{index} * bytes, bytes);
     if (index % 3 == 0)
@@ -483,7 +506,7 @@ CAF_TEST(what several items want of one block is read from its drive once) {
     const auto offset = std::size_t{found++} * bytes;
     CAF_REQUIRE(results[index].status == status::ok);
     CAF_CHECK(one.right(id, index, offset, results[index], digest_kind::keyed));
-    CAF_CHECK(std::ranges::equal(value, std::span{one.memory}.subspan(offset, bytes)));
+    CAF_CHECK(same(value, std::span{one.memory}.subspan(offset, bytes)));
   }
   CAF_CHECK_EQUAL(found, count);
   // Another request finds it in memory.
@@ -556,7 +579,7 @@ CAF_TEST(nothing is answered while its transfers are under way and a deadline wa
         one.add("new " + std::to_string(index), index * 300 * kib, 300 * kib);
       one.want("old", 0, 2 * mib);
       const auto writes = one.send_writes(150), reads = one.send_reads(150);
-      std::this_thread::sleep_for(std::chrono::milliseconds{400});
+      CAF_CHECK(rdma_world::eventually([&] { return world.counters().deadlines_exceeded.value() == 2; }));
       CAF_CHECK_EQUAL(world.facts().requests_open, 2u);
       set(world, [](test::pool_plan& plan) {
         CAF_CHECK_GREATER(plan.pending, 0u);
@@ -568,7 +591,7 @@ CAF_TEST(nothing is answered while its transfers are under way and a deadline wa
         auto next = one.client->receive();
         answers[next.header.request_id] = next;
       }
-      std::ranges::fill(one.memory, poison);
+      spoil(one.memory);
       wire::batch_put_reply_view written;
       CAF_REQUIRE(wire::batch_put_reply_view::decode(answers.at(writes).variable, written) == status::ok);
       for (std::uint32_t index = 0; index < written.size(); ++index)
@@ -579,7 +602,7 @@ CAF_TEST(nothing is answered while its transfers are under way and a deadline wa
       // The space comes back, and nothing touches the memory.
       CAF_CHECK(
           rdma_world::eventually([&] { return world.bodies[0]->store->counters().used_bytes == blocks; }));
-      CAF_CHECK(std::ranges::all_of(one.memory, [](std::byte each) { return each == poison; }));
+      CAF_CHECK(is_spoilt(one.memory));
       CAF_CHECK(one.look_up("new 0") == status::not_found);
     }
     CAF_CHECK(nothing_is_left(world));
@@ -658,15 +681,14 @@ CAF_TEST(a session that breaks ends what is open on it) {
     }));
     caf::anon_send(world.pool, actors::session_ended{0, one.session, 0, status::ok});
     CAF_CHECK(all(one.written(id), status::session_ended, 2));
-    std::ranges::fill(one.memory, poison);
+    spoil(one.memory);
     one.add("one", 0, mib);
     CAF_CHECK(one.write() == std::vector<status>{status::session_ended});
     CAF_CHECK(one.detach() == status::not_found);
     set(world, [](test::pool_plan& plan) { plan.silent = false; });
     CAF_CHECK(one.attach() == status::ok);
     CAF_CHECK(one.put("one", pattern("one", 1, mib)) == status::ok);
-    CAF_CHECK(std::ranges::all_of(std::span{one.memory}.subspan(mib),
-                                  [](std::byte each) { return each == poison; }));
+    CAF_CHECK(is_spoilt(std::span{one.memory}.subspan(mib)));
   }
   CAF_CHECK(nothing_is_left(world));
 }
@@ -714,8 +736,8 @@ CAF_TEST(a connection that ends in the middle leaves neither space nor sessions 
       static_cast<void>(one.send_writes());
       static_cast<void>(one.send_reads());
       CAF_CHECK(rdma_world::eventually([&] { return world.facts().requests_open == 2; }));
-      one.client->close();
-      std::this_thread::sleep_for(std::chrono::milliseconds{50});
+      caf::anon_send(world.reactor, actors::end_connections{actors::end_connections::by::closing,
+                                                            std::make_shared<std::atomic<std::uint32_t>>(1)});
       CAF_CHECK_EQUAL(world.facts().connections, 1u); // it waits for what is under way
       speak(world);
       CAF_CHECK(nothing_is_left(world));
@@ -740,7 +762,6 @@ CAF_TEST(a drive that goes takes its items with it) {
   const auto writes = one.send_writes();
   CAF_CHECK(rdma_world::eventually([&] { return world.facts().requests_open == 1; }));
   caf::anon_send(world.reactor, actors::drive_changed{0, nullptr, nullptr, nullptr});
-  std::this_thread::sleep_for(std::chrono::milliseconds{50});
   CAF_CHECK_EQUAL(world.facts().requests_open, 1u);
   speak(world);
   CAF_CHECK(all(one.written(writes), status::unavailable, 1));
@@ -787,6 +808,8 @@ CAF_TEST(what is malformed or weak or too large is refused) {
   CAF_REQUIRE(one.attach() == status::ok);
   for (const auto what : {opcode::tcp_attach, opcode::tcp_detach, opcode::batch_write, opcode::batch_read})
     CAF_CHECK(one.client->ask(what, wire::empty_message{}).status() == status::bad_request);
+  one.add("empty", 0, 0).digest[0] = std::byte{1};
+  CAF_CHECK(one.write() == std::vector<status>{status::bad_request});
   one.add("key", 0, 100).client_address = ~std::uint64_t{0} - 50;
   CAF_CHECK(one.write() == std::vector<status>{status::bad_request});
   one.want("key", 0, 100).client_address = ~std::uint64_t{0} - 50;
