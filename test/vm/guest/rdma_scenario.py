@@ -100,7 +100,7 @@ class Scene:
         return sum(
             int(float(line.rsplit(" ", 1)[1]))
             for line in lines
-            if line.startswith("memkv_rdma_transfer_bytes_total")
+            if line.startswith("memkv_rdma_transferred_bytes_total")
         )
 
     def no_session_left(self, after: str) -> float:
