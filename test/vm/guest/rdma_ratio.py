@@ -2,8 +2,8 @@
 
 rdma_ratio.py MEMKV MEMKV-BENCH [ROUNDS]
 
-Memory mode. Puts beside ib_read_bw (the server reads the client's memory) and gets beside ib_write_bw, of 1 and
-4 MiB; existence queries, one at a time, beside ib_send_lat. Medians and spread; nothing is asserted. See
+Memory mode. Puts beside ib_read_bw (the server reads the client's memory) and gets beside ib_write_bw, of 1
+and 4 MiB; existence queries, one at a time, beside ib_send_lat. Medians and spread; nothing is asserted. See
 docs/performance.md for what came of it.
 """
 
@@ -29,7 +29,9 @@ def perftest(program: str, *words: str) -> str:
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         time.sleep(1.0)
-        done = subprocess.run([*command, rdma_link.ADDRESS], capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run(
+            [*command, rdma_link.ADDRESS], capture_output=True, text=True, timeout=120, check=True
+        )
     finally:
         server.kill()
         server.wait()
