@@ -2,8 +2,8 @@
 
 rdma_ratio.py MEMKV MEMKV-BENCH [ROUNDS]
 
-Memory mode. Puts beside ib_read_bw (the server reads the client's memory) and gets beside ib_write_bw, of 1 and
-4 MiB; existence queries, one at a time, beside ib_send_lat. Medians and spread; nothing is asserted. See
+Memory mode. Puts beside ib_read_bw (the server reads the client's memory) and gets beside ib_write_bw, of 1
+and 4 MiB; existence queries, one at a time, beside ib_send_lat. Medians and spread; nothing is asserted. See
 docs/performance.md for what came of it.
 """
 
