@@ -32,13 +32,18 @@ void add_to(const reactor_counters& counters, server_report& report) {
 
   // One entry for each reason and series, also where nothing was counted: whoever reads them over time needs
   // the zero it begins with.
-  for (std::size_t why = 0; why < counters.closed.size(); ++why) {
-    const auto name = name_of(static_cast<close_reason>(why));
-    auto found = std::ranges::find(sum.closed, name, &std::pair<std::string, std::uint64_t>::first);
-    if (found == sum.closed.end())
-      found = sum.closed.insert(found, {std::string(name), 0});
-    found->second += counters.closed[why].value();
-  }
+  const auto add_one = [](std::vector<std::pair<std::string, std::uint64_t>>& to, std::string_view name,
+                          const counter& count) {
+    auto found = std::ranges::find(to, name, &std::pair<std::string, std::uint64_t>::first);
+    if (found == to.end())
+      found = to.insert(found, {std::string(name), 0});
+    found->second += count.value();
+  };
+  for (std::size_t why = 0; why < counters.closed.size(); ++why)
+    add_one(sum.closed, name_of(static_cast<close_reason>(why)), counters.closed[why]);
+  for (std::size_t why = 0; why < counters.queue_pairs_refused.size(); ++why)
+    add_one(sum.queue_pairs_refused, name_of(static_cast<queue_pair_refusal>(why)),
+            counters.queue_pairs_refused[why]);
   for (std::size_t what = 0; what < counters.latencies.size(); ++what)
     for (std::size_t stage = 0; stage < counters.latencies[what].size(); ++stage) {
       const auto operation = name_of(static_cast<request_kind>(what));

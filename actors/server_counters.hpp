@@ -49,6 +49,21 @@ enum class close_reason : std::uint8_t {
   return names[static_cast<std::size_t>(reason)];
 }
 
+/// Why the server ended a queue pair that carries messages.
+enum class queue_pair_refusal : std::uint8_t {
+  protocol, // as close_reason has them
+  too_many_drops,
+  version,
+  too_many_open, // requests
+  count_
+};
+
+[[nodiscard]] constexpr std::string_view name_of(queue_pair_refusal reason) noexcept {
+  constexpr std::array<std::string_view, static_cast<std::size_t>(queue_pair_refusal::count_)> names{
+      "protocol", "too_many_drops", "version", "too_many_open"};
+  return names[static_cast<std::size_t>(reason)];
+}
+
 /// What a request asks for, as far as its time is counted apart.
 enum class request_kind : std::uint8_t {
   get,
@@ -99,6 +114,7 @@ struct reactor_counters {
   counter wrong_version; // frames of a protocol version that is not spoken here
   counter malformed;     // frames that were answered BadRequest
   std::array<counter, static_cast<std::size_t>(close_reason::count_)> closed;
+  std::array<counter, static_cast<std::size_t>(queue_pair_refusal::count_)> queue_pairs_refused;
   /// Of requests that were answered, whatever the answer; by kind and stage.
   std::array<std::array<latency_histogram, static_cast<std::size_t>(request_stage::count_)>,
              static_cast<std::size_t>(request_kind::count_)>

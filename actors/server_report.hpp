@@ -132,10 +132,11 @@ struct request_report {
   std::uint64_t writes = 0, write_bytes = 0, write_failures = 0;
   std::uint64_t deletes = 0, exists_keys = 0, prefixes = 0, frames = 0;
   std::uint64_t digest_mismatches = 0, corrupt_blocks = 0, deadlines_exceeded = 0, busy = 0;
-  std::uint64_t incomplete_blocks = 0; // dropped: a part of a striped block was gone for good
+  std::uint64_t incomplete_blocks = 0;            // dropped: a part of a striped block was gone for good
   std::uint64_t wrong_version = 0, malformed = 0; // frames
   std::uint64_t dropped_stale = 0, dropped_replayed = 0;
-  std::vector<std::pair<std::string, std::uint64_t>> closed; // connections, by reason
+  std::vector<std::pair<std::string, std::uint64_t>> closed;              // connections, by reason
+  std::vector<std::pair<std::string, std::uint64_t>> queue_pairs_refused; // by reason
 };
 
 struct license_report {

@@ -763,7 +763,7 @@ void tcp_connection::check_time(std::uint64_t now) {
   }
   for (auto& [session, pair] : queue_pairs_)
     if (pair.ends_at_ns != 0 && now > pair.ends_at_ns)
-      end_queue_pair(session, pair);
+      end_queue_pair(session);
   if (sending_->busy) {
     tcp_info info{};
     socklen_t bytes = sizeof info;

@@ -18,6 +18,7 @@
 #include "actors/admission.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/reactor.hpp"
+#include "actors/server_counters.hpp"
 #include "actors/tcp_request.hpp"
 #include "wire/message_reader.hpp"
 #include "wire/payload_digest.hpp"
@@ -112,7 +113,10 @@ private:
   void handle_message(queue_pair& pair);
   void answer_message(const wire::frame_header& header, wire::status code);
   void send_message(std::uint64_t session, outgoing frame, bool tagged = true);
-  void end_queue_pair(std::uint64_t session, queue_pair& pair);
+  /// Counts it, and ends the queue pair.
+  void refuse_queue_pair(std::uint64_t session, queue_pair_refusal why);
+  void count_refusal(queue_pair_refusal why);
+  void end_queue_pair(std::uint64_t session);
   void answer_malformed();
   void receive_header();
   void receive_payload(std::span<std::byte> room, std::shared_ptr<void> keep);

@@ -78,7 +78,9 @@ void tcp_connection::take_message(std::uint64_t session, wire::bytes_view bytes)
   const auto event = pair.reader.judge(bytes, owner_.wall_now_ns());
   last_frame_ns_ = owner_.now_ns();
   if (event == wire::request_event::close) {
-    end_queue_pair(session, pair);
+    refuse_queue_pair(session, pair.reader.reason() == wire::refusal::too_many_drops
+                                   ? queue_pair_refusal::too_many_drops
+                                   : queue_pair_refusal::protocol);
     return;
   }
   owner_.counters().frames.add();
@@ -89,7 +91,7 @@ void tcp_connection::take_message(std::uint64_t session, wire::bytes_view bytes)
     return;
   }
   if (++pair.open > pair.open_max) {
-    end_queue_pair(session, pair);
+    refuse_queue_pair(session, queue_pair_refusal::too_many_open);
     return;
   }
   // The socket is not read meanwhile, so that what is queued without a request is for this frame.
@@ -97,6 +99,7 @@ void tcp_connection::take_message(std::uint64_t session, wire::bytes_view bytes)
   carrier_ = session;
   if (event == wire::request_event::refuse_version) {
     owner_.counters().wrong_version.add();
+    count_refusal(queue_pair_refusal::version);
     outgoing answer;
     wire::append_version_refusal(answer.frame, pair.reader.header(), pair.reader.variable_part());
     send_message(session, std::move(answer), false);
@@ -151,13 +154,23 @@ void tcp_connection::send_message(std::uint64_t session, outgoing frame, bool ta
   owner_.rails().send(pair.rail, {session, handle_.id(), std::move(frame.frame)});
 }
 
-void tcp_connection::end_queue_pair(std::uint64_t session, queue_pair& pair) {
+void tcp_connection::count_refusal(queue_pair_refusal why) {
+  owner_.counters().queue_pairs_refused[static_cast<std::size_t>(why)].add();
+  if (log::enabled(log::level::debug, target))
+    log::debug(target, "a queue pair is ended for what came on it",
+               {{"peer", to_string(slot_->peer())}, {"reason", name_of(why)}});
+}
+
+void tcp_connection::refuse_queue_pair(std::uint64_t session, queue_pair_refusal why) {
+  count_refusal(why);
+  end_queue_pair(session);
+}
+
+void tcp_connection::end_queue_pair(std::uint64_t session) {
   auto* known = owner_.rails().find(session, id_);
   if (known == nullptr)
     return; // it is ending
   known->ending = true;
-  log::info(target, "a queue pair is ended because of what came on it",
-            {{"peer", to_string(slot_->peer())}, {"refusal", wire::name(pair.reader.reason())}});
   caf::anon_send(handle_, detach_session{detach_session::nobody_asked, session, nullptr});
 }
 

@@ -154,6 +154,9 @@ void add_network(exposition& out, const server_report& report) {
   for (const auto& [reason, count] : report.requests.closed)
     out.counter("memkv_connections_closed_total", "Connections that have ended.", count,
                 {{"reason", reason}});
+  for (const auto& [reason, count] : report.requests.queue_pairs_refused)
+    out.counter("memkv_queue_pairs_refused_total", "Queue pairs that were ended for what came on them.",
+                count, {{"reason", reason}});
   out.gauge("memkv_sessions", "Sessions for RDMA that are attached.", report.sessions);
   out.gauge("memkv_rdma_connections", "Connections that have sessions, counted once a rail.",
             report.rdma_connections);

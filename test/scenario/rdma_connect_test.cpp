@@ -274,7 +274,9 @@ struct fixture : server_fixture {
                                        std::uint32_t message_bytes_max = message_client::room) {
     return std::make_unique<message_client>(network, server->port(), messages_max, message_bytes_max);
   }
+  /// Of now: one that is younger than a tenth of a second would be given out again.
   std::shared_ptr<const actors::server_report> report() {
+    std::this_thread::sleep_for(110ms);
     auto got = server->door()->report(2s);
     CAF_REQUIRE(got.report != nullptr);
     return got.report;
@@ -285,9 +287,16 @@ struct fixture : server_fixture {
       const auto now = report();
       if (now->sessions == wanted && now->rails[0].facts && now->rails[0].facts->sessions == wanted)
         return true;
-      std::this_thread::sleep_for(10ms);
     }
     return false;
+  }
+  std::uint64_t refused(std::string_view reason) {
+    const auto now = report();
+    for (const auto& [name, count] : now->requests.queue_pairs_refused)
+      if (name == reason)
+        return count;
+    CAF_FAIL("not counted: " << reason);
+    return 0;
   }
   void put(const std::string& name, std::span<const std::byte> value) {
     CAF_REQUIRE_EQUAL(connect(1)->put(name, value).code, client::errc::ok);
@@ -461,6 +470,9 @@ CAF_TEST(a message that fails a check ends the queue pair and not the connection
     CAF_CHECK_EQUAL(one->tcp->ask(opcode::tcp_detach, wire::session_message{one->given.session_id}).status(),
                     status::not_found);
   }
+  // The one that fits no receive is refused by the device.
+  CAF_CHECK_EQUAL(refused("protocol"), wrongs.size() - 2);
+  CAF_CHECK_EQUAL(refused("version"), 1u);
   CAF_CHECK_EQUAL(text(other->ask(opcode::ping, wire::empty_message{})), "Ok");
   other->tcp->close();
   finish();
@@ -485,6 +497,7 @@ CAF_TEST(messages that were sent before or long ago are dropped and the third on
     one->next_id = 20;
     CAF_CHECK(one->ended());
     CAF_CHECK(sessions(0));
+    CAF_CHECK_EQUAL(refused("too_many_drops"), 1u);
   }
   finish();
 }

@@ -3,6 +3,7 @@
 
 #include "wire_test.hpp"
 
+#include "wire/message_reader.hpp"
 #include "wire/reply_reader.hpp"
 
 #include <caf/test/unit_test.hpp>
@@ -794,4 +795,56 @@ CAF_TEST(reasons and faults have names of their own) {
   for (std::uint8_t i = 0; i <= static_cast<std::uint8_t>(header_fault::id_zero); ++i)
     ++faults[name(static_cast<header_fault>(i))];
   CAF_CHECK_EQUAL(faults.size(), std::size_t{static_cast<std::uint8_t>(header_fault::id_zero)} + 1);
+}
+
+CAF_TEST(a message is judged as a frame of a stream is) {
+  const mac verifier{page_key()};
+  const auto judge = [&](const std::vector<buffer>& frames) {
+    message_reader reader{verifier, test_tag()};
+    auto last = request_event::need_more;
+    for (const auto& frame : frames)
+      last = reader.judge(frame, noon_ns);
+    return std::pair{last, reader.reason()};
+  };
+  const auto says = [&](const std::vector<buffer>& frames, request_event event, refusal reason) {
+    const auto [got, why] = judge(frames);
+    CAF_CHECK(got == event);
+    CAF_CHECK_EQUAL(name(why), name(reason));
+  };
+  says({ping(1)}, request_event::header, refusal::none);
+  says({ping(1), ping(9)}, request_event::header, refusal::none);
+  says({ping(9), ping(9)}, request_event::drop, refusal::old_id);
+  says({ping(9), ping(8)}, request_event::drop, refusal::old_id);
+  says({ping(0)}, request_event::drop, refusal::old_id);
+  says({ping(1, noon_ns - limits::drift_ns_max)}, request_event::header, refusal::none);
+  says({ping(1, noon_ns - limits::drift_ns_max - 1)}, request_event::drop, refusal::stale_time);
+  says({ping(1, noon_ns + limits::drift_ns_max + 1)}, request_event::drop, refusal::stale_time);
+  const auto late = ping(1, noon_ns - limits::drift_ns_max - 1);
+  // A dropped one does not use up its id; the third one ends it, and nothing is taken after that.
+  says({late, late, ping(1)}, request_event::header, refusal::none);
+  says({late, late, late}, request_event::close, refusal::too_many_drops);
+  says({late, late, late, ping(1)}, request_event::close, refusal::too_many_drops);
+  connection_tag other = test_tag();
+  other[15] ^= std::byte{1};
+  says({request(opcode::ping, 1, empty_message{}, noon_ns, {}, other)}, request_event::close,
+       refusal::bad_tag);
+  says({hello(1)}, request_event::close, refusal::second_hello);
+  says({ping_with(0, 0)}, request_event::close, refusal::bad_magic);
+  says({ping_with(5, 2)}, request_event::close, refusal::bad_direction);
+  says({ping_with(4, 2)}, request_event::refuse_version, refusal::bad_version);
+  says({ping_with(4, 2), ping(9)}, request_event::close, refusal::bad_version);
+  says({ping_with(13, 1)}, request_event::malformed, refusal::malformed);
+  // Exactly one frame; what its header says of a payload is for the owner.
+  says({request(opcode::tcp_put, 1, key_request{as_bytes_view("k")}, noon_ns, as_bytes_view("value"))},
+       request_event::close, refusal::bad_length);
+  for (std::size_t bytes = 0; bytes < ping(1).size(); ++bytes) {
+    auto cut = ping(1);
+    cut.resize(bytes);
+    says({cut}, request_event::close, refusal::bad_length);
+  }
+  for (std::size_t at = 0; at < ping(1).size(); ++at) {
+    auto changed = ping(1);
+    changed[at] ^= std::byte{0x10};
+    CAF_CHECK(judge({changed}).first == request_event::close);
+  }
 }
