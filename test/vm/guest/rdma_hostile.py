@@ -189,7 +189,7 @@ class Play:
                 expect(took < SOON_S, "a detach with a batch under way takes long", took)
                 expect(batch in one.client._done, "a detach is answered before the batch on its session")
                 status = one.outcome(batch)
-                expect(status in (Status.Unavailable, Status.SessionEnded), f"{opcode.name}, detached", status)
+                expect(status in (Status.Unavailable, Status.SessionEnded), opcode.name, status)
                 one.serves()
         self.scene.no_session_left("detaches under way")
 
