@@ -99,6 +99,7 @@ dci_pool::~dci_pool() = default;
 
 void dci_pool::on_no_ring(const std::string& problem) {
   fail(problem);
+  tell_of_failure();
 }
 
 bool dci_pool::on_start() {
@@ -169,9 +170,13 @@ void dci_pool::fail(const std::string& reason) {
   if (!failed_.empty())
     return;
   failed_ = reason;
-  if (settings_.server != nullptr)
-    caf::anon_send(settings_.server, dci_pool_failed{settings_.rail, reason});
   stop(caf::exit_reason::user_shutdown);
+}
+
+/// Only when the device is closed: who hears of it answers requests, and then no byte may move any more.
+void dci_pool::tell_of_failure() {
+  if (!failed_.empty() && settings_.server != nullptr)
+    caf::anon_send(settings_.server, dci_pool_failed{settings_.rail, failed_});
 }
 
 void dci_pool::tell_server() {
@@ -565,6 +570,7 @@ void dci_pool::on_stop() {
   fabric_.reset();
   MEMKV_ASSERT(sessions_.empty(), "an engine that is closed has ended its sessions");
   send_answers();
+  tell_of_failure();
   for (auto& seat : seats_)
     seat.completions->cancel();
   if (device_events_ != nullptr)

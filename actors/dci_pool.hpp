@@ -17,7 +17,8 @@
 // device is closed at once: who removes one waits until everybody has closed it.
 //
 // Threading: dedicated. Limits: sessions_max, limits::sessions_connection_max of a connection, and those of
-// the engines; a transfer beyond them is answered `unavailable`. Errors: dci_pool_failed, then it ends.
+// the engines; a transfer beyond them is answered `unavailable`. Errors: dci_pool_failed, when the device is
+// closed, then it ends.
 #pragma once
 
 #include "actors/interfaces.hpp"
@@ -101,6 +102,7 @@ private:
 
   [[nodiscard]] verbs::status make_engines();
   void fail(const std::string& reason);
+  void tell_of_failure();
   void tell_server();
   [[nodiscard]] verbs::status add_memory(const register_memory& message);
   [[nodiscard]] const registered* region_of(const std::byte* data, std::uint64_t bytes) const;

@@ -137,6 +137,19 @@ CAF_TEST(a session beyond the bound is given back at once) {
   CAF_CHECK(what.attached.back().result == memkv::wire::status::busy);
 }
 
+CAF_TEST(sessions that nobody waited for do not count for ever) {
+  // REACTOR gives back what was made after its request had given up.
+  for (std::uint64_t session = 1; session <= 3 * session_tracker::sessions_max; ++session) {
+    attach(session);
+    CAF_CHECK(what.attached.back().result == memkv::wire::status::ok);
+    caf::anon_send(subject, detach_session{0, session, nullptr});
+    run();
+    CAF_REQUIRE_EQUAL(what.unwanted.size(), session);
+    CAF_CHECK_EQUAL(what.unwanted.back().session, session);
+  }
+  CAF_CHECK(what.ended.empty());
+}
+
 CAF_TEST_FIXTURE_SCOPE_END()
 
 CAF_TEST(a session is attached once and detached once) {

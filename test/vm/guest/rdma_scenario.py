@@ -62,9 +62,9 @@ class Scene:
         if self.mode == "direct":
             drives = nvme.drives()
             subprocess.run([self.memkv, "setup", "--drives", *drives], check=True, capture_output=True)
-            listed = "".join(f"    - {{ path: {drive} }}\n" for drive in drives)
+            listed = "".join(f"    - {{ media: {drive} }}\n" for drive in drives)
         elif self.mode == "file":
-            listed = f"    - {{ path: {self.directory / 'drive'}, max_size: 512 MiB }}\n"
+            listed = f"    - {{ media: {self.directory / 'drive'}, max_size: 512 MiB }}\n"
         else:
             listed = "    - { media: memory, max_size: 512 MiB }\n"
         return (
@@ -182,8 +182,9 @@ class Scene:
             waits.append(self.no_session_left("a killed client"))
         if times:
             waits.sort()
-            print(f"rdma_scenario: {times} clients killed, sessions back to 0 in {waits[len(waits) // 2]:.2f} s "
-                  f"(median), {waits[-1]:.2f} s at most", flush=True)  # fmt: skip
+            print(f"rdma_scenario: {times} clients killed, sessions back to 0 in "
+                  f"{waits[len(waits) // 2]:.2f} s (median), {waits[-1]:.2f} s at most",
+                  flush=True)  # fmt: skip
         self.must("rdma", "get", "--block-size", "65536", "--keys", "16", "--ops", "32")
 
     def device_taken_away(self) -> None:
@@ -235,7 +236,8 @@ class Scene:
         self.server.start()
         wait_until("RDMA after a restart", self.active)
         if self.mode != "memory":
-            self.must("rdma", "get", "--block-size", "4096", "--keys", str(ITEMS), "--ops", "32", "--no-preload")
+            self.must("rdma", "get", "--block-size", "4096", "--keys", str(ITEMS), "--ops", "32",
+                      "--no-preload")  # fmt: skip
         self.server.stop()
 
 
