@@ -114,6 +114,7 @@ actors::reactor_actor::behavior_type listening_reactor(actors::reactor_actor::po
             log->ended.push_back(message);
           },
           [](const bytes_moved&) {},
+          [](const messages_arrived&) {},
           [](const end_connections&) {},
           [](const finish_requests&) {},
           [](const describe_yourself&) {}};

@@ -32,6 +32,7 @@ reactor_actor::behavior_type silent_reactor(reactor_actor::pointer, heard* what)
           [what](const session_attached& message) { what->attached.push_back(message); },
           [what](const session_ended& message) { what->ended.push_back(message); },
           [](const bytes_moved&) {},
+          [](const messages_arrived&) {},
           [](const end_connections&) {},
           [](const finish_requests&) {},
           [](const describe_yourself&) {}};
@@ -42,6 +43,7 @@ dci_pool_actor::behavior_type listening_pool(dci_pool_actor::pointer, heard* wha
   return {[what](const attach_session& message) { what->wanted.push_back(message); },
           [what](const detach_session& message) { what->unwanted.push_back(message); },
           [](const move_bytes&) {},
+          [](const send_messages&) {},
           [](const register_memory&) {},
           [](const finish_requests&) {},
           [](const describe_yourself&) {}};

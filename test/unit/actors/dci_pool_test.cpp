@@ -91,6 +91,7 @@ reactor_actor::behavior_type listening_reactor(reactor_actor::pointer, heard* wh
             for (const auto& each : message.transfers)
               what->add(&heard::moved, each);
           },
+          [](const messages_arrived&) {},
           [](const end_connections&) {},
           [](const finish_requests&) {},
           [](const describe_yourself&) {}};
