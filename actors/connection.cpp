@@ -17,11 +17,15 @@ connection_actor::behavior_type connection(connection_actor::stateful_pointer<co
   return {
       [to_pool](const attach_session& message) { to_pool(message.pool, message); },
       [self, to_pool, reactor](const detach_session& message) {
-        if (const auto pool = self->state.sessions.pool_of(message.session); pool != nullptr)
+        if (const auto pool = self->state.sessions.pool_of(message.session); pool != nullptr) {
           to_pool(pool, message);
-        else
+          // Nobody is told of that end, so it would be counted for as long as the connection lives.
+          if (message.request == 0)
+            static_cast<void>(self->state.sessions.detach(message.session));
+        } else {
           caf::anon_send(
               reactor, session_ended{message.request, message.session, self->id(), wire::status::not_found});
+        }
       },
       [self, to_pool, reactor](const session_attached& message) {
         auto answer = message;

@@ -99,6 +99,7 @@ dci_pool::~dci_pool() = default;
 
 void dci_pool::on_no_ring(const std::string& problem) {
   fail(problem);
+  tell_of_failure();
 }
 
 bool dci_pool::on_start() {
@@ -153,7 +154,9 @@ verbs::status dci_pool::make_engines() {
   std::unique_ptr<verbs::rc_scheduler> rc;
   if (auto outcome = verbs::rc_scheduler::create(*fabric_, settings_.rc, rc); !outcome.ok())
     return outcome;
+  verbs::message_port* const messages = rc.get();
   add(verbs::peer_address::kind::rc, std::move(rc));
+  seats_.back().messages = messages;
   if (!device.dc)
     return {};
   std::unique_ptr<verbs::dci_scheduler> dc;
@@ -169,9 +172,13 @@ void dci_pool::fail(const std::string& reason) {
   if (!failed_.empty())
     return;
   failed_ = reason;
-  if (settings_.server != nullptr)
-    caf::anon_send(settings_.server, dci_pool_failed{settings_.rail, reason});
   stop(caf::exit_reason::user_shutdown);
+}
+
+/// Only when the device is closed: who hears of it answers requests, and then no byte may move any more.
+void dci_pool::tell_of_failure() {
+  if (!failed_.empty() && settings_.server != nullptr)
+    caf::anon_send(settings_.server, dci_pool_failed{settings_.rail, failed_});
 }
 
 void dci_pool::tell_server() {
@@ -220,6 +227,10 @@ caf::behavior dci_pool::make_handlers() {
     for (const auto& each : message.transfers)
       take(each);
   };
+  auto on_answers = [this](const send_messages& message) {
+    for (const auto& each : message.messages)
+      take_answer(each);
+  };
   auto on_memory = [this](const register_memory& message) {
     if (const auto added = add_memory(message); added.ok())
       tell_server();
@@ -232,9 +243,9 @@ caf::behavior dci_pool::make_handlers() {
     answer(question, id(), mailbox_size(*this), {.dci_pool = facts()});
   };
   auto on_down = [this](const caf::down_msg& message) { owner_ended(message.source.id()); };
-  [[maybe_unused]] dci_pool_actor::behavior_type conforms{on_attach, on_detach, on_move,
+  [[maybe_unused]] dci_pool_actor::behavior_type conforms{on_attach, on_detach, on_move,    on_answers,
                                                           on_memory, on_finish, on_describe};
-  return {on_attach, on_detach, on_move, on_memory, on_finish, on_describe, on_down};
+  return {on_attach, on_detach, on_move, on_answers, on_memory, on_finish, on_describe, on_down};
 }
 
 void dci_pool::attach(const attach_session& message) {
@@ -255,8 +266,14 @@ wire::status dci_pool::attach_to(const attach_session& message, session_attached
   if (sessions_.size() >= settings_.sessions_max ||
       (known != owners_.end() && known->second.size() >= wire::limits::sessions_connection_max))
     return wire::status::busy;
+  const bool carries = message.reactor != nullptr;
+  if (carries && seat->messages == nullptr)
+    return wire::status::unsupported;
   verbs::client_id client = 0;
-  if (const auto outcome = seat->engine->attach(message.client, client, made.server); !outcome.ok()) {
+  const auto outcome = carries ? seat->messages->attach_with_messages(message.client, message.theirs,
+                                                                      message.ours, client, made.server)
+                               : seat->engine->attach(message.client, client, made.server);
+  if (!outcome.ok()) {
     log::debug(target, "a client cannot be attached: " + outcome.text,
                {{"rail", std::to_string(settings_.rail)}});
     switch (outcome.code) {
@@ -276,6 +293,13 @@ wire::status dci_pool::attach_to(const attach_session& message, session_attached
   added.seat = static_cast<std::size_t>(seat - seats_.begin());
   added.client = client;
   added.owner = message.owner.address();
+  if (carries) {
+    auto& messages = added.messages.emplace();
+    messages.reactor = message.reactor;
+    // The last drop ends the session, so those before it are the most that stay without an answer.
+    messages.open_max =
+        std::min(message.theirs.messages_max, message.ours.messages_max) + wire::limits::drops_max;
+  }
   seat->sessions.emplace(client, made.session);
   if (known == owners_.end())
     monitor(message.owner); // of one that is dead already DOWN comes at once
@@ -349,6 +373,82 @@ void dci_pool::session_is_over(std::uint64_t id) {
   send_answers();
   for (const auto request : gone.requests)
     caf::anon_send(caf::actor_cast<connection_actor>(handle), session_ended{request, id, owner});
+}
+
+// --- messages of sessions ---
+
+bool dci_pool::take_messages(std::size_t seat) {
+  if (seats_[seat].messages == nullptr)
+    return false;
+  seats_[seat].messages->take_messages(arrived_);
+  const bool came = !arrived_.empty();
+  for (auto& each : arrived_) {
+    const auto known = seats_[seat].sessions.find(each.client);
+    if (known == seats_[seat].sessions.end())
+      continue;
+    const auto id = known->second;
+    auto& which = sessions_.at(id);
+    if (which.ending || closing_)
+      continue;
+    if (++which.messages->open > which.messages->open_max) {
+      log::info(target, "a client sent more messages than it may have open, and loses its queue pair",
+                {{"rail", std::to_string(settings_.rail)}});
+      end_session(which);
+      continue;
+    }
+    answers_to(which.messages->reactor).messages.push_back({id, which.owner.id(), std::move(each.bytes)});
+  }
+  arrived_.clear();
+  return came;
+}
+
+void dci_pool::take_answer(const session_message& answer) {
+  const auto found = sessions_.find(answer.session);
+  if (found == sessions_.end() || found->second.ending || found->second.owner.id() != answer.owner ||
+      !found->second.messages.has_value())
+    return;
+  auto& box = *found->second.messages;
+  MEMKV_ASSERT(box.open > 0, "what is sent answers what came");
+  --box.open;
+  const auto sent = box.waiting.empty() ? send_to(found->second, answer.bytes) : sending::no_slot;
+  if (sent == sending::impossible) {
+    end_session(found->second);
+  } else if (sent == sending::no_slot) {
+    // As many can wait as were open.
+    if (box.waiting.empty())
+      sessions_waiting_.push_back(answer.session);
+    box.waiting.push_back(answer.bytes);
+  }
+}
+
+dci_pool::sending dci_pool::send_to(const session& which, std::span<const std::byte> bytes) {
+  const auto sent = seats_[which.seat].messages->send_message(which.client, bytes);
+  if (sent.code == verbs::errc::queue_full)
+    return sending::no_slot;
+  return sent.ok() ? sending::done : sending::impossible;
+}
+
+bool dci_pool::send_waiting() {
+  bool any = false;
+  std::erase_if(sessions_waiting_, [&](std::uint64_t id) {
+    const auto found = sessions_.find(id);
+    if (found == sessions_.end() || found->second.ending)
+      return true;
+    auto& waiting = found->second.messages->waiting;
+    while (!waiting.empty()) {
+      const auto sent = send_to(found->second, waiting.front());
+      if (sent == sending::no_slot)
+        return false;
+      if (sent == sending::impossible) {
+        end_session(found->second);
+        return true;
+      }
+      any = true;
+      waiting.pop_front();
+    }
+    return true;
+  });
+  return any;
 }
 
 // --- transfers ---
@@ -427,10 +527,14 @@ void dci_pool::finish(const memory_transfer_ptr& transfer, wire::status result) 
   }
   if (transfer->reply_to == nullptr)
     return;
-  auto list = std::ranges::find(answers_, transfer->reply_to, &answer_list::to);
+  answers_to(transfer->reply_to).transfers.push_back(transfer);
+}
+
+dci_pool::answer_list& dci_pool::answers_to(const caf::actor& reactor) {
+  auto list = std::ranges::find(answers_, reactor, &answer_list::to);
   if (list == answers_.end())
-    list = answers_.insert(list, answer_list{transfer->reply_to, {}});
-  list->transfers.push_back(transfer);
+    list = answers_.insert(list, answer_list{reactor, {}, {}});
+  return *list;
 }
 
 void dci_pool::take_outcomes(std::size_t seat) {
@@ -473,14 +577,22 @@ bool dci_pool::work() {
     seats_[seat].engine->run(steady_now_ns(), outcomes_);
     came = came || !outcomes_.empty();
     take_outcomes(seat);
+    came = take_messages(seat) || came;
   }
+  // They go out with the next round.
+  came = (!sessions_waiting_.empty() && send_waiting()) || came;
   send_answers();
   return came;
 }
 
 void dci_pool::send_answers() {
-  for (auto& [to, transfers] : answers_)
-    caf::anon_send(caf::actor_cast<reactor_actor>(to), bytes_moved{std::move(transfers)});
+  for (auto& [to, transfers, messages] : answers_) {
+    const auto reactor = caf::actor_cast<reactor_actor>(to);
+    if (!transfers.empty())
+      caf::anon_send(reactor, bytes_moved{std::move(transfers)});
+    if (!messages.empty())
+      caf::anon_send(reactor, messages_arrived{std::move(messages)});
+  }
   answers_.clear();
 }
 
@@ -567,6 +679,7 @@ void dci_pool::on_stop() {
   fabric_.reset();
   MEMKV_ASSERT(sessions_.empty(), "an engine that is closed has ended its sessions");
   send_answers();
+  tell_of_failure();
   for (auto& seat : seats_)
     seat.completions->cancel();
   if (device_events_ != nullptr)

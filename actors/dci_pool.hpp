@@ -11,13 +11,19 @@
 // carried out, and it ends with that one. From session_ended on nothing of the client's memory is touched.
 // A session that the transport broke ends by itself.
 //
+// Messages. A session may carry messages (verbs/message_port.hpp): each that comes goes to its REACTOR, which
+// answers with at most one. How many may be without an answer is bounded; a client that sends more loses its
+// session, as one does to whom an answer cannot be sent. Answers for which the engine has no slot yet wait
+// here, no more of them than that.
+//
 // Whose memory. From move_bytes on a transfer, and what its `keep` keeps, belongs to this actor until it is
 // answered, which is when the device is done with it. When the actor ends, for whatever reason, the queue
 // pairs are destroyed before any `keep` is let go. When the port goes down or the device is taken away, the
 // device is closed at once: who removes one waits until everybody has closed it.
 //
 // Threading: dedicated. Limits: sessions_max, limits::sessions_connection_max of a connection, and those of
-// the engines; a transfer beyond them is answered `unavailable`. Errors: dci_pool_failed, then it ends.
+// the engines; a transfer beyond them is answered `unavailable`. Errors: dci_pool_failed, when the device is
+// closed, then it ends.
 #pragma once
 
 #include "actors/interfaces.hpp"
@@ -27,6 +33,7 @@
 #include "verbs/fabric.hpp"
 #include "verbs/rc_scheduler.hpp"
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -66,6 +73,14 @@ private:
     std::unique_ptr<verbs::transfer_engine> engine;
     std::unique_ptr<watch> completions;
     std::unordered_map<verbs::client_id, std::uint64_t> sessions;
+    verbs::message_port* messages = nullptr; // of the engine; null: it has none
+  };
+  /// Of a session that carries messages.
+  struct mailbox {
+    caf::actor reactor;
+    std::uint32_t open_max = 0; // messages without an answer
+    std::uint32_t open = 0;
+    std::deque<std::vector<std::byte>> waiting; // answers for which there was no slot
   };
   struct session {
     std::size_t seat = 0;
@@ -74,6 +89,7 @@ private:
     bool ending = false;
     bool told = false;                   // its end is nobody's business any more
     std::vector<std::uint64_t> requests; // that wait for the end
+    std::optional<mailbox> messages;
   };
   struct registered {
     std::span<std::byte> range;
@@ -83,6 +99,7 @@ private:
   struct answer_list {
     caf::actor to;
     std::vector<memory_transfer_ptr> transfers;
+    std::vector<session_message> messages;
   };
 
   settings ring_settings() const override {
@@ -101,6 +118,7 @@ private:
 
   [[nodiscard]] verbs::status make_engines();
   void fail(const std::string& reason);
+  void tell_of_failure();
   void tell_server();
   [[nodiscard]] verbs::status add_memory(const register_memory& message);
   [[nodiscard]] const registered* region_of(const std::byte* data, std::uint64_t bytes) const;
@@ -116,6 +134,13 @@ private:
   void finish(const memory_transfer_ptr& transfer, wire::status result);
   void take_outcomes(std::size_t seat);
   void take_outcome(std::size_t seat, const verbs::outcome& one);
+  [[nodiscard]] answer_list& answers_to(const caf::actor& reactor);
+  [[nodiscard]] bool take_messages(std::size_t seat);
+  void take_answer(const session_message& answer);
+  enum class sending : std::uint8_t { done, no_slot, impossible };
+  [[nodiscard]] sending send_to(const session& which, std::span<const std::byte> bytes);
+  /// True: some could be sent.
+  [[nodiscard]] bool send_waiting();
   /// Lets the engines work, and sends what there is to answer. True: something came.
   bool work();
   void send_answers();
@@ -138,7 +163,9 @@ private:
   std::vector<std::uint32_t> free_transfers_;
   std::vector<verbs::outcome> outcomes_;
   std::vector<answer_list> answers_;
-  rail_counters counters_; // without those that the engines count
+  std::vector<verbs::message> arrived_;
+  std::vector<std::uint64_t> sessions_waiting_; // with answers for which there was no slot
+  rail_counters counters_;                      // without those that the engines count
   std::uint64_t next_log_ns_ = 0;
   std::string failed_; // why it ends
   bool closing_ = false;

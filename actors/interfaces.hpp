@@ -8,7 +8,7 @@
 //   REACTOR <-> DRIVE                                             blocks
 //   EVICTOR -> DRIVE                                              space
 //   REACTOR <-> CONNECTION <-> DCI POOL                           the life of a session
-//   REACTOR <-> DCI POOL                                          bytes from and to clients' memory
+//   REACTOR <-> DCI POOL                                          bytes from and to clients' memory, messages
 //   DRIVE <-> TRIM BATCHER                                        what the device may forget
 //   LICENSE WATCHER -> SERVER                                     the end of the licence
 //   a door -> ADMIN GATEWAY <-> everybody                         reports
@@ -73,7 +73,7 @@ using reactor_actor = caf::typed_actor<
     // From CONNECTION.
     caf::reacts_to<session_attached>, caf::reacts_to<session_ended>,
     // From DCI POOL.
-    caf::reacts_to<bytes_moved>,
+    caf::reacts_to<bytes_moved>, caf::reacts_to<messages_arrived>,
     // From fault injection.
     caf::reacts_to<end_connections>,
     // From SERVER: finish what is open, take nothing new, end.
@@ -103,6 +103,8 @@ using dci_pool_actor = caf::typed_actor<
     caf::reacts_to<attach_session>, caf::reacts_to<detach_session>,
     // From REACTOR. Answer: bytes_moved.
     caf::reacts_to<move_bytes>,
+    // From REACTOR: answers to what it was passed in messages_arrived.
+    caf::reacts_to<send_messages>,
     // From SERVER: more memory; stop in good order.
     caf::reacts_to<register_memory>, caf::reacts_to<finish_requests>,
     // From ADMIN GATEWAY.

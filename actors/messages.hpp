@@ -10,6 +10,7 @@
 #include "engine/drive_store.hpp"
 #include "engine/errc.hpp"
 #include "engine/failure_registry.hpp"
+#include "verbs/message_port.hpp"
 #include "verbs/transfer_engine.hpp"
 #include "wire/key_id.hpp"
 #include "wire/status.hpp"
@@ -256,6 +257,9 @@ struct attach_session {
   caf::actor pool;           // of the rail
   caf::actor owner;          // set by CONNECTION
   verbs::peer_address client;
+  // For a session that carries messages: what each side keeps posted, and who gets those that come.
+  verbs::message_room theirs{}, ours{};
+  caf::actor reactor{};
 };
 /// DCI POOL to CONNECTION, which writes it down and passes it to REACTOR.
 struct session_attached {
@@ -267,8 +271,10 @@ struct session_attached {
   verbs::peer_address server;
   std::uint32_t transfer_bytes_max = 0;
 };
-/// REACTOR to CONNECTION to DCI POOL, or from CONNECTION alone at its end (request 0: no answer is wanted).
+/// REACTOR to CONNECTION to DCI POOL, or from CONNECTION alone at its end (request 0: no answer is wanted;
+/// nobody_asked: the answer is, and no request waits for it).
 struct detach_session {
+  static constexpr std::uint64_t nobody_asked = ~std::uint64_t{0};
   std::uint64_t request = 0;
   std::uint64_t session = 0;
   caf::actor owner; // set by CONNECTION
@@ -280,6 +286,21 @@ struct session_ended {
   std::uint64_t session = 0;
   caf::actor_id owner = 0; // the CONNECTION
   wire::status result = wire::status::ok; // not_found: there was none of this owner
+};
+/// One message of a session that carries them, either way.
+struct session_message {
+  std::uint64_t session = 0;
+  caf::actor_id owner = 0; // the CONNECTION of the session
+  std::vector<std::byte> bytes;
+};
+/// DCI POOL to REACTOR. For each session no more of them are on the way, or without an answer, than the side
+/// with fewer receives has, and those that may be dropped: who sends more loses the session.
+struct messages_arrived {
+  std::vector<session_message> messages;
+};
+/// REACTOR to DCI POOL: one answer each. What cannot be sent ends its session; no answer.
+struct send_messages {
+  std::vector<session_message> messages;
 };
 /// One RDMA READ or WRITE.
 struct memory_transfer {
@@ -394,6 +415,8 @@ MEMKV_MESSAGE(attach_session)
 MEMKV_MESSAGE(session_attached)
 MEMKV_MESSAGE(detach_session)
 MEMKV_MESSAGE(session_ended)
+MEMKV_MESSAGE(messages_arrived)
+MEMKV_MESSAGE(send_messages)
 MEMKV_MESSAGE(move_bytes)
 MEMKV_MESSAGE(bytes_moved)
 MEMKV_MESSAGE(register_memory)

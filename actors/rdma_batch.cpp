@@ -18,7 +18,8 @@ rdma_batch_request::~rdma_batch_request() {
 }
 
 bool rdma_batch_request::enter(std::uint64_t session) {
-  auto* found = owner_.rails().find(session, connection_.id());
+  const bool own = carrier() == 0 || carrier() == session;
+  auto* found = own ? owner_.rails().find(session, connection_.id()) : nullptr;
   if (found == nullptr) {
     send_status(owner_.rails().any_pool() ? status::session_ended : status::unsupported);
     end();

@@ -36,6 +36,7 @@ bool rdma_rails::change(const dci_pool_changed& change, std::vector<std::uint64_
     return false;
   // They are for sessions that ended with the one before.
   which.waiting.clear();
+  which.messages.clear();
   for (const auto& [id, each] : sessions_)
     if (each.rail == change.rail && !each.ended)
       lost.push_back(id);
@@ -101,9 +102,14 @@ std::size_t rdma_rails::sessions() const noexcept {
 }
 
 void rdma_rails::flush() {
-  for (auto& each : rails_)
-    if (!each.waiting.empty() && each.pool != nullptr)
+  for (auto& each : rails_) {
+    if (each.pool == nullptr)
+      continue;
+    if (!each.waiting.empty())
       caf::anon_send(each.pool, move_bytes{std::exchange(each.waiting, {})});
+    if (!each.messages.empty())
+      caf::anon_send(each.pool, send_messages{std::exchange(each.messages, {})});
+  }
 }
 
 void rdma_rails::clear() {

@@ -1,8 +1,8 @@
 // What a REACTOR knows of DCI POOLs and of the sessions that its connections opened with them.
 //
 // Operation. Transfers are gathered while the reactor works and go to their pools at the end of its turn, all
-// of one rail in one message. A session that ended is remembered for as long as requests on it are open, so
-// that a detach is answered after them.
+// of one rail in one message; so do answers to messages of sessions. A session that ended is remembered for
+// as long as requests on it are open, so that a detach is answered after them.
 //
 // Threading: REACTOR's thread. Ownership: by its REACTOR, which clears it before it ends, since it holds
 // actors. Limits: sessions as many as CONNECTIONs and pools allow; transfers as many as requests have in
@@ -60,6 +60,8 @@ public:
 
   /// To be sent with the next flush().
   void move(std::uint32_t rail, memory_transfer_ptr one) { rails_[rail].waiting.push_back(std::move(one)); }
+  /// An answer to a message of a session; the same.
+  void send(std::uint32_t rail, session_message one) { rails_[rail].messages.push_back(std::move(one)); }
   void flush();
   /// Lets go of everything.
   void clear();
@@ -69,6 +71,7 @@ private:
     caf::actor pool;
     std::vector<std::span<std::byte>> reachable;
     std::vector<memory_transfer_ptr> waiting;
+    std::vector<session_message> messages;
   };
   std::vector<rail> rails_;
   std::unordered_map<std::uint64_t, session> sessions_;

@@ -152,7 +152,7 @@ private:
         fail(at, status::buffer_too_small);
       else if (header_.kind == digest_kind::keyed) {
         auto& added = source.digests.emplace_back(source_state::keyed{at, connection_.digest()});
-        added.digest.begin(digest_kind::keyed, wire::direction::reply, header_.request_id, 0, at);
+        added.digest.begin(digest_kind::keyed, wire::direction::reply, digest_id(), 0, at);
       }
     }
     if (opened == status::corrupt)

@@ -45,12 +45,58 @@ wire::rdma_address to_wire(const verbs::peer_address& given) {
   return out;
 }
 
-// --- TcpAttach ---
+// --- TcpAttach, Connect ---
 
 /// When nobody waits for its answer any more the session that was made is detached by REACTOR.
-class attach_request final : public tcp_request {
+class session_request : public tcp_request {
 public:
   using tcp_request::tcp_request;
+
+  void pool_lost(std::uint32_t rail) final {
+    if (rail == rail_)
+      answer(status::unavailable);
+  }
+
+  void expire() final {
+    if (over())
+      return;
+    owner_.counters().deadlines_exceeded.add();
+    answer(status::deadline_exceeded);
+  }
+
+  void abandon() final { end(); }
+
+protected:
+  /// `wanted` without what is known here.
+  void ask(std::uint32_t rail, attach_session wanted) {
+    rail_ = rail;
+    wanted.pool = owner_.rails().pool(rail);
+    if (wanted.pool == nullptr) {
+      answer(status::unsupported);
+      return;
+    }
+    if (deadline_ns_ != 0)
+      owner_.expire_at(serial(), deadline_ns_);
+    wanted.request = serial();
+    caf::anon_send(connection_.handle(), std::move(wanted));
+  }
+
+  void answer(status code) {
+    if (over())
+      return;
+    send_status(code);
+    end();
+  }
+
+  [[nodiscard]] std::uint32_t rail() const noexcept { return rail_; }
+
+private:
+  std::uint32_t rail_ = 0;
+};
+
+class attach_request final : public session_request {
+public:
+  using session_request::session_request;
 
   void begin(wire::bytes_view variable) override {
     wire::attach_request message;
@@ -58,16 +104,9 @@ public:
       answer(decoded);
       return;
     }
-    const auto& rails = owner_.rails();
-    rail_ = message.rail % rails.size();
-    if (rails.pool(rail_) == nullptr) {
-      answer(status::unsupported);
-      return;
-    }
-    if (deadline_ns_ != 0)
-      owner_.expire_at(serial(), deadline_ns_);
-    caf::anon_send(connection_.handle(),
-                   attach_session{serial(), rails.pool(rail_), nullptr, from_wire(message.client)});
+    attach_session wanted;
+    wanted.client = from_wire(message.client);
+    ask(message.rail % owner_.rails().size(), std::move(wanted));
   }
 
   void attached(const session_attached& message) override {
@@ -81,30 +120,50 @@ public:
                wire::attach_reply{message.session, message.transfer_bytes_max, to_wire(message.server)});
     end();
   }
+};
 
-  void pool_lost(std::uint32_t rail) override {
-    if (rail == rail_)
-      answer(status::unavailable);
+/// The first rail that has a pool: messages need none in particular.
+class connect_request final : public session_request {
+public:
+  using session_request::session_request;
+
+  void begin(wire::bytes_view variable) override {
+    if (const auto decoded = wire::connect_request::decode(variable, message_); decoded != status::ok) {
+      answer(decoded);
+      return;
+    }
+    const auto& rails = owner_.rails();
+    std::uint32_t rail = 0;
+    while (rail + 1 < rails.size() && rails.pool(rail) == nullptr)
+      ++rail;
+    attach_session wanted;
+    wanted.client = from_wire(message_.client);
+    wanted.theirs = {message_.messages_max, message_.message_bytes_max};
+    wanted.ours = {tcp_connection::messages_max, tcp_connection::message_bytes_max};
+    wanted.reactor = owner_.as_actor();
+    ask(rail, std::move(wanted));
   }
 
-  void expire() override {
+  void attached(const session_attached& message) override {
     if (over())
       return;
-    owner_.counters().deadlines_exceeded.add();
-    answer(status::deadline_exceeded);
-  }
-
-  void abandon() override { end(); }
-
-private:
-  void answer(status code) {
-    if (over())
+    if (message.result != status::ok) {
+      answer(message.result);
       return;
-    send_status(code);
+    }
+    wire::connect_reply out;
+    out.session_id = message.session;
+    out.messages_max = tcp_connection::messages_max;
+    out.message_bytes_max = tcp_connection::message_bytes_max;
+    out.nonce = wire::random_nonce();
+    out.server = to_wire(message.server);
+    connection_.queue_pair_made(rail(), message_, out);
+    send_reply(reply(status::ok), out);
     end();
   }
 
-  std::uint32_t rail_ = 0;
+private:
+  wire::connect_request message_;
 };
 
 // --- TcpDetach ---
@@ -168,6 +227,8 @@ std::unique_ptr<tcp_request> make_rdma_request(tcp_connection& connection, react
   switch (header.opcode) {
   case opcode::tcp_attach:
     return std::make_unique<attach_request>(connection, owner, header);
+  case opcode::connect:
+    return std::make_unique<connect_request>(connection, owner, header);
   case opcode::tcp_detach:
     return std::make_unique<detach_request>(connection, owner, header);
   case opcode::batch_write:
@@ -177,7 +238,7 @@ std::unique_ptr<tcp_request> make_rdma_request(tcp_connection& connection, react
   default:
     break;
   }
-  MEMKV_ASSERT(false, "only the four opcodes of sessions come here");
+  MEMKV_ASSERT(false, "only the five opcodes of sessions come here");
   return nullptr;
 }
 

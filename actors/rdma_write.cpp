@@ -144,7 +144,7 @@ private:
     auto& work = *item.work;
     if (header_.kind == digest_kind::keyed) {
       work.digest = connection_.digest();
-      work.digest->begin(digest_kind::keyed, wire::direction::request, header_.request_id, 0, index);
+      work.digest->begin(digest_kind::keyed, wire::direction::request, digest_id(), 0, index);
     }
     if (const auto begun = work.writer.begin(header_.ns.text(), item.wanted.key, item.wanted.value_length,
                                              item.wanted.if_absent);

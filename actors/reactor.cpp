@@ -181,6 +181,12 @@ caf::behavior reactor::make_handlers() {
       if (auto* which = find(each->request); which != nullptr)
         which->moved(each);
   };
+  auto on_messages = [this](const messages_arrived& message) {
+    for (const auto& each : message.messages)
+      if (const auto found = connections_.find(rails_.connection_of(each.session));
+          found != connections_.end())
+        found->second->take_message(each.session, each.bytes);
+  };
   auto on_end_some = [this](const end_connections& message) { end_some(message); };
   auto on_finish = [this](const finish_requests&) { begin_to_finish(); };
   auto on_describe = [this](const describe_yourself& question) {
@@ -199,10 +205,11 @@ caf::behavior reactor::make_handlers() {
       connection->second->close(close_reason::actor_killed);
   };
   [[maybe_unused]] reactor_actor::behavior_type conforms{
-      on_connection, on_drive,    on_members,     on_allocated, on_stored,   on_read,   on_erased,
-      on_pool,       on_attached, on_session_end, on_moved,     on_end_some, on_finish, on_describe};
-  return {on_connection, on_drive,       on_members, on_allocated, on_stored, on_read,     on_erased, on_pool,
-          on_attached,   on_session_end, on_moved,   on_end_some,  on_finish, on_describe, on_down};
+      on_connection, on_drive,       on_members, on_allocated, on_stored,   on_read,   on_erased,  on_pool,
+      on_attached,   on_session_end, on_moved,   on_messages,  on_end_some, on_finish, on_describe};
+  return {on_connection, on_drive,  on_members,  on_allocated,   on_stored, on_read,
+          on_erased,     on_pool,   on_attached, on_session_end, on_moved,  on_messages,
+          on_end_some,   on_finish, on_describe, on_down};
 }
 
 void reactor::admit(const new_connection& message) {
@@ -273,8 +280,12 @@ void reactor::session_opened(const session_attached& message) {
 }
 
 void reactor::lose_session(std::uint64_t session) {
-  if (rails_.end(session))
-    tell_requests([session](tcp_request& which) { which.session_lost(session); });
+  const auto connection = connections_.find(rails_.connection_of(session));
+  if (!rails_.end(session))
+    return;
+  tell_requests([session](tcp_request& which) { which.session_lost(session); });
+  if (connection != connections_.end())
+    connection->second->queue_pair_ended(session);
 }
 
 void reactor::leave_session(std::uint64_t session) {
@@ -536,6 +547,7 @@ void reactor::clear_graves() {
 }
 
 bool reactor::on_turn() {
+  drives_.begin_turn();
   if (!waiting_for_buffers_.empty()) {
     const auto statistics = shared_->pool->statistics();
     // Some wait for the pool, others for header buffers or space on a drive: a pool without a free chunk must

@@ -173,8 +173,12 @@ server_facts supervisor::facts() const {
   for (std::uint32_t rail = 0; rail < state.rails.size(); ++rail) {
     const auto& seat = state.rails[rail];
     out.rails.push_back(report_of_rail(rail));
-    if (state.now == phase::serving || seat.alive)
-      add("dci-pool-" + std::to_string(rail), seat.actor, seat.online).rail = rail;
+    // While its device is away it comes and goes with each trial, and is neither missing nor started anew.
+    if (!seat.device_away && (state.now == phase::serving || seat.alive)) {
+      auto& pool = add("dci-pool-" + std::to_string(rail), seat.actor, seat.online);
+      pool.rail = rail;
+      pool.restarts -= std::min(pool.restarts, seat.unopened);
+    }
   }
   if (state.now == phase::serving) {
     add("listener", state.listener.actor, state.listener.started);

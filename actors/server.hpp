@@ -90,7 +90,9 @@ struct server_state {
     bool alive = false;         // spawned and not ended
     bool online = false;        // and the reactors know it
     bool failed = false;        // it said why it ends
+    bool device_away = false;   // nobody is missing: the device is
     std::uint32_t attempts = 0; // to start it again, in a row
+    std::uint64_t unopened = 0; // pools that ended since their device could not be opened
     std::uint64_t opened_ns = 0;
     std::uint64_t again_ns = 0; // 0: not waiting
     std::string problem;        // why it is not online

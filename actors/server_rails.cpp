@@ -117,6 +117,7 @@ void supervisor::rail_opened(const dci_pool_changed& message) const {
     seat.online = true;
     seat.opened_ns = steady_now_ns();
     seat.attempts = 0;
+    seat.device_away = false;
     if (!seat.problem.empty())
       log::info(target, "an RDMA device is back", {{"rail", std::to_string(message.rail)}});
     seat.problem.clear();
@@ -129,6 +130,8 @@ void supervisor::rail_opened(const dci_pool_changed& message) const {
 void supervisor::rail_failed(const dci_pool_failed& message) const {
   auto& seat = state.rails.at(message.rail);
   seat.failed = true;
+  seat.device_away = true;
+  seat.unopened += seat.online ? 0 : 1;
   // Said once for each cause, however often it is tried.
   if (seat.problem != message.reason)
     log::error(target, "an RDMA device is not in use, and is tried again: " + message.reason,
@@ -164,6 +167,7 @@ void supervisor::rail_ended(std::uint32_t rail) const {
       again_at_once ? now : now + std::min(again_ns_min << std::min(seat.attempts, 10U), again_ns_max);
   seat.attempts += again_at_once ? 0 : 1;
   if (!failed) {
+    seat.device_away = false;
     seat.problem = "its actor ended";
     log::error(target, name_of(rail) + " ended and is started anew");
   }

@@ -139,7 +139,7 @@ void tcp_connection::let_go_of(const tcp_request& which) noexcept {
 
 bool tcp_connection::may_read() const noexcept {
   if (input_ended_ || close_when_sent_ || ready_bytes_ >= ready_bytes_max ||
-      requests_.size() >= wire::limits::frames_in_flight_max)
+      requests_.size() - carried_ >= wire::limits::frames_in_flight_max)
     return false;
   // Where all connections together hold much, one that holds nothing is still served: an honest client does
   // not wait for the others to read their answers.
@@ -404,8 +404,7 @@ void tcp_connection::handle_hello() {
     own.capabilities |= wire::server_capabilities::rdma;
   own.value_bytes_max = options.limits.value_bytes_max;
   own.idle_timeout_ms = options.limits.idle_timeout_ms;
-  const auto answer = wire::answer_hello(reader_.uses_second_key() ? *options.previous_key : *options.key,
-                                         reader_.variable_part(), wire::random_nonce(), own);
+  const auto answer = wire::answer_hello(key(), reader_.variable_part(), wire::random_nonce(), own);
   outgoing frame;
   if (answer.status != wire::status::ok || owner_.finishing()) {
     const auto why = answer.status != wire::status::ok ? answer.status : wire::status::shutting_down;
@@ -438,21 +437,40 @@ void tcp_connection::answer_malformed() {
 }
 
 void tcp_connection::handle_request() {
-  const auto cost = cost_of(reader_.header().opcode, reader_.variable_part());
+  auto* which = admit(reader_.header(), reader_.variable_part());
+  if (which == nullptr)
+    return; // a payload, if there is one, is skipped
+  if (payload_left_ > 0)
+    payload_of_ = which;
+  which->begin(reader_.variable_part());
+  if (payload_left_ == 0 && !which->over())
+    which->payload_complete();
+}
+
+const wire::shared_key& tcp_connection::key() const {
+  const auto& options = owner_.shared().options;
+  return reader_.uses_second_key() ? *options.previous_key : *options.key;
+}
+
+tcp_request* tcp_connection::admit(const wire::frame_header& header, wire::bytes_view variable) {
+  const auto cost = cost_of(header.opcode, variable);
   const bool large = cost > large_request_bytes;
-  if (large && !owner_.shared().hold_large(cost)) {
+  // The socket is not read while much is held. Messages come whether we want them or not.
+  const auto held = held_bytes_ + large_held_bytes_;
+  const bool full = carrier_ != 0 && (held >= held_bytes_max || (held > 0 && !owner_.has_room()));
+  if (full || (large && !owner_.shared().hold_large(cost))) {
     outgoing answer;
     owner_.counters().busy.add();
-    wire::append_frame(answer.frame, wire::reply_header(reader_.header(), keys_.tag, wire::status::busy),
+    wire::append_frame(answer.frame, wire::reply_header(header, keys_.tag, wire::status::busy),
                        wire::empty_message{});
     queue(std::move(answer));
-    return;
+    return nullptr;
   }
-  auto made = make_request(*this, owner_, reader_.header(), reader_.variable_part());
-  if (made == nullptr) { // answered at once; a payload, if there is one, is skipped
+  auto made = make_request(*this, owner_, header, variable);
+  if (made == nullptr) {
     if (large)
       owner_.shared().let_go_large(cost);
-    return;
+    return nullptr;
   }
   auto* which = made.get();
   which->set_held_bytes(cost);
@@ -461,11 +479,8 @@ void tcp_connection::handle_request() {
   else
     hold(cost);
   requests_.emplace(which, std::move(made));
-  if (payload_left_ > 0)
-    payload_of_ = which;
-  which->begin(reader_.variable_part());
-  if (payload_left_ == 0 && !which->over())
-    which->payload_complete();
+  carried_ += carrier_ != 0 ? 1 : 0;
+  return which;
 }
 
 // --- writing ---
@@ -473,6 +488,10 @@ void tcp_connection::handle_request() {
 void tcp_connection::queue(outgoing frame, const tcp_request* from) {
   if (closing_)
     return;
+  if (const auto carrier = from != nullptr ? from->carrier() : carrier_; carrier != 0) {
+    send_message(carrier, std::move(frame));
+    return;
+  }
   const bool of_current_frame = from != nullptr ? from == payload_of_ : taking_header_;
   if (payload_left_ > 0 && of_current_frame && !close_when_sent_) {
     held_.push_back(std::move(frame));
@@ -627,6 +646,7 @@ void tcp_connection::ended(tcp_request& which) {
   const auto found = requests_.find(&which);
   MEMKV_ASSERT(found != requests_.end(), "a request ends on its own connection");
   let_go_of(which);
+  carried_ -= which.carrier() != 0 ? 1 : 0;
   owner_.bury(std::move(found->second));
   requests_.erase(found);
   if (closing_)
@@ -741,6 +761,9 @@ void tcp_connection::check_time(std::uint64_t now) {
       return;
     }
   }
+  for (auto& [session, pair] : queue_pairs_)
+    if (pair.ends_at_ns != 0 && now > pair.ends_at_ns)
+      end_queue_pair(session, pair);
   if (sending_->busy) {
     tcp_info info{};
     socklen_t bytes = sizeof info;

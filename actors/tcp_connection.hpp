@@ -6,6 +6,10 @@
 // that a small answer waits behind at most one part. Frames are stamped and signed when they are handed to
 // the kernel.
 //
+// Queue pairs. A session that carries messages (Connect) is another way for requests to come and for their
+// answers to go; tcp_connection_messages.cpp. Everything else of a request is the same, but that none of them
+// has a payload. What a failed check ends is the queue pair.
+//
 // Life: open -> closing (socket shut down, operations and requests run out) -> buried. The descriptor is
 // closed when the last operation came back, the CONNECTION actor is told when the last request has ended.
 // Threading: REACTOR's thread.
@@ -15,7 +19,9 @@
 #include "actors/interfaces.hpp"
 #include "actors/reactor.hpp"
 #include "actors/tcp_request.hpp"
+#include "wire/message_reader.hpp"
 #include "wire/payload_digest.hpp"
+#include "wire/rdma_messages.hpp"
 #include "wire/request_reader.hpp"
 
 #include <sys/socket.h>
@@ -45,6 +51,16 @@ public:
   void pump_input();
   /// Goes on writing.
   void pump_output();
+  /// What the server keeps posted on a queue pair that carries messages.
+  static constexpr std::uint32_t messages_max = 32;
+  static constexpr std::uint32_t message_bytes_max = 8192;
+  /// A session with messages has been made for the Connect that is about to be answered with `given`.
+  void queue_pair_made(std::uint32_t rail, const wire::connect_request& asked,
+                       const wire::connect_reply& given);
+  /// One frame came on it.
+  void take_message(std::uint64_t session, wire::bytes_view bytes);
+  /// The session is over. One that carries no messages is none of ours.
+  void queue_pair_ended(std::uint64_t session);
   /// Ends it without another byte.
   void close(close_reason why);
   /// Ends it after what is open has been answered.
@@ -54,7 +70,10 @@ public:
 
   // For requests.
   [[nodiscard]] wire::payload_digest& digest() noexcept { return *digest_; }
+  /// Of the socket; frames for a queue pair get theirs when they are sent.
   [[nodiscard]] const wire::connection_tag& tag() const noexcept { return keys_.tag; }
+  /// Of the frame being taken: the session that it came through, or 0 for the socket.
+  [[nodiscard]] std::uint64_t carrier() const noexcept { return carrier_; }
   /// Puts an answer among those to be written; `from` is the request it answers, or null for the frame being
   /// taken. An answer to a frame whose payload is still on its way waits until that has been received or
   /// skipped.
@@ -66,6 +85,16 @@ public:
   void ended(tcp_request& which);
 
 private:
+  /// A session that carries messages.
+  struct queue_pair {
+    std::uint32_t rail = 0;
+    std::uint32_t reply_bytes_max = 0; // the client's room for one
+    std::uint32_t open_max = 0;        // requests
+    wire::message_reader reader;
+    std::uint32_t open = 0;
+    std::uint64_t ends_at_ns = 0; // 0: not by itself
+  };
+
   class receive_operation;
   class send_operation;
 
@@ -77,6 +106,13 @@ private:
   [[nodiscard]] bool take_header(std::span<const std::byte>& bytes);
   void handle_hello();
   void handle_request();
+  /// Makes the request of an accepted header and accounts for it. Null: it has been answered.
+  [[nodiscard]] tcp_request* admit(const wire::frame_header& header, wire::bytes_view variable);
+  [[nodiscard]] const wire::shared_key& key() const;
+  void handle_message(queue_pair& pair);
+  void answer_message(const wire::frame_header& header, wire::status code);
+  void send_message(std::uint64_t session, outgoing frame, bool tagged = true);
+  void end_queue_pair(std::uint64_t session, queue_pair& pair);
   void answer_malformed();
   void receive_header();
   void receive_payload(std::span<std::byte> room, std::shared_ptr<void> keep);
@@ -102,6 +138,9 @@ private:
   std::uint64_t payload_left_ = 0;
   tcp_request* payload_of_ = nullptr; // null: skipped
   std::unordered_map<tcp_request*, std::unique_ptr<tcp_request>> requests_;
+  std::unordered_map<std::uint64_t, queue_pair> queue_pairs_; // by session
+  std::size_t carried_ = 0;   // of requests_: those that came through a queue pair
+  std::uint64_t carrier_ = 0; // see carrier()
   std::deque<outgoing> ready_;
   std::vector<outgoing> held_; // answers to the frame whose payload is being received or skipped
   bool taking_header_ = false;

@@ -45,6 +45,7 @@ request_kind kind_of(opcode what) noexcept {
   case opcode::batch_write:
     return request_kind::batch_write;
   case opcode::tcp_attach:
+  case opcode::connect:
     return request_kind::attach;
   default:
     return request_kind::count_;
@@ -55,7 +56,7 @@ request_kind kind_of(opcode what) noexcept {
 
 tcp_request::tcp_request(tcp_connection& connection, reactor& owner, const frame_header& header)
     : connection_(connection), owner_(owner), header_(header),
-      clock_(kind_of(header.opcode), owner.now_ns()) {
+      clock_(kind_of(header.opcode), owner.now_ns()), carrier_(connection.carrier()) {
   if (header.deadline_ms != 0)
     deadline_ns_ = owner.now_ns() + std::uint64_t{header.deadline_ms} * 1'000'000;
 }
@@ -145,6 +146,7 @@ std::unique_ptr<tcp_request> make_request(tcp_connection& connection, reactor& o
       return nullptr;
     break;
   case opcode::tcp_attach:
+  case opcode::connect:
   case opcode::tcp_detach:
   case opcode::batch_write:
   case opcode::batch_read:

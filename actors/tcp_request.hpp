@@ -82,6 +82,8 @@ public:
 
   [[nodiscard]] const wire::frame_header& header() const noexcept { return header_; }
   [[nodiscard]] tcp_connection& connection() noexcept { return connection_; }
+  /// The session in a message of which it came; 0: it came on the socket. Its answer goes the same way.
+  [[nodiscard]] std::uint64_t carrier() const noexcept { return carrier_; }
   /// Its time belongs to that stage from now on.
   void now_in(request_stage stage) noexcept;
   [[nodiscard]] bool over() const noexcept { return over_; }
@@ -92,6 +94,10 @@ public:
 
 protected:
   [[nodiscard]] std::uint64_t serial();
+  /// The request's id in keyed digests: those of messages are never those of the socket.
+  [[nodiscard]] std::uint64_t digest_id() const noexcept {
+    return header_.request_id | (carrier_ == 0 ? 0 : std::uint64_t{1} << 63U);
+  }
   /// The reply's header; one frame unless `last` is false.
   [[nodiscard]] wire::frame_header reply(wire::status code, bool last = true) const;
   template <wire::message Body>
@@ -116,6 +122,7 @@ protected:
 private:
   request_clock clock_;
   std::uint64_t serial_ = 0;
+  std::uint64_t carrier_ = 0;
   std::uint64_t held_bytes_ = 0;
   bool over_ = false;
 };

@@ -1,7 +1,8 @@
 // The documentation, embedded in the program, as a small web site: what `memkv doc` answers.
 //
-// Pages are shown as they are written, in Markdown, with their links made links. The build embeds README.md
-// and everything below docs (cmake/embed_docs.cmake), under their paths in the source.
+// Pages are shown as they are written, in Markdown, with their links made links. The build embeds the
+// pages of the top level, everything below docs, and the licence (cmake/embed_docs.cmake), under their paths
+// in the source.
 //
 // Threading: any thread. Ownership: everything lives as long as the program. Errors: 404 and 405. Does not:
 // decode paths; there are no blanks or signs in them.

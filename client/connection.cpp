@@ -295,6 +295,10 @@ void connection::watch_deadlines(std::int64_t now_ns) {
     place = backlog_.erase(place);
     if (one.owner != nullptr) {
       one.owner->fail(one, errc::deadline_exceeded);
+    } else if (one.kind == request_kind::attach && session_state_ == session_state::attaching &&
+               one.session_id == session_.id) {
+      // It never went out, behind a long payload. What waits for the session asks for another one.
+      end_session(false);
     }
     complete(one);
   }

@@ -220,6 +220,27 @@ session_keys derive_session(const shared_key& key, std::uint8_t version, const n
   return keys;
 }
 
+connection_tag derive_queue_pair_tag(const shared_key& key, const connection_tag& connection,
+                                     const nonce& server_nonce, const queue_pair_end& client,
+                                     const queue_pair_end& server) noexcept {
+  const detail::keyed_hash hash(key.secret_bytes());
+  std::array<std::byte, 16> numbers;
+  store_le(numbers.data(), client.number);
+  store_le(numbers.data() + 4, client.packet_number);
+  store_le(numbers.data() + 8, server.number);
+  store_le(numbers.data() + 12, server.packet_number);
+  detail::hash_state running;
+  hash.begin(running);
+  detail::keyed_hash::update(running, as_bytes_view("memkv queue pair tag"));
+  detail::keyed_hash::update(running, connection);
+  detail::keyed_hash::update(running, server_nonce);
+  detail::keyed_hash::update(running, numbers);
+  const hash32 full = hash.finish(running);
+  connection_tag tag;
+  std::copy_n(full.begin(), tag.size(), tag.begin());
+  return tag;
+}
+
 void keyed_digest::begin(std::uint8_t direction, std::uint64_t request_id, std::uint32_t part_number,
                          std::uint32_t item_index) noexcept {
   std::array<std::byte, 17> prefix;

@@ -1,5 +1,5 @@
 // The cryptography of the protocol: the shared key, frame MACs, session derivation, keyed digests, nonces.
-// Normative text: docs/formats/wire.md, sections 4, 6 and 8. In wire/ only auth.cpp uses libcrypto.
+// Normative text: docs/formats/wire.md, sections 4, 6, 8 and 17. In wire/ only auth.cpp uses libcrypto.
 //
 // Threading: const members may be called from any number of threads; the incremental classes belong to one.
 // Ownership: values. Everything derived from a secret is wiped when it dies.
@@ -117,6 +117,17 @@ struct session_keys {
 
 [[nodiscard]] session_keys derive_session(const shared_key& key, std::uint8_t version, const nonce& client,
                                           const nonce& server) noexcept;
+
+/// One end of a queue pair, as both sides know it from Connect.
+struct queue_pair_end {
+  std::uint32_t number = 0;
+  std::uint32_t packet_number = 0;
+};
+
+/// What the messages of a queue pair carry in the place of the connection's tag: wire.md, section 17.
+[[nodiscard]] connection_tag derive_queue_pair_tag(const shared_key& key, const connection_tag& connection,
+                                                   const nonce& server_nonce, const queue_pair_end& client,
+                                                   const queue_pair_end& server) noexcept;
 
 /// The digest of kind 2, computed as the bytes come. One object a connection; each payload begins anew.
 class keyed_digest {

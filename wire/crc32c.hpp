@@ -14,6 +14,15 @@ namespace memkv::wire {
 /// 0 is the checksum of no bytes.
 [[nodiscard]] std::uint32_t crc32c(bytes_view bytes, std::uint32_t previous = 0) noexcept;
 
+/// How it is computed: by the processor's instructions (ISA-L), or by tables alone. crc32c uses the one that
+/// was faster when it was first asked: processors are by a factor of twenty, emulated ones are not
+/// (docs/performance.md).
+enum class crc32c_method : std::uint8_t { instructions, tables };
+[[nodiscard]] crc32c_method crc32c_method_in_use() noexcept;
+/// For tests and measurements: the same checksum, computed in the given way.
+[[nodiscard]] std::uint32_t crc32c_by(crc32c_method method, bytes_view bytes,
+                                      std::uint32_t previous = 0) noexcept;
+
 /// The same checksum, looking at the bytes in pieces from the last to the first: what lies in front is in the
 /// processor's cache afterwards. For values that are sent next and are larger than the cache.
 [[nodiscard]] std::uint32_t crc32c_from_behind(bytes_view bytes) noexcept;

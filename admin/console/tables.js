@@ -230,7 +230,8 @@ const CARDS = {
        ratio(network.connections, network.connections_max)],
       ["Not authenticated yet", count(network.unauthenticated)],
       ["Sessions", count(rdma.sessions)],
-      ["RDMA", rdma.active === true ? `active, ${plural(rdma.connections, "connection")}` : "not active"],
+      ["RDMA", rdma.active === true ? `active, ${plural(rdma.connections, "connection")}`
+        : Array.isArray(rdma.rails) && rdma.rails.length === 0 ? "not configured" : "not active"],
       ...list(rdma.rails).slice(0, 16).map(object).map((rail) => [
         `Rail ${count(rail.rail)}: ${text(rail.device, 40)}`,
         rail.state === "online"

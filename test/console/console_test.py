@@ -100,9 +100,14 @@ class Servers(Case):
         text = self.all_text()
         for expected in ["All 3 drives are online, every actor answers.", "10.0.7.21:9900", "up 2 d 3 h",
                          "2025-11-20T09-00-00Z", "3 of 3 online", "/dev/nvme2n1", "5.56 TiB of 6.95 TiB",
-                         "SAMSUNG", "trim-batcher", "11 of 11 respond", "Enterprise", "Example Inference Ltd",
+                         "SAMSUNG", "trim-batcher", "13 of 13 respond", "Enterprise", "Example Inference Ltd",
                          "128 of 16,384", "above 95 %, down to 90 %", "31.0 % now", "of 64.0 GiB", "live"]:
             self.assertIn(expected, text)
+        network = self.text("[aria-labelledby=t-network]")
+        self.assertIn("RDMA\nactive, 16 connections", network)
+        for rail in range(2):
+            self.assertRegex(network, rf"Rail {rail}: mlx5_{rail}\n8 sessions, "
+                                      r"[\d.]+ [GM]iB fetched, [\d.]+ GiB placed\n")
         self.assertRegex(text, r"Reads: [\d.]+ GiB/s, [\d,]+ op/s")
         self.assertRegex(text, r"Get latency: p99 [\d.]+ ms, p50 [\d.]+ ms")
         self.assertRegex(text, r"Hit ratio: 9\d\.\d %")
@@ -156,6 +161,22 @@ class Servers(Case):
         self.assertLessEqual(self.asked() - before, 6, "such an answer is asked for less often")
         self.check_figures()
 
+    def test_rdma_devices_that_are_away_are_named_in_every_width(self):
+        self.show(documents.without_rdma())
+        self.assertEqual(self.text("#headline"), "Degraded")
+        self.assertEqual(self.text("#findings").count("mlx5_0 is not in use: There is no RDMA device"), 1)
+        self.assertNotIn("dci-pool", self.text("#findings"))
+        for width, scheme in ((1440, "light"), (1024, "dark"), (360, "dark"), (360, "light")):
+            with self.subTest(width=width, scheme=scheme):
+                self.page.look(width, 800, scheme)
+                self.pass_time(2)
+                network = self.text("[aria-labelledby=t-network]")
+                self.assertIn("RDMA\nnot active", network)
+                self.assertIn("Rail 0: mlx5_0\noffline: There is no RDMA device mlx5_0; this", network)
+                self.assertIn("Rail 1: mlx5_1\nopening\n", network)
+                self.check_fits()
+                self.check_figures()
+
     def test_twenty_four_drives_fit_wide_and_narrow(self):
         self.show(documents.many(), height=800)
         for width in (1440, 1024, 360):
@@ -174,6 +195,7 @@ class Servers(Case):
         self.assertEqual(self.text("#headline"), "Healthy")
         self.assertIn("Its drive is online, every actor answers. Nobody reads or writes now.",
                       self.text("#summary"))
+        self.assertIn("RDMA\nnot configured\nRequests open", self.text("[aria-labelledby=t-network]"))
         self.assertIn("Reads: 0 B/s, 0 op/s", self.all_text())
         self.assertIn("Get latency: p99 –, p50 –", self.all_text())
         self.check_fits()

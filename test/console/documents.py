@@ -32,6 +32,8 @@ class Server:
         self.counts = {}
         self.used = [0.80 + 0.012 * (index % 9) for index in range(drives)]
         self.states = {}
+        self.rails = 2
+        self.rail_states = {}
         self.change = lambda document: None
         self.reads_total = 0
 
@@ -96,6 +98,34 @@ class Server:
         drive.pop("slow", None)
         return drive
 
+    def _rail(self, index, writes, reads, block):
+        state = self.rail_states.get(index, {"state": "online", "reason": ""})
+        name = f"rail-{index}"
+        writes, reads = (writes, reads) if state["state"] == "online" else (0, 0)
+        rail = {"rail": index, "device": f"mlx5_{index}", **state,
+                "sessions_attached": 9, "sessions_broken": 1,
+                "fetched": self._rise(name + "f", writes * 4),
+                "fetched_bytes": self._rise(name + "fb", writes * block),
+                "placed": self._rise(name + "p", reads * 4),
+                "placed_bytes": self._rise(name + "pb", reads * block),
+                "not_done": {"unavailable": 0, "memory_refused": 0, "deadline_exceeded": 0,
+                             "session_ended": 0, "internal": 0},
+                "doorbells": self._rise(name + "d", writes + reads), "queue_pairs_rebuilt": 0,
+                "queue_pairs_destroyed": 0, "errors": {"retry_exceeded": 1}}
+        if state["state"] == "online":
+            rail.update(transports=["rc"], sessions=8, connections=8, queue_pairs=8, transfers_queued=0,
+                        transfers_posted=3, reachable_bytes=64 * 2 ** 30)
+        return rail
+
+    def _rdma(self, writes, reads, block):
+        if self.rails == 0:
+            return {"active": False, "connections": 0, "sessions": 0, "rails": []}
+        rails = [self._rail(index, writes / self.rails, reads / self.rails, block)
+                 for index in range(self.rails)]
+        sessions = sum(rail.get("sessions", 0) for rail in rails)
+        return {"active": any(rail["state"] == "online" for rail in rails), "connections": sessions,
+                "sessions": sessions, "rails": rails}
+
     def document(self):
         self.step += 1
         self.uptime += 2.0
@@ -126,7 +156,8 @@ class Server:
         actors = [{"name": name, "alive": True, "answered": True,
                    "answered_in_seconds": 2e-5 * (1 + place % 5), "mailbox": 0, "restarts": 0}
                   for place, name in enumerate(
-                      ["admin-gateway", *[f"drive-{index}" for index in range(self.drives)], "evictor",
+                      ["admin-gateway", *[f"dci-pool-{index}" for index in range(self.rails)],
+                       *[f"drive-{index}" for index in range(self.drives)], "evictor",
                        "license-watcher", "listener", "reactor-0", "reactor-1", "server", "trim-batcher"])]
         evicted = self._rise("evicted", writes * 0.95)
         document = {
@@ -154,7 +185,7 @@ class Server:
             "eviction": {"enabled": True, "high_watermark": 0.95, "low_watermark": 0.9,
                          "evicted_blocks": evicted, "evicted_bytes": evicted * block,
                          "oldest_age_seconds": 8124},
-            "rdma": {"active": False, "connections": 0, "sessions": 16},
+            "rdma": self._rdma(writes, reads, block),
             "network": {"connections": 128, "unauthenticated": 0, "connections_max": 16384,
                         "accepted": 1500, "refused": 0, "requests_open": int(wave * 40 * self.load),
                         "held_bytes": int(wave * self.load * 2 ** 29),
@@ -267,6 +298,7 @@ def idle():
     """One empty drive, and nobody asks for anything."""
     server = Server(1, load=0, uptime=40.0)
     server.used = [0.0]
+    server.rails = 0
 
     def change(document):
         document["memory"]["pool_used_bytes"] = 0
@@ -274,8 +306,22 @@ def idle():
                                        "dropped_segments": 0}
         document["eviction"].update(evicted_blocks=0, evicted_bytes=0, oldest_age_seconds=0)
         document["network"].update(connections=0, accepted=0, requests_open=0, held_bytes=0, closed={})
-        document["rdma"]["sessions"] = 0
         document["license"].update(plan="Enterprise", development=True, source="deploy/license")
+    server.change = change
+    return server
+
+
+def without_rdma():
+    """All drives are online, and both RDMA devices are away; the second one is tried at this moment."""
+    server = Server(3)
+    why = ("There is no RDMA device mlx5_0; this machine has rocep1s0f0, rocep1s0f1, rocep2s0f0, rocep2s0f1 "
+           "and mlx5_bond_with_a_long_name.")
+    server.rail_states = {0: {"state": "offline", "reason": why}, 1: {"state": "opening", "reason": ""}}
+
+    def change(document):
+        document["status"] = "degraded"
+        document["reasons"] = [f"the RDMA device mlx5_0 is not in use: {why}"]
+        document["actors"] = [actor for actor in document["actors"] if actor["name"] != "dci-pool-0"]
     server.change = change
     return server
 
@@ -300,6 +346,10 @@ def hostile():
             {"operation": ATTACK, "stage": "total", "counts": [1, 2], "sum_seconds": 1},
             {"operation": "__proto__", "stage": "constructor", "counts": "none", "sum_seconds": None}, 5,
             None]
+        document["rdma"]["rails"] += [
+            {"rail": 0, "device": ATTACK, "state": ATTACK, "reason": ATTACK * 20}, None, 7, "rail",
+            {"rail": "__proto__", "device": None, "state": "online", "sessions": "many",
+             "placed_bytes": -1}]
         devices = document["storage"]["devices"]
         devices[0]["media"] = "/dev/" + ATTACK
         devices[0]["model"] = "\u202egnp.exe" + "x" * 5000

@@ -9,7 +9,8 @@ import fake_server
 HERE = pathlib.Path(__file__).parent
 SHOTS = {"healthy": documents.healthy, "degraded": documents.degraded, "many": documents.many,
          "unhealthy": documents.unhealthy, "stuck": documents.stuck, "idle": documents.idle,
-         "hostile": documents.hostile, "lost": documents.healthy, "restarted": documents.healthy}
+         "without_rdma": documents.without_rdma, "hostile": documents.hostile, "lost": documents.healthy,
+         "restarted": documents.healthy}
 SIZES = {"phone": (360, 800), "tablet": (1024, 768), "desk": (1440, 900)}
 
 

@@ -11,6 +11,7 @@ so a server with other data may be used. MEMKV_TEST_SEED repeats the values of a
 
 from __future__ import annotations
 
+import hmac
 import os
 import random
 import re
@@ -270,6 +271,16 @@ class Vectors:
         identity = page.key_id(b"tenant-a", self.take("key"))
         expect_equal(identity, self.take('key_id in namespace "tenant-a"'), "key_id")
 
+    def queue_pair_tag(self) -> None:
+        """The tag that messages of a queue pair carry."""
+        numbers = struct.pack("<IIII", 0x123, 0x456, 0x789, 0xABC)
+        text = b"memkv queue pair tag" + self.tag + self.take("queue_pair_nonce") + numbers
+        expect_equal(
+            hmac.digest(self.shared_key, text, "sha256")[:16],
+            self.take("queue_pair_tag (client 0x123 from packet 0x456, server 0x789 from packet 0xabc)"),
+            "queue_pair_tag",
+        )
+
     def hello(self) -> None:
         """Both Hello frames."""
         variable = page.encode_hello(self.values["client_nonce"])
@@ -428,6 +439,7 @@ def run_vectors() -> int:
         vectors.placement,
         vectors.normalising,
         vectors.derivations,
+        vectors.queue_pair_tag,
         vectors.hello,
         vectors.put_of_kind_1,
         vectors.put_of_kind_2,

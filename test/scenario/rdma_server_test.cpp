@@ -8,8 +8,11 @@
 #include <caf/scoped_actor.hpp>
 #include <caf/send.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <optional>
+#include <string_view>
 #include <thread>
 
 using namespace memkv;
@@ -76,6 +79,14 @@ bool online(const actors::server_report& report, std::size_t rail) {
   return report.rails.at(rail).state == actors::rail_state::online && report.rails[rail].facts;
 }
 
+/// Of the actor of that name, if there is one.
+std::optional<std::uint64_t> restarts(const actors::server_report& report, std::string_view name) {
+  for (const auto& each : report.actors)
+    if (each.name == name)
+      return each.restarts;
+  return std::nullopt;
+}
+
 /// What the CONNECTIONs of this test pass to their REACTOR.
 struct session_log {
   std::mutex lock;
@@ -103,6 +114,7 @@ actors::reactor_actor::behavior_type listening_reactor(actors::reactor_actor::po
             log->ended.push_back(message);
           },
           [](const bytes_moved&) {},
+          [](const messages_arrived&) {},
           [](const end_connections&) {},
           [](const finish_requests&) {},
           [](const describe_yourself&) {}};
@@ -176,6 +188,7 @@ CAF_TEST(a pool that dies takes its sessions along and comes back) {
     CAF_CHECK_EQUAL(report()->sessions, 0u);
   }
   CAF_CHECK_EQUAL(report()->rails[0].counters.attached, 2u);
+  CAF_CHECK_EQUAL(restarts(*report(), "dci-pool-0"), 2u);
   serves();
   CAF_CHECK(stop());
 }
@@ -213,6 +226,9 @@ CAF_TEST(a device that is taken away is tried again while clients use TCP) {
   there = true;
   CAF_CHECK(eventually([](const auto& now) { return online(now, 0) && online(now, 1); }));
   CAF_CHECK(report()->rails[0].reason.empty());
+  // One each, however often it was tried meanwhile.
+  CAF_CHECK_EQUAL(restarts(*report(), "dci-pool-0"), 1u);
+  CAF_CHECK_EQUAL(restarts(*report(), "dci-pool-1"), 1u);
   CAF_CHECK(stop());
 }
 
@@ -225,6 +241,13 @@ CAF_TEST(a server whose device is missing serves without it) {
   CAF_REQUIRE_EQUAL(seen->rails.size(), 1u);
   CAF_CHECK(seen->rails[0].state == actors::rail_state::offline);
   CAF_CHECK_EQUAL(seen->rails[0].reason, "There is no RDMA device nowhere.");
+  CAF_CHECK(actors::health_of(*seen) == actors::health::degraded);
+  // The device is missing, no actor is; and its trials are no restarts.
+  CAF_CHECK(!restarts(*seen, "dci-pool-0"));
+  CAF_CHECK(std::ranges::all_of(seen->actors, &actors::actor_report::alive));
+  there = true;
+  CAF_CHECK(eventually([](const auto& now) { return online(now, 0); }));
+  CAF_CHECK_EQUAL(restarts(*report(), "dci-pool-0"), 0u);
   serves();
   CAF_CHECK(stop());
 }

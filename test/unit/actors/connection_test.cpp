@@ -32,6 +32,7 @@ reactor_actor::behavior_type silent_reactor(reactor_actor::pointer, heard* what)
           [what](const session_attached& message) { what->attached.push_back(message); },
           [what](const session_ended& message) { what->ended.push_back(message); },
           [](const bytes_moved&) {},
+          [](const messages_arrived&) {},
           [](const end_connections&) {},
           [](const finish_requests&) {},
           [](const describe_yourself&) {}};
@@ -42,6 +43,7 @@ dci_pool_actor::behavior_type listening_pool(dci_pool_actor::pointer, heard* wha
   return {[what](const attach_session& message) { what->wanted.push_back(message); },
           [what](const detach_session& message) { what->unwanted.push_back(message); },
           [](const move_bytes&) {},
+          [](const send_messages&) {},
           [](const register_memory&) {},
           [](const finish_requests&) {},
           [](const describe_yourself&) {}};
@@ -135,6 +137,19 @@ CAF_TEST(a session beyond the bound is given back at once) {
   CAF_REQUIRE_EQUAL(what.unwanted.size(), 1u);
   CAF_CHECK_EQUAL(what.unwanted.front().session, 1000u);
   CAF_CHECK(what.attached.back().result == memkv::wire::status::busy);
+}
+
+CAF_TEST(sessions that nobody waited for do not count for ever) {
+  // REACTOR gives back what was made after its request had given up.
+  for (std::uint64_t session = 1; session <= 3 * session_tracker::sessions_max; ++session) {
+    attach(session);
+    CAF_CHECK(what.attached.back().result == memkv::wire::status::ok);
+    caf::anon_send(subject, detach_session{0, session, nullptr});
+    run();
+    CAF_REQUIRE_EQUAL(what.unwanted.size(), session);
+    CAF_CHECK_EQUAL(what.unwanted.back().session, session);
+  }
+  CAF_CHECK(what.ended.empty());
 }
 
 CAF_TEST_FIXTURE_SCOPE_END()

@@ -11,11 +11,14 @@
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
+#include <caf/event_based_actor.hpp>
 #include <caf/scoped_actor.hpp>
 #include <caf/send.hpp>
 #include <caf/test/unit_test.hpp>
 
 #include <algorithm>
+#include <functional>
+#include <future>
 #include <set>
 #include <utility>
 
@@ -88,6 +91,7 @@ reactor_actor::behavior_type listening_reactor(reactor_actor::pointer, heard* wh
             for (const auto& each : message.transfers)
               what->add(&heard::moved, each);
           },
+          [](const messages_arrived&) {},
           [](const end_connections&) {},
           [](const finish_requests&) {},
           [](const describe_yourself&) {}};
@@ -135,6 +139,52 @@ void fill(std::span<std::byte> bytes, unsigned value) {
 bool holds(std::span<const std::byte> bytes, unsigned value) {
   return std::all_of(bytes.begin(), bytes.end(), [&](std::byte one) { return one == std::byte(value); });
 }
+
+/// Does something before the device behind it is closed.
+class slow_to_close final : public verbs::fabric {
+public:
+  slow_to_close(std::unique_ptr<verbs::fabric> behind, std::function<void()> before)
+      : behind_(std::move(behind)), before_(std::move(before)) {}
+  ~slow_to_close() override { before_(); }
+  const verbs::device_facts& facts() const noexcept override { return behind_->facts(); }
+  const verbs::path_options& path() const noexcept override { return behind_->path(); }
+  verbs::endpoint self() const noexcept override { return behind_->self(); }
+  verbs::status register_memory(std::span<std::byte> range, verbs::remote_access access,
+                                std::unique_ptr<verbs::memory_region>& out) noexcept override {
+    return behind_->register_memory(range, access, out);
+  }
+  verbs::status register_dma_buf(int descriptor, std::uint64_t offset, std::uint64_t length,
+                                 std::uint64_t address, verbs::remote_access access,
+                                 std::unique_ptr<verbs::memory_region>& out) noexcept override {
+    return behind_->register_dma_buf(descriptor, offset, length, address, access, out);
+  }
+  verbs::status create_completion_queue(std::uint32_t reports_max,
+                                        std::unique_ptr<verbs::completion_queue>& out) noexcept override {
+    return behind_->create_completion_queue(reports_max, out);
+  }
+  verbs::status create_rc(const verbs::queue_pair_options& options,
+                          std::unique_ptr<verbs::rc_queue_pair>& out) noexcept override {
+    return behind_->create_rc(options, out);
+  }
+  verbs::status create_dc_initiator(const verbs::queue_pair_options& options,
+                                    std::unique_ptr<verbs::dc_initiator>& out) noexcept override {
+    return behind_->create_dc_initiator(options, out);
+  }
+  verbs::status create_dc_target(std::uint64_t key,
+                                 std::unique_ptr<verbs::dc_target>& out) noexcept override {
+    return behind_->create_dc_target(key, out);
+  }
+  verbs::status create_address_handle(const verbs::endpoint& peer,
+                                      std::unique_ptr<verbs::address_handle>& out) noexcept override {
+    return behind_->create_address_handle(peer, out);
+  }
+  verbs::fabric_event next_event() noexcept override { return behind_->next_event(); }
+  int event_descriptor() const noexcept override { return behind_->event_descriptor(); }
+
+private:
+  std::unique_ptr<verbs::fabric> behind_;
+  std::function<void()> before_;
+};
 
 struct fixture {
   std::atomic<int> let_go_too_early{0};
@@ -714,6 +764,38 @@ CAF_TEST(a client that dies breaks its session alone) {
     CAF_CHECK(detach(other, unhurt).result == wire::status::ok);
     CAF_CHECK(sessions_become(0));
   }
+  check_conduct();
+}
+
+CAF_TEST(who hears that a device failed finds it closed) {
+  std::promise<void> told;
+  auto heard_of_it = told.get_future();
+  std::atomic<bool> too_early{false};
+  const auto server = system.spawn(
+      [](caf::event_based_actor* self, std::promise<void>* said) -> caf::behavior {
+        self->set_default_handler(caf::drop);
+        return {[self, said](const dci_pool_failed&) {
+          said->set_value();
+          self->quit();
+        }};
+      },
+      &told);
+  auto with = settings();
+  with.server = caf::actor_cast<server_actor>(server);
+  with.open = [&](std::unique_ptr<verbs::fabric>& made, std::vector<std::string>&) {
+    made = std::make_unique<slow_to_close>(network.create_node({.name = "server"}), [&] {
+      too_early = heard_of_it.wait_for(200ms) == std::future_status::ready;
+    });
+    return verbs::status{};
+  };
+  start(std::move(with));
+  const auto owner = connect();
+  static_cast<void>(session_of(owner));
+  self->monitor(pool);
+  CAF_REQUIRE(network.kill("server"));
+  wait_for_end();
+  CAF_CHECK(heard_of_it.wait_for(20s) == std::future_status::ready);
+  CAF_CHECK(!too_early);
   check_conduct();
 }
 

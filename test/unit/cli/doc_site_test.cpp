@@ -52,6 +52,13 @@ CAF_TEST(the index leads to every page and every link of a page to an answer) {
   CAF_CHECK(links > 100);
 }
 
+CAF_TEST(the first page leads to every other page of the top level) {
+  const auto first = ask("/README.md").body;
+  for (const std::string path :
+       {"/ARCHITECTURE.md", "/CONTRIBUTING.md", "/SECURITY.md", "/CHANGELOG.md", "/LICENSE"})
+    CAF_CHECK(has(first, "<a href=\"" + path + "\">"));
+}
+
 CAF_TEST(a page is shown as it is written and its links work) {
   const auto page =
       doc_page_html("/docs/admin.md", "# A <b> & [x] [health](admin-api.md#health) ![desk]("

@@ -62,7 +62,7 @@ CAF_TEST(the page of the configuration is the one the program prints) {
 
 CAF_TEST(the example configurations are accepted and have nothing that is not in effect) {
   const config_environment environment{"0f1e2d3c4b5a69788796a5b4c3d2e1f00123456789abcdef0fedcba987654321"};
-  for (const auto* name : {"memory.yaml", "file.yaml"}) {
+  for (const auto* name : {"memory.yaml", "file.yaml", "rdma.yaml"}) {
     const auto loaded = load_config(std::string(EXAMPLES_DIRECTORY) + "/" + name, environment);
     if (!loaded.ok())
       CAF_ERROR(describe(name, loaded.problem));

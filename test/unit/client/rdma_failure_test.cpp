@@ -263,6 +263,44 @@ CAF_TEST(three deadlines in a row turn RDMA off with auto) {
   CAF_CHECK(target == value);
 }
 
+CAF_TEST(a request for a session that did not go out in time is made again) {
+  rig one(transport_choice::automatic);
+  const bytes large = filled(64U << 20U, 2);
+  bytes value = filled(200'000, 3);
+  const registered_memory from = one.known(value);
+  // The server reads nothing for a while, so what comes behind a long payload cannot be written.
+  std::atomic<int> answers{0};
+  one.server.shape = [&](test::fake_frame&) {
+    if (++answers == 2) {
+      ::poll(nullptr, 0, 5'500);
+    }
+  };
+  bytes target(100);
+  const client::get_item asked{"small", target};
+  const client::put_item puts[] = {{"large", large}, {"value", value}};
+  item_result results[4];
+  std::atomic<int> completed{0};
+  const auto done = [&] { return client::completion::call([&] { ++completed; }); };
+  const std::span<item_result> all(results);
+  const client::call_options within{.deadline_ms = 9'000};
+  // From a completion, so that they go out together.
+  CAF_CHECK(one.kv
+                ->submit_get({&asked, 1}, all.subspan(0, 1), client::completion::call([&] {
+                               const client::status said[] = {
+                                   one.kv->submit_get({&asked, 1}, all.subspan(1, 1), done(), within),
+                                   one.kv->submit_put({&puts[0], 1}, all.subspan(2, 1), done(), within),
+                                   one.kv->submit_put({&puts[1], 1}, all.subspan(3, 1), done(), within)};
+                               CAF_CHECK(std::all_of(std::begin(said), std::end(said),
+                                                     [](const client::status& each) { return each.ok(); }));
+                             }))
+                .ok());
+  CAF_CHECK(comes_true([&] { return completed.load() == 3; }));
+  CAF_CHECK_EQUAL(results[2].code, errc::ok);
+  CAF_CHECK_EQUAL(results[3].code, errc::ok);
+  CAF_CHECK_EQUAL(one.server.requests(opcode::batch_write), 1u);
+  CAF_CHECK(one.kv->count().rdma_in_use);
+}
+
 CAF_TEST(a device whose port goes down is let go of at once) {
   for (const transport_choice transport : {transport_choice::automatic, transport_choice::rdma}) {
     rig one(transport);

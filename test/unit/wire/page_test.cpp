@@ -65,7 +65,7 @@ const std::string keyed_put_label = "put_request (id 3, kind 2)";
 } // namespace
 
 CAF_TEST(the page has all the blocks this suite knows) {
-  CAF_CHECK_EQUAL(page().blocks.size(), 17U);
+  CAF_CHECK_EQUAL(page().blocks.size(), 19U);
 }
 
 CAF_TEST(the Hello and its answer are those of the page) {
@@ -118,6 +118,15 @@ CAF_TEST(both puts are those of the page) {
   header.digest = digest.finish();
   CAF_CHECK_EQUAL(to_hex(p.frame(header, key_request{p.at("key")}, 3000, value)),
                   to_hex(p.at(keyed_put_label)));
+}
+
+CAF_TEST(the tag of a queue pair is that of the page) {
+  const page p;
+  const auto nonce = array_of<16>(p.at("queue_pair_nonce"));
+  const auto derived = derive_queue_pair_tag(p.key, p.keys().tag, nonce, {0x123, 0x456}, {0x789, 0xABC});
+  CAF_CHECK_EQUAL(
+      to_hex(derived),
+      to_hex(p.at("queue_pair_tag (client 0x123 from packet 0x456, server 0x789 from packet 0xabc)")));
 }
 
 CAF_TEST(the requests over RDMA are those of the page) {

@@ -1,0 +1,587 @@
+// Requests that come as messages of a queue pair, to a server whose RDMA device is simulated.
+#define CAF_SUITE rdma_connect
+#include "test/scenario/rdma_world.hpp"
+#include "test/support/shared_network.hpp"
+#include "verbs/rc_scheduler.hpp"
+
+#include <caf/send.hpp>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include <optional>
+#include <set>
+
+using namespace memkv;
+using namespace memkv::test;
+using namespace std::chrono_literals;
+using wire::digest_kind;
+using wire::opcode;
+using wire::status;
+
+namespace {
+
+constexpr std::byte poison{0xEE};
+
+std::uint64_t wall_ns() {
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                        std::chrono::system_clock::now().time_since_epoch())
+                                        .count());
+}
+
+wire::bytes_view key_bytes(std::string_view key) {
+  return {reinterpret_cast<const std::byte*>(key.data()), key.size()};
+}
+
+/// What a test may do to a frame before it is sealed and sent.
+struct twist {
+  std::function<void(wire::frame_header&)> header{};
+  std::function<void(std::vector<std::byte>&)> sealed{};
+  std::int64_t clock_ns = 0;
+};
+
+struct answer {
+  wire::frame_header header;
+  std::vector<std::byte> variable;
+  [[nodiscard]] wire::status status() const { return header.status(); }
+};
+
+/// A connection, and a queue pair that it made.
+class message_client {
+public:
+  static constexpr std::uint32_t receives = 64, room = 4096, sends = 64, send_room = 16'384;
+  static constexpr std::size_t data_at = receives * room + sends * send_room;
+
+  message_client(shared_network& network, std::uint16_t port, std::uint32_t messages_max = receives,
+                 std::uint32_t message_bytes_max = room)
+      : key_(*wire::shared_key::parse(key_hex)), mac_(key_), memory_(data_at + 4 * mib, poison),
+        device_(network.create_node({.name = "client"})) {
+    const int descriptor = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(port);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    CAF_REQUIRE_EQUAL(::connect(descriptor, reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
+    tcp = std::make_unique<wire_client>(descriptor, key_);
+    CAF_REQUIRE(device_->create_completion_queue(4096, completions_).ok());
+    CAF_REQUIRE(device_->register_memory(memory_, {.read = true, .write = true}, region_).ok());
+    CAF_REQUIRE(
+        device_
+            ->create_rc({.completions = completions_.get(), .sends_max = sends, .receives_max = receives},
+                        pair_)
+            .ok());
+    for (std::uint32_t number = 0; number < std::min(receives, messages_max); ++number)
+      post_receive(number);
+    const auto own = pair_->address();
+    wire::connect_request wanted;
+    wanted.messages_max = messages_max;
+    wanted.message_bytes_max = message_bytes_max;
+    std::ranges::copy(own.port.port_gid, wanted.client.gid.begin());
+    wanted.client.lid = own.port.lid;
+    wanted.client.number = own.queue_pair_number;
+    wanted.client.packet_number = own.packet_number;
+    wanted.client.path_mtu = own.mtu_bytes;
+    wanted.client.reads_served_max = own.reads_served_max;
+    const auto got = tcp->ask(opcode::connect, wanted);
+    CAF_REQUIRE_EQUAL(wire::name(got.status()), "Ok");
+    CAF_REQUIRE(wire::connect_reply::decode(got.variable, given) == status::ok);
+    verbs::rc_address server;
+    std::ranges::copy(given.server.gid, server.port.port_gid.begin());
+    server.port.lid = given.server.lid;
+    server.queue_pair_number = given.server.number;
+    server.packet_number = given.server.packet_number;
+    server.mtu_bytes = given.server.path_mtu;
+    server.reads_served_max = given.server.reads_served_max;
+    CAF_REQUIRE(pair_->connect(server).ok());
+    tag = wire::derive_queue_pair_tag(key_, tcp->keys().tag, given.nonce,
+                                      {own.queue_pair_number, own.packet_number},
+                                      {server.queue_pair_number, server.packet_number});
+  }
+
+  template <class Body>
+  std::vector<std::byte> frame(opcode what, const Body& body, std::uint64_t id, const twist& change = {},
+                               digest_kind kind = digest_kind::crc32c) {
+    wire::frame_header header;
+    header.opcode = what;
+    header.request_id = id;
+    header.tag = tag;
+    header.kind = kind;
+    if (change.header)
+      change.header(header);
+    std::vector<std::byte> out;
+    wire::append_frame(out, header, body);
+    wire::seal(out, wall_ns() + static_cast<std::uint64_t>(change.clock_ns), mac_);
+    if (change.sealed)
+      change.sealed(out);
+    return out;
+  }
+  void post(const std::vector<std::byte>& bytes) {
+    CAF_REQUIRE(bytes.size() <= send_room);
+    const std::size_t place = receives * room + posted_++ % sends * send_room;
+    std::memcpy(memory_.data() + place, bytes.data(), bytes.size());
+    const auto from = range(place, bytes.size());
+    verbs::work_request request;
+    request.kind = verbs::operation::send;
+    request.local = {&from, 1};
+    request.signalled = true;
+    CAF_REQUIRE(pair_->post({&request, 1}).outcome.ok());
+  }
+  template <class Body>
+  std::uint64_t send(opcode what, const Body& body, const twist& change = {},
+                     digest_kind kind = digest_kind::crc32c) {
+    post(frame(what, body, next_id, change, kind));
+    return next_id++;
+  }
+  /// The next one; none when nothing comes in that time, or the queue pair is broken.
+  std::optional<answer> receive(std::chrono::milliseconds patience = 20s) {
+    const auto limit = std::chrono::steady_clock::now() + patience;
+    while (got_.empty() && !broken) {
+      if (std::chrono::steady_clock::now() > limit)
+        return std::nullopt;
+      look();
+      if (got_.empty())
+        std::this_thread::sleep_for(200us);
+    }
+    if (got_.empty())
+      return std::nullopt;
+    auto out = std::move(got_.front());
+    got_.erase(got_.begin());
+    return out;
+  }
+  template <class Body>
+  answer ask(opcode what, const Body& body, const twist& change = {},
+             digest_kind kind = digest_kind::crc32c) {
+    const auto id = send(what, body, change, kind);
+    auto out = receive();
+    CAF_REQUIRE(out.has_value());
+    CAF_REQUIRE_EQUAL(out->header.request_id, id);
+    return *out;
+  }
+  /// Whether the queue pair, on which nothing is under way, is of no use any more.
+  bool ended() {
+    const auto limit = std::chrono::steady_clock::now() + 20s;
+    while (!broken && std::chrono::steady_clock::now() < limit) {
+      look();
+      if (posted_ == sent_ && !broken)
+        post(frame(opcode::ping, wire::empty_message{}, next_id++));
+      std::this_thread::sleep_for(1ms);
+    }
+    return broken;
+  }
+  void fail() { pair_->fail(); }
+
+  [[nodiscard]] std::span<std::byte> data(std::size_t offset, std::size_t bytes) {
+    return std::span(memory_).subspan(data_at + offset, bytes);
+  }
+  [[nodiscard]] std::uint64_t address(std::size_t offset) const {
+    return region_->address() + data_at + offset;
+  }
+  [[nodiscard]] std::uint32_t rkey() const { return region_->rkey(); }
+
+  /// BatchWrite of one value that lies in the memory.
+  answer write(std::string_view name, std::size_t offset, std::size_t bytes, digest_kind kind,
+               std::uint64_t session) {
+    wire::batch_write_item item;
+    item.rkey = rkey();
+    item.client_address = address(offset);
+    item.value_length = static_cast<std::uint32_t>(bytes);
+    item.key = key_bytes(name);
+    wire::payload_digest digest{tcp->keys().payload_key};
+    digest.begin(kind, wire::direction::request, next_id | 1ULL << 63U, 0, 0);
+    digest.update(data(offset, bytes));
+    item.digest = digest.finish();
+    return ask(opcode::batch_write, wire::session_batch_request<wire::batch_write_item>{session, {&item, 1}},
+               {}, kind);
+  }
+  answer read(std::string_view name, std::size_t offset, std::size_t bytes, digest_kind kind) {
+    wire::batch_read_item item;
+    item.rkey = rkey();
+    item.client_address = address(offset);
+    item.capacity = bytes;
+    item.key = key_bytes(name);
+    return ask(opcode::batch_read,
+               wire::session_batch_request<wire::batch_read_item>{given.session_id, {&item, 1}}, {}, kind);
+  }
+
+  std::unique_ptr<wire_client> tcp;
+  wire::connect_reply given;
+  wire::connection_tag tag{};
+  std::uint64_t next_id = 1;
+  bool broken = false;
+
+private:
+  [[nodiscard]] verbs::local_range range(std::size_t at, std::size_t bytes) const {
+    return {region_->address() + at, static_cast<std::uint32_t>(bytes), region_->lkey()};
+  }
+  void post_receive(std::uint64_t number) {
+    const verbs::receive_request one{number, range(number * room, room)};
+    static_cast<void>(pair_->post_receives({&one, 1}).outcome.ok());
+  }
+  void look() {
+    std::array<verbs::report, 64> reports;
+    const auto count = completions_->poll(reports);
+    for (const auto& one : std::span(reports).first(count)) {
+      if (one.status != verbs::completion_status::success) {
+        broken = true;
+      } else if (one.kind == verbs::operation::send) {
+        ++sent_;
+      } else {
+        const auto bytes = wire::bytes_view(memory_).subspan(one.id * room, one.bytes);
+        auto& out = got_.emplace_back();
+        CAF_REQUIRE(wire::decode_header(bytes, out.header) == wire::header_fault::none);
+        CAF_REQUIRE_EQUAL(bytes.size(), out.header.header_length + wire::limits::trailer_bytes);
+        const auto head = bytes.first(out.header.header_length);
+        const auto trailer = bytes.subspan(out.header.header_length);
+        CAF_CHECK(mac_.verify(head, wire::load_le<std::uint64_t>(trailer.data()),
+                              std::span<const std::byte, 32>(trailer.data() + 8, 32)));
+        CAF_CHECK(out.header.direction == wire::direction::reply && out.header.last());
+        if (out.status() != status::unsupported_version)
+          CAF_CHECK(out.header.tag == tag);
+        const auto variable = head.subspan(wire::limits::fixed_header_bytes);
+        out.variable.assign(variable.begin(), variable.end());
+        post_receive(one.id);
+      }
+    }
+  }
+
+  wire::shared_key key_;
+  wire::mac mac_;
+  std::vector<std::byte> memory_;
+  std::unique_ptr<verbs::fabric> device_;
+  std::unique_ptr<verbs::completion_queue> completions_;
+  std::unique_ptr<verbs::memory_region> region_;
+  std::unique_ptr<verbs::rc_queue_pair> pair_;
+  std::uint64_t posted_ = 0, sent_ = 0;
+  std::vector<answer> got_;
+};
+
+struct fixture : server_fixture {
+  shared_network network;
+
+  void begin(media kind = media::memory) {
+    configure(kind, 1, 128 * mib);
+    options.rdma.devices = {"server"};
+    options.rdma.open = [this](const std::string& device, std::unique_ptr<verbs::fabric>& out,
+                               std::vector<std::string>&) {
+      out = network.create_node({.name = device});
+      return verbs::status{};
+    };
+    start();
+  }
+  ~fixture() { server.reset(); } // before the network
+
+  std::unique_ptr<message_client> join(std::uint32_t messages_max = message_client::receives,
+                                       std::uint32_t message_bytes_max = message_client::room) {
+    return std::make_unique<message_client>(network, server->port(), messages_max, message_bytes_max);
+  }
+  std::shared_ptr<const actors::server_report> report() {
+    auto got = server->door()->report(2s);
+    CAF_REQUIRE(got.report != nullptr);
+    return got.report;
+  }
+  bool sessions(std::size_t wanted) {
+    const auto limit = std::chrono::steady_clock::now() + 20s;
+    while (std::chrono::steady_clock::now() < limit) {
+      const auto now = report();
+      if (now->sessions == wanted && now->rails[0].facts && now->rails[0].facts->sessions == wanted)
+        return true;
+      std::this_thread::sleep_for(10ms);
+    }
+    return false;
+  }
+  void put(const std::string& name, std::span<const std::byte> value) {
+    CAF_REQUIRE_EQUAL(connect(1)->put(name, value).code, client::errc::ok);
+  }
+  bool has(const std::string& name) {
+    std::vector<std::byte> target(4 * mib);
+    return connect(1)->get(name, target).code == client::errc::ok;
+  }
+  void finish() {
+    CAF_CHECK(sessions(0));
+    CAF_CHECK(stop());
+    CAF_CHECK(network.misuse().empty());
+  }
+};
+
+std::string_view text(const answer& one) {
+  return wire::name(one.status());
+}
+
+} // namespace
+
+CAF_TEST_FIXTURE_SCOPE(rdma_connect_tests, fixture)
+
+CAF_TEST(every request without a payload is answered by a message) {
+  begin();
+  {
+    const auto one = join();
+    const auto value = pattern("key", 1, 100'000);
+    put("key", value);
+    const wire::key_request there{key_bytes("key")}, elsewhere{key_bytes("other")};
+    CAF_CHECK_EQUAL(text(one->ask(opcode::ping, wire::empty_message{})), "Ok");
+    const auto exists = one->ask(opcode::exists, there);
+    CAF_CHECK_EQUAL(text(exists), "Ok");
+    CAF_CHECK_EQUAL(exists.header.value_length, value.size());
+    CAF_CHECK_EQUAL(text(one->ask(opcode::exists, elsewhere)), "NotFound");
+    const auto looked = one->ask(opcode::lookup, there);
+    wire::lookup_reply lookup;
+    CAF_REQUIRE(wire::lookup_reply::decode(looked.variable, lookup) == status::ok);
+    CAF_CHECK_EQUAL(lookup.value_crc32c, wire::crc32c(value, 0));
+    CAF_CHECK_EQUAL(lookup.lease_token, 0u);
+    CAF_CHECK_EQUAL(text(one->ask(opcode::stat, wire::empty_message{})), "Ok");
+    std::vector<std::byte> two(8 + 2 * 5);
+    wire::store_le<std::uint32_t>(two.data(), 2);
+    for (std::size_t at : {8U, 13U}) {
+      wire::store_le<std::uint16_t>(two.data() + at, 3);
+      std::memcpy(two.data() + at + 2, at == 8 ? "key" : "off", 3);
+    }
+    const wire::raw_message both{two};
+    const auto many = one->ask(opcode::batch_exists, both);
+    CAF_REQUIRE_EQUAL(many.variable.size(), 8u + 2 * 9);
+    CAF_CHECK(many.variable[8] == std::byte{0} && many.variable[9] == std::byte{1});
+    const auto prefix = one->ask(opcode::prefix, both);
+    CAF_REQUIRE_EQUAL(prefix.variable.size(), 16u + 8);
+    const auto gone = one->ask(opcode::tcp_batch_delete, both);
+    CAF_REQUIRE_EQUAL(gone.variable.size(), 8u + 2);
+    CAF_CHECK(gone.variable[8] == std::byte{0} && gone.variable[9] == std::byte{1});
+    CAF_CHECK(!has("key"));
+    put("key", value);
+    CAF_CHECK_EQUAL(text(one->ask(opcode::erase, there)), "Ok");
+    CAF_CHECK_EQUAL(text(one->ask(opcode::tcp_delete, there)), "NotFound");
+    CAF_CHECK_EQUAL(one->tcp->ask(opcode::ping, wire::empty_message{}).status(), status::ok);
+    // The ids of the socket are others: the next one is 3, and was used here.
+    CAF_CHECK_LESS(one->tcp->next_id(), one->next_id);
+  }
+  finish();
+}
+
+CAF_TEST(values travel between the memory and the store with digests of both kinds) {
+  for (const auto kind : {media::memory, media::file}) {
+    begin(kind);
+    {
+      const auto one = join();
+      for (const auto digest : {digest_kind::crc32c, digest_kind::keyed})
+        for (const std::size_t bytes : {1U, 4096U, 70'000U, 1U << 20U}) {
+          const auto value = pattern("v", bytes, bytes);
+          std::ranges::copy(value, one->data(0, bytes).begin());
+          const auto stored = one->write("v", 0, bytes, digest, one->given.session_id);
+          CAF_REQUIRE_EQUAL(text(stored), "Ok");
+          CAF_CHECK(stored.variable.at(8) == std::byte{0});
+          std::ranges::fill(one->data(0, bytes), poison);
+          const auto read = one->read("v", 7, bytes, digest);
+          CAF_REQUIRE_EQUAL(text(read), "Ok");
+          wire::batch_read_reply_view results;
+          CAF_REQUIRE(wire::batch_read_reply_view::decode(read.variable, results) == status::ok);
+          CAF_CHECK(std::ranges::equal(one->data(7, bytes), value));
+          CAF_CHECK_EQUAL(one->data(6, 1)[0], poison);
+          wire::payload_digest expected{one->tcp->keys().payload_key};
+          expected.begin(digest, wire::direction::reply, (one->next_id - 1) | 1ULL << 63U, 0, 0);
+          expected.update(value);
+          CAF_CHECK(expected.matches(results[0].digest));
+        }
+      // A session of nobody, or of another way.
+      CAF_CHECK_EQUAL(text(one->write("v", 0, 10, digest_kind::crc32c, one->given.session_id + 1)),
+                      "SessionEnded");
+    }
+    finish();
+  }
+}
+
+CAF_TEST(what does not travel by messages is refused and the queue pair goes on) {
+  begin();
+  {
+    const auto one = join(8, 512);
+    const wire::key_request named{key_bytes("key")};
+    for (const auto what :
+         {opcode::tcp_put, opcode::tcp_attach, opcode::connect, opcode::tcp_detach, opcode::allocate,
+          opcode::commit, opcode::read, opcode::write, opcode::tcp_batch_get, static_cast<opcode>(0x77)})
+      CAF_CHECK_EQUAL(text(one->ask(what, named)), "Unsupported");
+    // A payload that is announced does not follow.
+    const twist with_payload{[](auto& header) {
+      header.payload_length = 100;
+      header.digest[0] = std::byte{1};
+    }};
+    CAF_CHECK_EQUAL(text(one->ask(opcode::tcp_put, named, with_payload)), "Unsupported");
+    CAF_CHECK_EQUAL(text(one->ask(opcode::ping, wire::empty_message{}, with_payload)), "BadRequest");
+    CAF_CHECK_EQUAL(text(one->ask(opcode::exists, wire::empty_message{})), "BadRequest");
+    CAF_CHECK_EQUAL(text(one->ask(opcode::lookup, named, {[](auto& header) { header.flags = 4; }})),
+                    "BadRequest");
+    // An answer for which there would be no room, of which nothing may be done.
+    put("k", pattern("k", 1, 10));
+    std::vector<std::byte> many(8 + 400 * 3);
+    wire::store_le<std::uint32_t>(many.data(), 400);
+    for (std::size_t at = 8; at < many.size(); at += 3) {
+      wire::store_le<std::uint16_t>(many.data() + at, 1);
+      many[at + 2] = std::byte{'k'};
+    }
+    CAF_CHECK_EQUAL(text(one->ask(opcode::tcp_batch_delete, wire::raw_message{many})), "TooLarge");
+    CAF_CHECK(has("k"));
+    CAF_CHECK_EQUAL(text(one->ask(opcode::ping, wire::empty_message{})), "Ok");
+    CAF_CHECK(!one->broken);
+  }
+  finish();
+}
+
+CAF_TEST(a message that fails a check ends the queue pair and not the connection) {
+  begin();
+  const auto other = join();
+  using bytes = std::vector<std::byte>;
+  const std::vector<std::pair<std::string, twist>> wrongs{
+      {"tag", {[](auto& header) { header.tag[3] ^= std::byte{1}; }}},
+      {"of the socket", {}}, // below
+      {"of another queue pair", {[&](auto& header) { header.tag = other->tag; }}},
+      {"magic", {{}, [](bytes& frame) { frame[0] = std::byte{0}; }}},
+      {"direction", {[](auto& header) { header.direction = wire::direction::reply; }}},
+      {"mac", {{}, [](bytes& frame) { frame.back() ^= std::byte{1}; }}},
+      {"one byte more", {{}, [](bytes& frame) { frame.push_back(std::byte{0}); }}},
+      {"one byte less", {{}, [](bytes& frame) { frame.pop_back(); }}},
+      {"short", {{}, [](bytes& frame) { frame.resize(20); }}},
+      {"empty header", {{}, [](bytes& frame) { wire::store_le<std::uint32_t>(frame.data() + 8, 0); }}},
+      {"longer than a receive", {{}, [](bytes& frame) { frame.resize(8193); }}},
+      {"a second Hello", {[](auto& header) { header.opcode = opcode::hello; }}},
+      {"version", {[](auto& header) { header.version = 9; }}}};
+  for (const auto& [name, wrong] : wrongs) {
+    CAF_MESSAGE(name);
+    const auto one = join();
+    CAF_CHECK_EQUAL(text(one->ask(opcode::ping, wire::empty_message{})), "Ok");
+    auto change = wrong;
+    if (name == "of the socket")
+      change.header = [&](auto& header) { header.tag = one->tcp->keys().tag; };
+    one->send(opcode::ping, wire::empty_message{}, change);
+    if (name == "version") {
+      const auto refused = one->receive();
+      CAF_REQUIRE(refused.has_value());
+      CAF_CHECK_EQUAL(text(*refused), "UnsupportedVersion");
+      CAF_CHECK(wire::all_zero(refused->header.tag));
+    }
+    CAF_CHECK(one->ended());
+    CAF_CHECK(!one->receive(0ms).has_value());
+    CAF_CHECK(sessions(1));
+    CAF_CHECK_EQUAL(one->tcp->ask(opcode::ping, wire::empty_message{}).status(), status::ok);
+    CAF_CHECK_EQUAL(one->tcp->ask(opcode::tcp_detach, wire::session_message{one->given.session_id}).status(),
+                    status::not_found);
+  }
+  CAF_CHECK_EQUAL(text(other->ask(opcode::ping, wire::empty_message{})), "Ok");
+  other->tcp->close();
+  finish();
+}
+
+CAF_TEST(messages that were sent before or long ago are dropped and the third one ends the queue pair) {
+  begin();
+  {
+    const auto one = join();
+    const auto first = one->frame(opcode::ping, wire::empty_message{}, 7);
+    one->post(first);
+    CAF_CHECK(one->receive().has_value());
+    one->post(first); // again
+    one->post(one->frame(opcode::ping, wire::empty_message{}, 8, {{}, {}, -61'000'000'000}));
+    one->post(one->frame(opcode::ping, wire::empty_message{}, 8));
+    const auto next = one->receive();
+    CAF_REQUIRE(next.has_value());
+    CAF_CHECK_EQUAL(next->header.request_id, 8u);
+    CAF_CHECK_EQUAL(report()->requests.dropped_replayed, 1u);
+    CAF_CHECK_EQUAL(report()->requests.dropped_stale, 1u);
+    one->post(one->frame(opcode::ping, wire::empty_message{}, 6)); // backwards
+    one->next_id = 20;
+    CAF_CHECK(one->ended());
+    CAF_CHECK(sessions(0));
+  }
+  finish();
+}
+
+CAF_TEST(many requests at a time are all answered and one more than may be open ends the queue pair) {
+  begin();
+  {
+    const auto one = join(4); // fewer than the server keeps posted
+    for (int round = 0; round < 50; ++round) {
+      std::set<std::uint64_t> open;
+      for (int i = 0; i < 4; ++i)
+        open.insert(one->send(opcode::exists, wire::key_request{key_bytes("nothing")}));
+      while (!open.empty()) {
+        const auto got = one->receive();
+        CAF_REQUIRE(got.has_value());
+        CAF_CHECK_EQUAL(open.erase(got->header.request_id), 1u);
+      }
+    }
+    // They are open for as long as the bytes cannot move.
+    network.hold();
+    for (int i = 0; i < 4; ++i)
+      one->send(opcode::ping, wire::empty_message{});
+    network.hold(false);
+    for (int i = 0; i < 4; ++i)
+      CAF_CHECK(one->receive().has_value());
+  }
+  {
+    const auto one = join(2);
+    const auto value = pattern("v", 1, mib);
+    std::ranges::copy(value, one->data(0, mib).begin());
+    std::vector<wire::batch_write_item> items(16);
+    for (auto& item : items) {
+      item.rkey = one->rkey();
+      item.client_address = one->address(0);
+      item.value_length = mib;
+      item.digest = wire::crc32c_digest(wire::crc32c(value, 0));
+      item.key = key_bytes("v");
+    }
+    for (int i = 0; i < 12; ++i)
+      one->post(one->frame(opcode::batch_write,
+                           wire::session_batch_request<wire::batch_write_item>{one->given.session_id, items},
+                           one->next_id++));
+    CAF_CHECK(one->ended());
+  }
+  finish();
+}
+
+CAF_TEST(a queue pair ends with a detach and with its connection and when it breaks) {
+  begin(media::file);
+  const auto value = pattern("v", 3, 2 * mib);
+  const auto write_some = [&](message_client& one) {
+    std::ranges::copy(value, one.data(0, value.size()).begin());
+    std::vector<wire::batch_write_item> items(8);
+    for (auto& item : items) {
+      item.rkey = one.rkey();
+      item.client_address = one.address(0);
+      item.value_length = static_cast<std::uint32_t>(value.size());
+      item.digest = wire::crc32c_digest(wire::crc32c(value, 0));
+      item.key = key_bytes("v");
+    }
+    one.send(opcode::batch_write,
+             wire::session_batch_request<wire::batch_write_item>{one.given.session_id, items});
+    one.send(opcode::lookup, wire::key_request{key_bytes("v")});
+  };
+  for (const auto how : {"detach", "close", "fail", "kill"}) {
+    CAF_MESSAGE(how);
+    const auto one = join();
+    write_some(*one);
+    std::this_thread::sleep_for(2ms);
+    if (how == std::string_view{"detach"}) {
+      CAF_CHECK_EQUAL(
+          one->tcp->ask(opcode::tcp_detach, wire::session_message{one->given.session_id}).status(),
+          status::ok);
+    } else if (how == std::string_view{"close"}) {
+      one->tcp->close();
+      CAF_CHECK(sessions(0));
+    } else if (how == std::string_view{"fail"}) {
+      one->fail();
+      CAF_CHECK(sessions(0));
+    } else {
+      for (const auto& [name, who] : server->actors())
+        if (name == "dci-pool-0")
+          caf::anon_send_exit(who, caf::exit_reason::kill);
+      CAF_CHECK(sessions(0));
+    }
+    // From here on the memory is the client's: what the server took from it later would not be the value.
+    std::ranges::fill(one->data(0, value.size()), poison);
+    CAF_CHECK(one->ended());
+    if (how != std::string_view{"close"}) {
+      CAF_CHECK_EQUAL(one->tcp->ask(opcode::ping, wire::empty_message{}).status(), status::ok);
+    }
+    std::vector<std::byte> target(value.size());
+    const auto got = connect(1)->get("v", target);
+    CAF_CHECK(got.code == client::errc::not_found || (got.code == client::errc::ok && target == value));
+    CAF_CHECK(sessions(0));
+  }
+  finish();
+}
+
+CAF_TEST_FIXTURE_SCOPE_END()
