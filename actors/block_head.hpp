@@ -22,7 +22,8 @@ struct block_head {
   bool whole = false;
 };
 
-/// Walks over all parts of a striped value. Sets the recency bit of the head.
+/// Walks over all parts of a striped value, or over as many as the drive_table lets it in this turn: those
+/// behind count as there, and who reads the value finds out. Sets the recency bit of the head.
 [[nodiscard]] block_head find_head(drive_table& drives, const wire::key_id& id,
                                    std::uint32_t extent_bytes_max) noexcept;
 

@@ -369,6 +369,8 @@ void dci_pool::session_is_over(std::uint64_t id) {
     return;
   if (gone.requests.empty() && !gone.told)
     gone.requests.push_back(0);
+  // What became of its transfers arrives before this: each is answered with its own status.
+  send_answers();
   for (const auto request : gone.requests)
     caf::anon_send(caf::actor_cast<connection_actor>(handle), session_ended{request, id, owner});
 }

@@ -75,7 +75,20 @@ public:
            });
   }
 
+  /// Parts of striped values that may be looked for in one turn of the REACTOR: whoever asks for many long
+  /// values must not keep it from everybody else. One value of the longest has no more.
+  static constexpr std::uint32_t parts_a_turn = 16'384;
+  void begin_turn() noexcept { parts_left_ = parts_a_turn; }
+  /// False: as many have been looked for in this turn as may be.
+  [[nodiscard]] bool may_look_for_part() noexcept {
+    if (parts_left_ == 0)
+      return false;
+    --parts_left_;
+    return true;
+  }
+
 private:
+  std::uint32_t parts_left_ = parts_a_turn;
   std::vector<seat> seats_;
   engine::drive_members members_;
 };

@@ -547,6 +547,7 @@ void reactor::clear_graves() {
 }
 
 bool reactor::on_turn() {
+  drives_.begin_turn();
   if (!waiting_for_buffers_.empty()) {
     const auto statistics = shared_->pool->statistics();
     // Some wait for the pool, others for header buffers or space on a drive: a pool without a free chunk must

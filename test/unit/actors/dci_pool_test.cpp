@@ -63,7 +63,8 @@ public:
   std::vector<session_attached> attached;
   std::vector<session_ended> ended;
   std::vector<memory_transfer_ptr> moved;
-  std::vector<std::size_t> rounds; // how many came together
+  std::vector<std::size_t> rounds;           // how many came together
+  std::vector<std::size_t> moved_before_end; // how many had come when a session ended
 
 private:
   std::mutex lock_;
@@ -80,7 +81,11 @@ reactor_actor::behavior_type listening_reactor(reactor_actor::pointer, heard* wh
           [](const block_erased&) {},
           [](const dci_pool_changed&) {},
           [what](const session_attached& message) { what->add(&heard::attached, message); },
-          [what](const session_ended& message) { what->add(&heard::ended, message); },
+          [what](const session_ended& message) {
+            what->add(&heard::moved_before_end,
+                      what->look([](const heard& all) { return all.moved.size(); }));
+            what->add(&heard::ended, message);
+          },
           [what](const bytes_moved& message) {
             what->add(&heard::rounds, message.transfers.size());
             for (const auto& each : message.transfers)
@@ -210,6 +215,7 @@ struct fixture {
       all.ended.clear();
       all.moved.clear();
       all.rounds.clear();
+      all.moved_before_end.clear();
     });
     std::fill(memory->begin(), memory->end(), std::byte{0});
     std::fill(host.memory.begin(), host.memory.end(), std::byte{0});
@@ -539,6 +545,27 @@ CAF_TEST(a key that was withdrawn is refused and ends the session) {
     CAF_CHECK(detach(owner, session).result == wire::status::not_found);
     // The next one is another session.
     CAF_CHECK(session_of(owner) != session);
+  }
+}
+
+CAF_TEST(transfers are answered before the word that their session ended) {
+  constexpr std::size_t rounds = 250, transfers = 4;
+  for (const bool over_rc : {false, true}) {
+    begin(over_rc);
+    start();
+    const auto owner = connect();
+    for (std::size_t round = 1; round <= rounds; ++round) {
+      const auto session = session_of(owner);
+      std::vector<memory_transfer_ptr> wrong;
+      for (std::size_t number = 0; number < transfers; ++number) {
+        wrong.push_back(transfer(session, owner, false, number * 64, 64));
+        wrong.back()->rkey += 1000;
+      }
+      move(wrong);
+      CAF_REQUIRE(what.eventually([&](const heard& all) { return all.ended.size() == round; }));
+      CAF_REQUIRE_EQUAL(what.look([](const heard& all) { return all.moved_before_end.back(); }),
+                        round * transfers);
+    }
   }
 }
 

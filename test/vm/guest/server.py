@@ -67,6 +67,14 @@ class Server:
         self._process.wait()
         self._process.stdout.close()
 
+    def halt(self) -> None:
+        """Lets it stand still. What its RDMA devices have begun goes on."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Ends halt()."""
+        self._process.send_signal(signal.SIGCONT)
+
     def running(self) -> bool:
         """Whether it lives."""
         return self._process is not None and self._process.poll() is None
