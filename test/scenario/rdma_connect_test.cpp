@@ -575,7 +575,11 @@ CAF_TEST(a queue pair ends with a detach and with its connection and when it bre
       one->tcp->close();
       CAF_CHECK(sessions(0));
     } else if (how == std::string_view{"fail"}) {
+      // The server notices when it has something to send, and not before.
       one->fail();
+      const auto told =
+          one->tcp->ask(opcode::tcp_detach, wire::session_message{one->given.session_id}).status();
+      CAF_CHECK(told == status::ok || told == status::not_found);
       CAF_CHECK(sessions(0));
     } else {
       for (const auto& [name, who] : server->actors())
