@@ -52,8 +52,9 @@ def bandwidth(program: str, size: int) -> float:
 def ours(scene: Scene, operation: str, size: int) -> dict:
     """One row of memkv-bench."""
     report = scene.directory / "row.json"
-    shape = ["--block-size", str(size), "--keys", str(max(8, (64 << 20) // size)), "--batch", "4",
-             "--threads", "1", "--connections", "1", "--depth", "2"]  # fmt: skip
+    calls = ["--batch", "1", "--depth", "1"] if operation == "exists" else ["--batch", "4", "--depth", "4"]
+    shape = ["--block-size", str(size), "--keys", str(max(8, (64 << 20) // size)), "--threads", "1",
+             "--connections", "1", *calls]  # fmt: skip
     command = [word for word in scene.command("rdma", operation, *shape) if word != "--verify"]
     subprocess.run([*command, "--duration", SECONDS, "--json", str(report)], env=scene.environment(),
                    check=True, timeout=300, stdout=subprocess.DEVNULL)  # fmt: skip
