@@ -103,8 +103,8 @@ class Machine:
         words += ["-smp", str(self.processors), "-m", str(self.memory_mib)]
         words += ["-kernel", str(kernel.image), "-initrd", str(initial_root)]
         # A panic ends the machine at once. Mitigations cost time and protect nothing here. On a busy host the
-        # kernel could find the timer too slow and not start, or take the clock for unstable and change its own
-        # code for that, which the emulation does not always survive.
+        # kernel could find the timer too slow and not start, or take the clock for unstable and change
+        # its own code for that, which the emulation does not always survive.
         words += ["-append", "console=ttyS0 panic=-1 quiet mitigations=off no_timer_check tsc=reliable"]
         words += ["-serial", f"file:{console}"]
         words += ["-chardev", "stdio,id=output,signal=off", "-device", "virtio-serial-pci"]
