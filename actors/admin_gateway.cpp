@@ -89,6 +89,8 @@ void add_shared(server_report& report, const reactor_shared& shared, const admis
 }
 
 /// Everybody has answered, or nobody is waited for any more.
+void begin(self_pointer self);
+
 void finish(self_pointer self) {
   auto& state = self->state;
   auto report = std::make_shared<server_report>();
@@ -151,6 +153,12 @@ void finish(self_pointer self) {
   state.answers.clear();
   for (const auto& each : std::exchange(state.waiting, {}))
     each->give(state.last);
+  if (!std::exchange(state.outdated, false))
+    return;
+  state.last_ns = 0;
+  state.waiting = std::exchange(state.waiting_for_next, {});
+  if (!state.waiting.empty())
+    begin(self);
 }
 
 void finish_if_complete(self_pointer self) {
@@ -236,11 +244,14 @@ admin_gateway_actor::behavior_type admin_gateway(self_pointer self, std::shared_
           message.waiter->give(state.last);
           return;
         }
-        state.waiting.push_back(message.waiter);
+        (state.outdated ? state.waiting_for_next : state.waiting).push_back(message.waiter);
         if (!state.gathering)
           begin(self);
       },
       [self](const reset_drive& message) {
+        // Whoever asks from here on is to see what becomes of it.
+        self->state.outdated = self->state.gathering;
+        self->state.last_ns = 0;
         self->send(caf::actor_cast<server_actor>(self->state.server), message);
       },
       [self](const described& message) { take(self, message); },

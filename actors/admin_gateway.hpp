@@ -102,7 +102,8 @@ struct admin_gateway_state {
   std::uint64_t serial = 0;
   bool gathering = false;
   std::uint64_t begun_ns = 0;
-  std::vector<std::shared_ptr<report_waiter>> waiting;
+  bool outdated = false; // something was changed on order since this gathering began
+  std::vector<std::shared_ptr<report_waiter>> waiting, waiting_for_next;
   std::optional<server_facts> facts;              // of SERVER, in this gathering
   std::map<caf::actor_id, described> answers;     // in this gathering
   std::map<caf::actor_id, std::uint64_t> took_ns; // to answer

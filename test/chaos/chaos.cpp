@@ -301,8 +301,10 @@ private:
       } else {
         std::vector<std::string> names;
         for (const auto& [name, times] : before)
-          if (kind_of(name) == kind)
+          if (kind_of(name) == kind && std::ranges::find(killed, name) == killed.end())
             names.push_back(name);
+        if (names.empty() && !killed.empty())
+          continue; // the only one has just been killed, and may not be back
         if (names.empty())
           give_up("there is no " + kind + " to be killed");
         const auto name = names[below(names.size())];
