@@ -400,7 +400,8 @@ def a_drive_is_made_anew_from_afar(fleet):
     code, _, err, said = fleet.admin.run("drives", "reset", str(place), servers=[server], signed=False)
     expect(code == 1 and "HTTP 401" in err, said)
     code, out, _, said = fleet.admin.run("drives", "reset", str(place), "--secure", servers=[server])
-    expect(code == 0 and any(f"drive {place} {what}" in out for what in ("is being reset", "was reset")), said)
+    told = [f"drive {place} {what}" in out for what in ("is being reset", "was reset")]
+    expect(code == 0 and any(told), said)
     fleet.admin.wait_until_well()
     code, out, _, said = fleet.admin.run("drives", "failed", "--json", servers=[server])
     expect(
