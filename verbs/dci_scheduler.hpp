@@ -33,6 +33,7 @@
 
 #include "verbs/deadline_wheel.hpp"
 #include "verbs/fabric.hpp"
+#include "verbs/number_list.hpp"
 #include "verbs/transfer_engine.hpp"
 
 #include <array>
@@ -106,11 +107,7 @@ private:
     std::uint32_t previous = none;
     place_of where = place_of::free;
   };
-  struct list {
-    std::uint32_t first = none;
-    std::uint32_t last = none;
-    std::uint32_t count = 0;
-  };
+  using list = number_list;
   enum class session : std::uint8_t { free, open, broken, ending };
   struct client {
     session state = session::free;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <utility>
 
 namespace memkv::verbs {
 
@@ -105,70 +106,36 @@ rc_scheduler::~rc_scheduler() {
 // Lists ------------------------------------------------------------------------------------------------
 
 void rc_scheduler::append(list& to, std::uint32_t number) noexcept {
-  slot& added = slots_[number];
-  added.next = none;
-  added.previous = to.last;
-  (to.last == none ? to.first : slots_[to.last].next) = number;
-  to.last = number;
-  ++to.count;
+  append_to<&slot::next, &slot::previous>(to, slots_, number);
 }
 
 void rc_scheduler::unlink(list& from, std::uint32_t number) noexcept {
-  slot& gone = slots_[number];
-  (gone.previous == none ? from.first : slots_[gone.previous].next) = gone.next;
-  (gone.next == none ? from.last : slots_[gone.next].previous) = gone.previous;
-  gone.next = gone.previous = none;
-  --from.count;
+  unlink_from<&slot::next, &slot::previous>(from, slots_, number);
 }
 
 void rc_scheduler::activate(std::uint32_t index) noexcept {
-  client& added = clients_[index];
-  if (added.active) {
-    return;
-  }
-  added.active = true;
-  added.next_active = none;
-  added.previous_active = active_.last;
-  (active_.last == none ? active_.first : clients_[active_.last].next_active) = index;
-  active_.last = index;
-  ++active_.count;
+  if (!std::exchange(clients_[index].active, true))
+    append_to<&client::next_active, &client::previous_active>(active_, clients_, index);
 }
 
 void rc_scheduler::deactivate(std::uint32_t index) noexcept {
   client& gone = clients_[index];
-  if (!gone.active) {
+  if (!std::exchange(gone.active, false))
     return;
-  }
-  gone.active = false;
   gone.in_turn = false;
-  (gone.previous_active == none ? active_.first : clients_[gone.previous_active].next_active) =
-      gone.next_active;
-  (gone.next_active == none ? active_.last : clients_[gone.next_active].previous_active) =
-      gone.previous_active;
-  gone.next_active = gone.previous_active = none;
-  --active_.count;
+  unlink_from<&client::next_active, &client::previous_active>(active_, clients_, index);
 }
 
 void rc_scheduler::append_draining(std::uint32_t index) noexcept {
   client& added = clients_[index];
   added.draining = true;
   added.since_ns = now_ns_;
-  added.next_draining = none;
-  added.previous_draining = draining_.last;
-  (draining_.last == none ? draining_.first : clients_[draining_.last].next_draining) = index;
-  draining_.last = index;
-  ++draining_.count;
+  append_to<&client::next_draining, &client::previous_draining>(draining_, clients_, index);
 }
 
 void rc_scheduler::unlink_draining(std::uint32_t index) noexcept {
-  client& gone = clients_[index];
-  gone.draining = false;
-  (gone.previous_draining == none ? draining_.first : clients_[gone.previous_draining].next_draining) =
-      gone.next_draining;
-  (gone.next_draining == none ? draining_.last : clients_[gone.next_draining].previous_draining) =
-      gone.previous_draining;
-  gone.next_draining = gone.previous_draining = none;
-  --draining_.count;
+  clients_[index].draining = false;
+  unlink_from<&client::next_draining, &client::previous_draining>(draining_, clients_, index);
 }
 
 // Sessions ---------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@
 
 #include "verbs/deadline_wheel.hpp"
 #include "verbs/fabric.hpp"
+#include "verbs/number_list.hpp"
 #include "verbs/message_port.hpp"
 #include "verbs/transfer_engine.hpp"
 
@@ -116,11 +117,7 @@ private:
     std::uint32_t previous = none;
     place_of where = place_of::free;
   };
-  struct list {
-    std::uint32_t first = none;
-    std::uint32_t last = none;
-    std::uint32_t count = 0;
-  };
+  using list = number_list;
   /// Counters of messages run on; a message's slot is its counter modulo their number.
   struct mailbox {
     message_room theirs;
