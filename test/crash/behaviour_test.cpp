@@ -14,6 +14,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 using namespace memkv;
 using namespace memkv::crash;
@@ -618,7 +619,7 @@ CAF_TEST(memory is filled in place and read where it lies) {
 }
 
 CAF_TEST(of a file what is in memory is read at once and what is damaged is left to the drive) {
-  std::string folder = "/tmp/memkv-test-XXXXXX";
+  std::string folder = (std::filesystem::temp_directory_path() / "memkv-test-XXXXXX").string();
   CAF_REQUIRE(::mkdtemp(folder.data()) != nullptr);
   const std::string path = folder + "/drive";
   {
