@@ -431,12 +431,17 @@ level filter::lowest() const noexcept {
 bool configure(const settings& wanted, std::string& problem) {
   int descriptor = STDERR_FILENO;
   if (!wanted.file.empty()) {
-    descriptor = ::open(wanted.file.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+    // A pipe that nobody reads is refused instead of waited for.
+    descriptor =
+        ::open(wanted.file.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
     if (descriptor < 0) {
-      problem = "the log file " + wanted.file + " cannot be opened (" + std::strerror(errno) +
+      problem = "the log file " + wanted.file + " cannot be opened (" +
+                (errno == ENXIO ? "it is a pipe that nobody reads" : std::strerror(errno)) +
                 "): name another with --log-file, or write --log-file none for standard error";
       return false;
     }
+    // From here on whoever reads slowly is waited for, as at standard error: no line is lost to that.
+    ::fcntl(descriptor, F_SETFL, O_APPEND);
   }
   state& all = the_state();
   const std::lock_guard guard(all.lock);

@@ -246,7 +246,9 @@ void wait_with_progress(completed& done, progress& line, Moved moved) {
 std::string read_value(const std::string& path, steady::time_point end, bytes& value) {
   const bool standard_input = path.empty() || path == "-";
   const std::string shown = standard_input ? "standard input" : path;
-  const int source = standard_input ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // A pipe is waited for below, no longer than there is time, and not by its opening.
+  const int source =
+      standard_input ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (source < 0) {
     return shown + ": " + std::strerror(errno);
   }
@@ -271,7 +273,7 @@ std::string read_value(const std::string& path, steady::time_point end, bytes& v
     if (got == 0) {
       break;
     }
-    if (got < 0 && error != EINTR) {
+    if (got < 0 && error != EINTR && error != EAGAIN) {
       problem = shown + ": " + std::strerror(error);
     } else if (value.size() > value_bytes_max) {
       problem = shown + ": a value has at most 1 GiB";

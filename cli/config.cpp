@@ -5,16 +5,12 @@
 #include "actors/log.hpp" // filter
 #include "engine/layout.hpp"
 #include "wire/limits.hpp"
+#include "wire/regular_file.hpp"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstring>
 #include <limits>
 #include <map>
 #include <set>
@@ -683,38 +679,20 @@ config_result load_config(const std::string& path, const config_environment& env
     result.problem = {0, "", what};
     return result;
   };
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY);
-  if (descriptor < 0)
-    return refuse(std::string("the file cannot be opened (") + std::strerror(errno) +
-                  "): name another with --config");
-  struct closer {
-    int descriptor;
-    ~closer() { ::close(descriptor); }
-  } const close_it{descriptor};
-  struct stat facts {};
-  if (::fstat(descriptor, &facts) != 0 || S_ISDIR(facts.st_mode))
-    return refuse("this is not a file: name one with --config");
-  std::string text;
-  std::array<char, 16384> piece{};
-  // One byte more than allowed is enough to know that there is too much.
-  while (text.size() <= file_bytes_max) {
-    const ssize_t count = ::read(descriptor, piece.data(), piece.size());
-    if (count < 0 && errno == EINTR)
-      continue;
-    if (count < 0)
-      return refuse(std::string("the file cannot be read (") + std::strerror(errno) + ")");
-    if (count == 0)
-      break;
-    text.append(piece.data(), static_cast<std::size_t>(count));
-  }
-  result = parse_config(text, environment);
+  auto file = wire::read_regular_file(path, file_bytes_max);
+  using outcome = wire::file_text::outcome;
+  if (file.result == outcome::too_long)
+    return refuse(std::string(too_long_sentence));
+  if (file.result != outcome::read)
+    return refuse("the file cannot be opened (" + file.problem + "): name another with --config");
+  result = parse_config(file.text, environment);
   const bool holds_key =
-      text.find("auth_key") != std::string::npos || text.find("previous_key") != std::string::npos;
-  if (result.ok() && holds_key && S_ISREG(facts.st_mode) && (facts.st_mode & 077) != 0)
+      file.text.find("auth_key") != std::string::npos || file.text.find("previous_key") != std::string::npos;
+  if (result.ok() && holds_key && (file.mode & 077U) != 0)
     result.warnings.push_back(path +
                               " holds the authentication key and can be read by others than its owner: run "
                               "chmod 600 on it");
-  wire::wipe(std::as_writable_bytes(std::span(text)));
+  wire::wipe(std::as_writable_bytes(std::span(file.text)));
   return result;
 }
 

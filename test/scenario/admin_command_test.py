@@ -636,6 +636,10 @@ def encrypted():
     expect_one_fault(result, wrong, "certificate is refused", "a certificate for another address")
     result = admin("health", "-s", server.url, "--ca-file", "/does/not/exist")
     expect(result.code == 1 and "/does/not/exist" in result.err, "no such file", result)
+    pipe = certificates.path("nobody_writes", "pem")
+    os.mkfifo(pipe)
+    result = admin("health", "-s", server.url, "--ca-file", pipe)
+    expect(result.code == 1 and "no regular file" in result.err, "a pipe for a file", result)
     result = admin("health", "-s", f"http://{server.address}")
     expect(
         result.code == 1 and "write https://" in result.err or "data port" in result.err,

@@ -451,9 +451,17 @@ CAF_TEST(files that cannot be read are refused by name) {
       describe("/nonexistent/config.yaml", loaded.problem),
       "/nonexistent/config.yaml: the file cannot be opened (No such file or directory): name another with "
       "--config");
-  CAF_CHECK(!load_config("/", {}).ok());
-  loaded = load_config("/dev/zero", {});
-  CAF_CHECK(loaded.problem.sentence.find("larger than 1 MiB") != std::string::npos);
+  const auto pipe =
+      (std::filesystem::temp_directory_path() / ("memkv_config_pipe." + std::to_string(::getpid()))).string();
+  CAF_REQUIRE_EQUAL(::mkfifo(pipe.c_str(), 0600), 0);
+  for (const auto& path : {std::string("/"), std::string("/dev/zero"), pipe})
+    CAF_CHECK_EQUAL(describe(path, load_config(path, {}).problem),
+                    path + ": the file cannot be opened (it is no regular file): name another with --config");
+  std::filesystem::remove(pipe);
+  const auto large = pipe + ".yaml";
+  std::ofstream(large) << std::string((1U << 20U) + 1, '#');
+  CAF_CHECK(load_config(large, {}).problem.sentence.find("larger than 1 MiB") != std::string::npos);
+  std::filesystem::remove(large);
 }
 
 CAF_TEST(random damage to a file is accepted or refused with a sentence) {
