@@ -2,6 +2,7 @@
 
 #include "cli/drive_text.hpp"
 #include "client/client.hpp"
+#include "wire/hex.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -53,24 +54,9 @@ int finish_output(int code) {
 }
 
 std::optional<std::string> key_from_hex(std::string_view digits) {
-  const auto value_of = [](char digit) -> int {
-    if (digit >= '0' && digit <= '9') {
-      return digit - '0';
-    }
-    const char lower = static_cast<char>(digit | 0x20);
-    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-  };
-  if (digits.empty() || digits.size() % 2 != 0) {
+  std::string key(digits.size() / 2, '\0');
+  if (key.empty() || !wire::read_hex(digits, std::as_writable_bytes(std::span(key)))) {
     return std::nullopt;
-  }
-  std::string key;
-  for (std::size_t i = 0; i < digits.size(); i += 2) {
-    const int high = value_of(digits[i]);
-    const int low = value_of(digits[i + 1]);
-    if (high < 0 || low < 0) {
-      return std::nullopt;
-    }
-    key.push_back(static_cast<char>(high * 16 + low));
   }
   return key;
 }

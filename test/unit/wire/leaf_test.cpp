@@ -3,10 +3,12 @@
 
 #include "wire_test.hpp"
 
+#include "wire/hex.hpp"
 #include "wire/payload_digest.hpp"
 
 #include <caf/test/unit_test.hpp>
 
+#include <algorithm>
 #include <set>
 
 using namespace memkv::wire;
@@ -345,4 +347,20 @@ CAF_TEST(a keyed digest depends on everything it names) {
   digest.begin(digest_kind::crc32c, request, 1, 0, 0);
   digest.update(value);
   CAF_CHECK(!digest.matches(digest16{}));
+}
+
+CAF_TEST(bytes become digits and digits of the right number become bytes) {
+  const buffer bytes = bytes_of(std::string_view("\x00\x0f\xf0\xff", 4));
+  CAF_CHECK_EQUAL(hex_text(bytes), "000ff0ff");
+  CAF_CHECK_EQUAL(hex_text({}), "");
+  std::array<std::byte, 4> read{};
+  for (const auto* text : {"000ff0ff", "000FF0Ff"}) {
+    read.fill(std::byte{0x55});
+    CAF_CHECK(read_hex(text, read));
+    CAF_CHECK(std::ranges::equal(read, bytes));
+  }
+  for (const auto* text :
+       {"", "000ff0f", "000ff0fff", "000ff0fg", "000ff0f ", "0x0ff0ff", "000ff0f/", "000ff0f:"})
+    CAF_CHECK(!read_hex(text, read));
+  CAF_CHECK(read_hex("", std::span<std::byte>{}));
 }
