@@ -40,12 +40,12 @@ if(RELEASE_KEY)
   # their bytes are the same.
   if(NOT private_at EQUAL -1 OR NOT release_length EQUAL 160 OR
      NOT release_bytes MATCHES "^MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAE[A-Za-z0-9+/]+$")
-    message(FATAL_ERROR "MEMKV_LICENSE_KEY names ${RELEASE_KEY}, which is not a public key in PEM form, on the "
-                        "curve P-384 and not compressed: make one with openssl pkey -pubout, and never give "
-                        "the private half to a build.")
+    message(FATAL_ERROR "MEMKV_LICENSE_KEY names ${RELEASE_KEY}, which is not a public key in PEM form, on "
+                        "the curve P-384 and not compressed: make one with openssl pkey -pubout, and never "
+                        "give the private half to a build.")
   endif()
-  string(REGEX REPLACE "(................................................................)" "\\1\n" release_lines
-         "${release_bytes}")
+  string(REPEAT "." 64 line)
+  string(REGEX REPLACE "(${line})" "\\1\n" release_lines "${release_bytes}")
   set(release_public "-----BEGIN PUBLIC KEY-----\n${release_lines}\n-----END PUBLIC KEY-----\n")
   if(release_bytes STREQUAL development_bytes)
     message(FATAL_ERROR "MEMKV_LICENSE_KEY names the development key, whose private half everybody has: make "

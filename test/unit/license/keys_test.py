@@ -74,8 +74,8 @@ class keys_of_a_build(unittest.TestCase):
     def test_a_key_that_is_none_is_refused(self):
         self.refused(self.write("OFF", self.folder / "nothing.pem"), "nothing.pem, which is not there")
         self.refused(self.write("OFF", PAIR + "/development-private.pem"), "not a public key in PEM form")
-        for text in ("hello", "", OTHER_KEY + OTHER_KEY, OTHER_KEY.replace("A", "-", 1), COMPRESSED_KEY, SMALL_KEY,
-                     OTHER_KEY.replace("A", "", 1), OTHER_KEY + ')pem"'):
+        for text in ("hello", "", OTHER_KEY + OTHER_KEY, OTHER_KEY.replace("A", "-", 1), COMPRESSED_KEY,
+                     SMALL_KEY, OTHER_KEY.replace("A", "", 1), OTHER_KEY + ')pem"'):
             (self.folder / "text.pem").write_text(text, encoding="ascii")
             self.refused(self.write("OFF", self.folder / "text.pem"), "not a public key in PEM form")
 
