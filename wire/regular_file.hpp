@@ -13,7 +13,8 @@ namespace memkv::wire {
 
 /// What reading a file gave.
 struct file_text {
-  enum class outcome : std::uint8_t { read, absent, forbidden, too_long, failed };
+  /// pending is never said here: it is for readers that do not wait, while nothing is known yet.
+  enum class outcome : std::uint8_t { read, absent, forbidden, too_long, failed, pending };
   outcome result = outcome::absent;
   std::string text;       // read: at most bytes_max
   std::string problem;    // else: why
