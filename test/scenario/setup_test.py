@@ -222,6 +222,7 @@ def a_set_lives_through_everything(folder, loops, chance, sector_bytes, count):
         compare(blocks)
         refused("drive", "verify", drives[0], says="is in use")
         refused("drive", "reset", drives[-1], says="is in use")
+        refused("drive", "reset", loops.image(drives[-1]), says=f"is in use by {drives[-1]}")
         refused("setup", "--force", "--drives", *drives, says="is in use")
         server.end(signal.SIGTERM)
     for device in drives:
