@@ -187,7 +187,8 @@ constexpr std::array<flag, 5> setup_flags{
       .value_name = "STRING",
       .default_text = "mlx5_0",
       .default_is_value = true,
-      .help = "RDMA device name written into rdma.device of the generated YAML."},
+      .help = "RDMA device name written into rdma.device of the generated YAML; none: no section rdma, for a "
+              "server that is to do without."},
      {.name = "force",
       .help = "Reformat drives even if they hold memkv data, a file system or partitions. Destroys all "
               "existing data on the listed devices. What is mounted or otherwise in use is refused all the "
