@@ -658,6 +658,8 @@ CAF_TEST(a log that cannot be written fails) {
   CAF_CHECK_EQUAL(log([](auto& l) { l.file = ""; }), "ok goes to standard error");
   CAF_CHECK(log([](auto& l) { l.stuck = true; }).starts_with("failed memkv.log does not answer"));
   CAF_CHECK(log([](auto& l) { l.is_file = false; }).starts_with("failed memkv.log is a directory"));
+  CAF_CHECK(
+      log([](auto& l) { l.is_pipe = true; }).starts_with("skipped memkv.log is a pipe, and a start is"));
   CAF_CHECK_EQUAL(
       log([](auto& l) {
         l.exists = l.writable = false;
