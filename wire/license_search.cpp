@@ -1,5 +1,7 @@
 #include "wire/license_search.hpp"
 
+#include "wire/text.hpp"
+
 #include <algorithm>
 #include <array>
 #include <optional>
@@ -62,11 +64,7 @@ found_license look_at(const license_place& place, const license_reader& read,
 } // namespace
 
 std::string_view trimmed_license(std::string_view text) noexcept {
-  constexpr std::string_view blanks = " \t\r\n";
-  const auto begin = text.find_first_not_of(blanks);
-  if (begin == std::string_view::npos)
-    return {};
-  return text.substr(begin, text.find_last_not_of(blanks) - begin + 1);
+  return trimmed(text, " \t\r\n");
 }
 
 // The header of a token is a JSON object, so a token begins with '{"' in base64.
