@@ -343,7 +343,12 @@ private:
         best = rest;
       }
     }
-    fail(member.line, path,
+    // What is no name at all may be a line of a file that is none of ours, and a secret.
+    const bool is_name = member.key.size() <= 64 && std::ranges::all_of(member.key, [](char c) {
+                           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                                  (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
+                         });
+    fail(member.line, is_name ? path : prefix + "(what stands here)",
          best.empty() ? "is not a key of the configuration: use " + names
                       : "is not a key of the configuration: did you mean " + prefix + best + "?");
   }
