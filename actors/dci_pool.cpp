@@ -664,12 +664,20 @@ void dci_pool::look_at_device() {
 
 void dci_pool::on_stop() {
   closing_ = true;
-  for (std::size_t seat = 0; seat < seats_.size(); ++seat) {
-    seats_[seat].engine->close(outcomes_);
-    take_outcomes(seat);
+  {
+    // Also when closing an engine throws: what was counted goes on.
+    struct adding {
+      ~adding() {
+        if (own.settings_.past != nullptr)
+          own.settings_.past->add(own.counted());
+      }
+      const dci_pool& own;
+    } const at_the_end{*this};
+    for (std::size_t seat = 0; seat < seats_.size(); ++seat) {
+      seats_[seat].engine->close(outcomes_);
+      take_outcomes(seat);
+    }
   }
-  if (settings_.past != nullptr)
-    settings_.past->add(counted());
   // Here the device lets go of all memory, ours and the clients'.
   for (auto& seat : seats_)
     seat.engine.reset();

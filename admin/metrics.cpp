@@ -3,6 +3,7 @@
 #include "actors/log.hpp"
 #include "admin/exposition.hpp"
 #include "admin/process_figures.hpp"
+#include "wire/hex.hpp"
 
 #include <algorithm>
 #include <array>
@@ -54,13 +55,7 @@ void add_known(exposition& out, const server_report& report) {
 }
 
 void add_server(exposition& out, const server_report& report) {
-  static constexpr std::array<std::string_view, 16> digits{"0", "1", "2", "3", "4", "5", "6", "7",
-                                                           "8", "9", "a", "b", "c", "d", "e", "f"};
-  std::string id;
-  for (const auto byte : report.set_id) {
-    id += digits[std::to_integer<std::size_t>(byte) >> 4];
-    id += digits[std::to_integer<std::size_t>(byte) & 15];
-  }
+  const auto id = wire::hex_text(report.set_id);
   out.gauge("memkv_server_info", "1; the labels say which server this is.", std::uint64_t{1},
             {{"server_id", id}, {"address", report.address}, {"storage_mode", report.storage_mode}});
   out.gauge("memkv_serving", "1: requests are taken.", one_if(report.phase == "serving"));

@@ -1,6 +1,7 @@
 #include "admin/status_json.hpp"
 
 #include "actors/log.hpp"
+#include "wire/hex.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -299,16 +300,6 @@ json actors_of(const server_report& report) {
   return all;
 }
 
-std::string id_of(const std::array<std::byte, 16>& bytes) {
-  constexpr std::string_view digits = "0123456789abcdef";
-  std::string text;
-  for (const auto byte : bytes) {
-    text += digits[std::to_integer<unsigned>(byte) >> 4];
-    text += digits[std::to_integer<unsigned>(byte) & 15U];
-  }
-  return text;
-}
-
 /// What goes before the rest of an answer that is an error as well.
 json problem_of(std::string_view sentence, const std::vector<std::string>& silent) {
   json out = json::object();
@@ -434,7 +425,7 @@ std::string status_document(const gathered& about, std::string_view version) {
   if (about.report == nullptr)
     return text_of(out);
   const auto& report = *about.report;
-  out["server_id"] = id_of(report.set_id);
+  out["server_id"] = wire::hex_text(report.set_id);
   out["phase"] = report.phase;
   out["address"] = report.address;
   out["time"] = seconds(report.now_ns);
