@@ -130,6 +130,10 @@ std::unique_ptr<tcp_request> make_request(tcp_connection& connection, reactor& o
   case opcode::tcp_batch_get:
     return weak ? refuse(status::keyed_digest_required) : make_batch_get_request(connection, owner, header);
   case opcode::lookup:
+    if (header.lease()) {
+      owner.counters().malformed.add();
+      return refuse(status::bad_request);
+    }
     return weak ? refuse(status::keyed_digest_required) : make_lookup_request(connection, owner, header);
   case opcode::tcp_delete:
   case opcode::erase:
