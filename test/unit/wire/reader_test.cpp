@@ -283,9 +283,8 @@ CAF_TEST(a put may be told to store only if absent and to have a digest) {
 }
 
 CAF_TEST(each flag belongs to the requests that have it) {
-  const std::pair<opcode, std::uint32_t> owners[] = {{opcode::tcp_put, flags::if_absent},
-                                                     {opcode::lookup, flags::lease},
-                                                     {opcode::read, flags::release}};
+  const std::pair<opcode, std::uint32_t> owners[] = {
+      {opcode::tcp_put, flags::if_absent}, {opcode::lookup, flags::lease}, {opcode::read, flags::release}};
   for (unsigned code = 0; code < 256; ++code)
     for (unsigned bit = 0; bit < 32; ++bit) {
       frame_header header, again;
@@ -294,7 +293,8 @@ CAF_TEST(each flag belongs to the requests that have it) {
       header.flags = 1U << bit;
       std::array<std::byte, 128> bytes;
       encode_header(header, bytes);
-      const bool allowed = std::ranges::find(owners, std::pair{header.opcode, header.flags}) != std::end(owners);
+      const bool allowed =
+          std::ranges::find(owners, std::pair{header.opcode, header.flags}) != std::end(owners);
       CAF_CHECK_EQUAL(name(decode_header(bytes, again)),
                       name(allowed ? header_fault::none : header_fault::unknown_flag));
     }
