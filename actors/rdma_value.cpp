@@ -66,6 +66,8 @@ public:
   }
 
   void answer(status code) {
+    if (over())
+      return;
     send_status(code);
     end();
   }
@@ -403,8 +405,8 @@ private:
 
   /// The value is stored or given up, and nothing of it is under way.
   void finish(status code) {
-    if (over())
-      return;
+    if (std::exchange(finished_, true))
+      return; // its last answer may close the connection, which ends it
     forget_token();
     let_go();
     share_.give_back();
@@ -421,7 +423,7 @@ private:
   void forget_transfers() override { parts_.clear(); }
 
   void give_up(status why) override {
-    if (committing_ || over())
+    if (committing_ || finished_)
       return; // all of it had arrived: it may still take effect
     forget_token();
     if (!writer_.has_value()) {
@@ -456,6 +458,7 @@ private:
   std::deque<value_step*> steps_;
   value_step* active_ = nullptr;
   bool committing_ = false;
+  bool finished_ = false;
   std::uint64_t written_ = 0;                // by the Writes that are over
   std::uint64_t asked_ = 0, end_ = 0;        // of the one that is not
   std::optional<value_writer::place> place_; // that the next bytes go to

@@ -171,7 +171,7 @@ CAF_TEST(a value written in ranges of any length is read under a lease with dige
       const auto one = join();
       std::uint64_t version = 0;
       for (const auto digest : {digest_kind::crc32c, digest_kind::keyed})
-        for (const std::size_t size : {0U, 1U, 4095U, 70'000U, mib, 3 * mib + 5}) {
+        for (const std::size_t size : {0U, 1U, 70'000U, 3 * mib + 5}) {
           const auto value = pattern("v", ++version, size);
           std::ranges::copy(value, one->data(0, size).begin());
           const auto to = allocate(*one, "v", size, digest);
@@ -515,7 +515,7 @@ CAF_TEST(a full store answers NoSpace to the write or the commit and the value i
 
 CAF_TEST(values and leases end with their time) {
   for (const auto kind : {media::memory, media::file}) {
-    begin(kind, [](auto& given) { given.limits.request_ms = 3000; });
+    begin(kind, [](auto& given) { given.limits.request_ms = 2000; });
     {
       const auto one = join();
       const auto before = now().used_bytes;
@@ -523,11 +523,11 @@ CAF_TEST(values and leases end with their time) {
       std::ranges::copy(value, one->data(0, value.size()).begin());
       put("v", value);
       const auto from = look_up(*one, "v");
-      CAF_CHECK_EQUAL(from.found.lease_ms, 3000u);
+      CAF_CHECK_EQUAL(from.found.lease_ms, 2000u);
       CAF_CHECK_EQUAL(text(one->ask(opcode::erase, wire::key_request{key_bytes("v")})), "Ok");
       const auto idle = allocate(*one, "w", value.size(), digest_kind::crc32c, 1);
       const auto to = allocate(*one, "w", value.size());
-      CAF_CHECK_EQUAL(to.life_ms, 3000u);
+      CAF_CHECK_EQUAL(to.life_ms, 2000u);
       CAF_CHECK_EQUAL(text(write(*one, to, 0, mib + 1)), "Ok");
       CAF_CHECK(all_is_back(before));
       CAF_CHECK_EQUAL(report()->requests.values_expired, 2u);
@@ -637,53 +637,44 @@ CAF_TEST_FIXTURE_SCOPE_END()
 CAF_TEST_FIXTURE_SCOPE(rdma_lease_slow_tests, slow_fixture)
 
 CAF_TEST(a deadline or the end of its time in the middle of a write ends the value) {
-  for (const auto kind : {media::memory, media::file}) {
-    begin(kind);
-    {
-      const auto one = join();
-      const auto before = now().used_bytes;
-      // A write that is too slow, with others behind it.
-      for (const bool by_deadline : {true, false}) {
-        const auto to = allocate(*one, "v", 4 * mib - 64, digest_kind::crc32c, by_deadline ? 20'000 : 500);
-        const auto first =
-            one->send(opcode::write, range(*one, to.token, 0, 2 * mib, 0), with(0, by_deadline ? 300 : 0));
-        const auto second = one->send(opcode::write, range(*one, to.token, 2 * mib, 100, 0));
-        std::map<std::uint64_t, std::string_view> got;
-        for (int i = 0; i < 2; ++i) {
-          const auto answered = one->receive(60s);
-          CAF_REQUIRE(answered.has_value());
-          got[answered->header.request_id] = text(*answered);
-        }
-        CAF_CHECK_EQUAL(got[first], "DeadlineExceeded");
-        CAF_CHECK_EQUAL(got[second], "NotFound");
-        CAF_CHECK_EQUAL(text(write(*one, to, 0, 10)), "NotFound");
-        CAF_CHECK(all_is_back(before));
+  begin(media::file);
+  {
+    const auto one = join();
+    const auto before = now().used_bytes;
+    // A write that is too slow, with another one behind it.
+    for (const bool by_deadline : {true, false}) {
+      const auto to = allocate(*one, "v", 2 * mib, digest_kind::crc32c, by_deadline ? 20'000 : 700);
+      const auto first =
+          one->send(opcode::write, range(*one, to.token, 0, 3 * mib / 2, 0), with(0, by_deadline ? 200 : 0));
+      const auto second = one->send(opcode::write, range(*one, to.token, 3 * mib / 2, 100, 0));
+      std::map<std::uint64_t, std::string_view> got;
+      for (int i = 0; i < 2; ++i) {
+        const auto answered = one->receive(60s);
+        CAF_REQUIRE(answered.has_value());
+        got[answered->header.request_id] = text(*answered);
       }
-      // One that waits behind another.
-      const auto to = allocate(*one, "v", mib);
-      const auto first = one->send(opcode::write, range(*one, to.token, 0, 512 * kib, 0));
-      const auto second = one->send(opcode::write, range(*one, to.token, 512 * kib, 100, 0), with(0, 50));
-      auto answered = one->receive(60s);
-      CAF_REQUIRE(answered.has_value());
-      CAF_CHECK_EQUAL(answered->header.request_id, second);
-      CAF_CHECK_EQUAL(text(*answered), "DeadlineExceeded");
-      answered = one->receive(60s);
-      CAF_REQUIRE(answered.has_value());
-      CAF_CHECK_EQUAL(answered->header.request_id, first);
-      CAF_CHECK_EQUAL(text(*answered), "Ok");
-      CAF_CHECK_EQUAL(text(write(*one, to, 512 * kib, 100)), "Ok");
-      CAF_CHECK_EQUAL(text(commit(*one, to, {})), "BadRequest");
+      CAF_CHECK_EQUAL(got[first], "DeadlineExceeded");
+      CAF_CHECK_EQUAL(got[second], "NotFound");
+      CAF_CHECK_EQUAL(text(write(*one, to, 0, 10)), "NotFound");
       CAF_CHECK(all_is_back(before));
-      // A read that is too slow.
-      const auto value = pattern("r", 1, 2 * mib);
-      put("r", value);
-      const auto from = look_up(*one, "r");
-      CAF_CHECK_EQUAL(text(one->ask(opcode::read, range(*one, from.token, 0, 2 * mib, 0), with(0, 200))),
-                      "DeadlineExceeded");
-      CAF_CHECK_EQUAL(read(*one, from, 5, 10, wire::bytes_view(value).subspan(5, 10)), "Ok");
     }
-    finish();
+    // One that waits behind another.
+    const auto to = allocate(*one, "v", mib);
+    const auto first = one->send(opcode::write, range(*one, to.token, 0, 512 * kib, 0));
+    const auto second = one->send(opcode::write, range(*one, to.token, 512 * kib, 100, 0), with(0, 50));
+    auto answered = one->receive(60s);
+    CAF_REQUIRE(answered.has_value());
+    CAF_CHECK_EQUAL(answered->header.request_id, second);
+    CAF_CHECK_EQUAL(text(*answered), "DeadlineExceeded");
+    answered = one->receive(60s);
+    CAF_REQUIRE(answered.has_value());
+    CAF_CHECK_EQUAL(answered->header.request_id, first);
+    CAF_CHECK_EQUAL(text(*answered), "Ok");
+    CAF_CHECK_EQUAL(text(write(*one, to, 512 * kib, 100)), "Ok");
+    CAF_CHECK_EQUAL(text(commit(*one, to, {})), "BadRequest");
+    CAF_CHECK(all_is_back(before));
   }
+  finish();
 }
 
 CAF_TEST(no memory is touched after the end of a queue pair in the middle of a transfer) {
@@ -692,12 +683,12 @@ CAF_TEST(no memory is touched after the end of a queue pair in the middle of a t
     {
       const auto before = now().used_bytes;
       const auto one = join();
-      const auto value = pattern("r", 1, mib);
+      const auto value = pattern("r", 1, 512 * kib);
       put("r", value);
       const auto from = look_up(*one, "r");
       const auto to = allocate(*one, "w", 2 * mib);
-      one->send(opcode::write, range(*one, to.token, 0, mib, 0));
-      one->send(opcode::read, range(*one, from.token, 0, mib, 2 * mib));
+      one->send(opcode::write, range(*one, to.token, 0, 512 * kib, 0));
+      one->send(opcode::read, range(*one, from.token, 0, 512 * kib, 2 * mib));
       CAF_REQUIRE(rdma_world::eventually([&] { return report()->rails[0].facts->posted > 1; }));
       if (how == "detach")
         CAF_CHECK_EQUAL(
