@@ -1,10 +1,13 @@
 // A client that speaks to a server by messages of a queue pair, on a simulated network; and a server there.
+// With MEMKV_TEST_RDMA_DEVICE both use that device instead, and what a test asks of the network has no
+// effect.
 //
 // Threading: one thread uses a client; the network's own moves its bytes.
 #pragma once
 
 #include "test/scenario/rdma_world.hpp"
 #include "test/support/shared_network.hpp"
+#include "verbs/ibverbs_fabric.hpp"
 #include "verbs/rc_scheduler.hpp"
 
 #include <caf/send.hpp>
@@ -38,6 +41,22 @@ inline wire::bytes_view key_bytes(std::string_view key) {
   return {reinterpret_cast<const std::byte*>(key.data()), key.size()};
 }
 
+/// Null: the simulated network is used.
+inline const char* real_device() {
+  return std::getenv("MEMKV_TEST_RDMA_DEVICE");
+}
+
+inline std::unique_ptr<verbs::fabric> client_device(shared_network& network) {
+  if (real_device() == nullptr)
+    return network.create_node({.name = "client"});
+  const verbs::ibverbs_library* library = nullptr;
+  CAF_REQUIRE_EQUAL(verbs::load_ibverbs(library).text, "");
+  std::unique_ptr<verbs::fabric> out;
+  std::vector<std::string> warnings;
+  CAF_REQUIRE_EQUAL(verbs::open_ibverbs_fabric(*library, real_device(), 1, {}, out, warnings).text, "");
+  return out;
+}
+
 /// What a test may do to a frame before it is sealed and sent.
 struct twist {
   std::function<void(wire::frame_header&)> header{};
@@ -58,10 +77,9 @@ public:
   static constexpr std::size_t data_at = receives * room + sends * send_room;
 
   message_client(shared_network& network, std::uint16_t port, std::uint32_t messages_max = receives,
-                 std::uint32_t message_bytes_max = room,
-                 wire::digest_kind kind = wire::digest_kind::crc32c)
+                 std::uint32_t message_bytes_max = room, wire::digest_kind kind = wire::digest_kind::crc32c)
       : key_(*wire::shared_key::parse(key_hex)), mac_(key_), memory_(data_at + 4 * mib, poison),
-        device_(network.create_node({.name = "client"})) {
+        device_(client_device(network)) {
     const int descriptor = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_in to{};
     to.sin_family = AF_INET;
@@ -266,17 +284,17 @@ struct message_fixture : server_fixture {
 
   explicit message_fixture(const verbs::simulated_network_options& given = {}) : network(given) {}
 
-  void begin(media kind = media::memory,
-             const std::function<void(actors::server_options&)>& change = {}) {
+  void begin(media kind = media::memory, const std::function<void(actors::server_options&)>& change = {}) {
     configure(kind, 1, 128 * mib);
     if (change)
       change(options);
-    options.rdma.devices = {"server"};
-    options.rdma.open = [this](const std::string& device, std::unique_ptr<verbs::fabric>& out,
-                               std::vector<std::string>&) {
-      out = network.create_node({.name = device});
-      return verbs::status{};
-    };
+    options.rdma.devices = {real_device() == nullptr ? "server" : real_device()};
+    if (real_device() == nullptr)
+      options.rdma.open = [this](const std::string& device, std::unique_ptr<verbs::fabric>& out,
+                                 std::vector<std::string>&) {
+        out = network.create_node({.name = device});
+        return verbs::status{};
+      };
     start();
   }
   ~message_fixture() { server.reset(); } // before the network
