@@ -41,6 +41,15 @@ bool in_memory(storage kind) {
   return kind == storage::memory || kind == storage::memory_out_of_reach;
 }
 
+// The algorithms of the library take seconds for these without optimisation.
+void spoil(std::span<std::byte> memory) {
+  std::memset(memory.data(), 0xEE, memory.size());
+}
+bool same(wire::bytes_view one, wire::bytes_view other) {
+  return one.size() == other.size() &&
+         (one.empty() || std::memcmp(one.data(), other.data(), one.size()) == 0);
+}
+
 wire::bytes_view key_bytes(std::string_view key) {
   return {reinterpret_cast<const std::byte*>(key.data()), key.size()};
 }
@@ -205,7 +214,7 @@ struct user {
   }
   std::uint64_t begin_read(std::uint64_t lease, std::uint64_t offset, std::uint64_t length,
                            digest_kind kind = digest_kind::crc32c, std::uint32_t deadline_ms = 0) {
-    std::ranges::fill(memory, poison);
+    spoil(std::span(memory).first(std::min<std::size_t>(length + 64, memory.size())));
     return send(opcode::read, wire::transfer_request{lease, offset, length, address(0), rkey}, kind, 0,
                 deadline_ms);
   }
@@ -222,11 +231,14 @@ struct user {
     digest.begin(kind, wire::direction::reply, id | 1ULL << 63U, 0, 0);
     digest.update(there);
     CAF_CHECK(digest.matches(reply.digest));
-    CAF_CHECK(std::ranges::equal(there, expected));
+    CAF_CHECK(same(there, expected));
     CAF_CHECK_EQUAL(memory[expected.size()], poison);
     return "Ok";
   }
-  void fill(wire::bytes_view content) { std::ranges::copy(content, memory.begin()); }
+  void fill(wire::bytes_view content) {
+    if (!content.empty())
+      std::memcpy(memory.data(), content.data(), content.size());
+  }
   status erase(std::string_view key) { return wait(send(opcode::erase, wire::key_request{key_bytes(key)})); }
   bool exists(std::string_view key) {
     return wait(send(opcode::exists, wire::key_request{key_bytes(key)})) == status::ok;
@@ -350,7 +362,7 @@ CAF_TEST(nothing is answered while a transfer of it is under way whatever ends m
     set(world, [](test::pool_plan& plan) { plan.silent = true; });
     one.fill(content);
     const auto by_deadline = one.allocate("w", content.size());
-    const auto by_time = one.allocate("w", content.size(), digest_kind::crc32c, 150);
+    const auto by_time = one.allocate("w", content.size(), digest_kind::crc32c, 1000);
     const auto first = one.begin_write(by_deadline, 0, 3 * mib, 150);
     const auto second = one.begin_write(by_time, 0, 3 * mib);
     CAF_CHECK(rdma_world::eventually([&] { return pending(world) > 1; }));
