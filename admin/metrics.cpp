@@ -152,6 +152,15 @@ void add_network(exposition& out, const server_report& report) {
   for (const auto& [reason, count] : report.requests.queue_pairs_refused)
     out.counter("memkv_queue_pairs_refused_total", "Queue pairs that were ended for what came on them.",
                 count, {{"reason", reason}});
+  for (const auto& [what, open, expired] :
+       {std::tuple<std::string_view, std::uint64_t, std::uint64_t>{"value", report.values_open,
+                                                                   report.requests.values_expired},
+        {"lease", report.leases_open, report.requests.leases_expired}}) {
+    const labels one{{"kind", std::string(what)}};
+    out.gauge("memkv_tokens_open", "Values being written, and leases, on queue pairs with messages.", open,
+              one);
+    out.counter("memkv_tokens_expired_total", "Of these, those whose time was over.", expired, one);
+  }
   out.gauge("memkv_sessions", "Sessions for RDMA that are attached.", report.sessions);
   out.gauge("memkv_rdma_connections", "Connections that have sessions, counted once a rail.",
             report.rdma_connections);

@@ -285,6 +285,8 @@ json rdma_of(const server_report& report) {
   return {{"active", report.rdma_active},
           {"connections", report.rdma_connections},
           {"sessions", report.sessions},
+          {"values_open", report.values_open},
+          {"leases_open", report.leases_open},
           {"rails", rails}};
 }
 
