@@ -80,9 +80,11 @@ public:
                        std::unique_ptr<dci_scheduler>& out);
   ~dci_scheduler() override;
 
+  using transfer_engine::attach;
   status attach(const endpoint& port, std::uint32_t target_number, std::uint64_t key, client_id& out);
   // transfer_engine
-  status attach(const peer_address& peer, client_id& out, peer_address& own) override;
+  status start_attach(const peer_address& peer, std::unique_ptr<attachment>& out) override;
+  status finish_attach(std::unique_ptr<attachment> made, client_id& out, peer_address& own) override;
   status submit(client_id client, const transfer& one) override;
   status detach(client_id client, std::vector<outcome>& out) override;
   void run(std::uint64_t now_ns, std::vector<outcome>& out) override;
@@ -97,6 +99,7 @@ public:
 
 private:
   static constexpr std::uint32_t none = ~0U;
+  class dc_attachment;
 
   enum class place_of : std::uint8_t { free, queued, posted };
   struct slot {
@@ -168,7 +171,8 @@ private:
   dci_scheduler_options options_;
   std::unique_ptr<completion_queue> completions_;
   std::vector<client> clients_; // before the initiators, whose requests name their handles
-  list free_clients_;           // linked through next_active
+  std::uint32_t attaching_ = 0;
+  list free_clients_; // linked through next_active
   std::vector<slot> slots_;
   std::vector<std::uint32_t> free_slots_; // the last one is still in the processor's cache
   deadline_wheel wheel_;

@@ -98,6 +98,7 @@ rc_scheduler::rc_scheduler(fabric& device, const rc_scheduler_options& options)
 }
 
 rc_scheduler::~rc_scheduler() {
+  MEMKV_ASSERT(attaching_ == 0, "attachments go before their engine");
   for (client& one : clients_) {
     one.pair.reset(); // before the memory of messages
   }
@@ -159,16 +160,55 @@ std::uint32_t rc_scheduler::queue_pair_number(client_id id) const noexcept {
              : 0;
 }
 
-status rc_scheduler::attach(const peer_address& peer, client_id& out, peer_address& own) {
-  return add_client(peer, nullptr, out, own);
+/// Has the queue pair, and the room for messages. Receives are posted when it is connected, so nothing is
+/// reported of it before.
+class rc_scheduler::rc_attachment final : public attachment {
+public:
+  rc_attachment(rc_scheduler& owner, std::unique_ptr<mailbox> box) : messages(std::move(box)), owner_(owner) {
+    ++owner_.attaching_;
+    ++owner_.pairs_;
+    owner_.count_mailbox(messages.get(), true);
+  }
+  ~rc_attachment() override {
+    --owner_.attaching_;
+    if (attached) {
+      return;
+    }
+    way.reset();
+    pair.reset(); // before the memory of messages
+    --owner_.pairs_;
+    owner_.count_mailbox(messages.get(), false);
+  }
+  void reach() noexcept override { way->run(); }
+
+  std::unique_ptr<mailbox> messages;
+  std::unique_ptr<rc_queue_pair> pair;
+  std::unique_ptr<slow_step> way;
+  bool attached = false; // all of it is the client's
+
+private:
+  rc_scheduler& owner_;
+};
+
+void rc_scheduler::count_mailbox(const mailbox* one, bool there) noexcept {
+  if (one == nullptr) {
+    return;
+  }
+  const std::uint32_t reports = one->slots + one->ours.messages_max;
+  message_reserved_ += there ? reports : 0 - reports;
+  statistics_.message_memory += there ? one->memory.size() : 0 - one->memory.size();
 }
 
-status rc_scheduler::add_client(const peer_address& peer, std::unique_ptr<mailbox> messages, client_id& out,
-                                peer_address& own) {
+status rc_scheduler::start_attach(const peer_address& peer, std::unique_ptr<attachment>& out) {
+  return start_client(peer, nullptr, out);
+}
+
+status rc_scheduler::start_client(const peer_address& peer, std::unique_ptr<mailbox> messages,
+                                  std::unique_ptr<attachment>& out) {
   if (status refused = check(peer); !refused.ok()) {
     return refused;
   }
-  if (statistics_.engine.clients >= options_.clients_max) {
+  if (statistics_.engine.clients + attaching_ >= options_.clients_max) {
     return {errc::queue_full, "As many clients are attached as may be."};
   }
   if (pairs_ >= pairs_max_) {
@@ -180,8 +220,20 @@ status rc_scheduler::add_client(const peer_address& peer, std::unique_ptr<mailbo
   wanted.sends_max = options_.sends_max + (messages == nullptr ? 0 : messages->slots);
   wanted.receives_max = messages == nullptr ? 0 : messages->ours.messages_max;
   wanted.reads_max = std::min(device_.facts().reads_max, peer.reads_served_max);
-  std::unique_ptr<rc_queue_pair> pair;
-  if (status failed = device_.create_rc(wanted, pair); !failed.ok()) {
+  auto made = std::make_unique<rc_attachment>(*this, std::move(messages));
+  if (status failed = device_.create_rc(wanted, made->pair); !failed.ok()) {
+    return failed;
+  }
+  if (status failed = made->pair->start_connect(to_rc_address(peer), made->way); !failed.ok()) {
+    return failed;
+  }
+  out = std::move(made);
+  return {};
+}
+
+status rc_scheduler::finish_attach(std::unique_ptr<attachment> made, client_id& out, peer_address& own) {
+  auto& one = static_cast<rc_attachment&>(*made);
+  if (status failed = one.pair->finish_connect(*one.way); !failed.ok()) {
     return failed;
   }
   if (free_client_ == none) {
@@ -189,17 +241,12 @@ status rc_scheduler::add_client(const peer_address& peer, std::unique_ptr<mailbo
     clients_.emplace_back();
   }
   const std::uint32_t index = free_client_;
-  if (messages != nullptr) {
-    for (std::uint32_t number = 0; number < messages->ours.messages_max; ++number) {
-      if (status failed = post_receive(*pair, *messages, index, number); !failed.ok()) {
-        pair.reset(); // before the memory of messages
+  if (one.messages != nullptr) {
+    for (std::uint32_t number = 0; number < one.messages->ours.messages_max; ++number) {
+      if (status failed = post_receive(*one.pair, *one.messages, index, number); !failed.ok()) {
         return failed;
       }
     }
-  }
-  if (status failed = pair->connect(to_rc_address(peer)); !failed.ok()) {
-    pair.reset();
-    return failed;
   }
   client& added = clients_[index];
   free_client_ = added.next_active;
@@ -207,15 +254,11 @@ status rc_scheduler::add_client(const peer_address& peer, std::unique_ptr<mailbo
   added = {};
   added.generation = generation;
   added.state = session::open;
-  if (messages != nullptr) {
-    message_reserved_ += messages->slots + messages->ours.messages_max;
-    statistics_.message_memory += messages->memory.size();
-  }
-  added.messages = std::move(messages);
-  added.pair = std::move(pair);
+  added.messages = std::move(one.messages);
+  added.pair = std::move(one.pair);
+  one.attached = true;
   own = to_peer_address(added.pair->address());
   out = id_of(index);
-  ++pairs_;
   ++statistics_.engine.clients;
   ++statistics_.engine.queue_pairs_ready;
   return {};
@@ -301,11 +344,8 @@ void rc_scheduler::destroy_pair(std::uint32_t index) {
   message_wheel_.remove(index);
   gone.pair.reset();
   --pairs_;
-  if (gone.messages != nullptr) {
-    message_reserved_ -= gone.messages->slots + gone.messages->ours.messages_max;
-    statistics_.message_memory -= gone.messages->memory.size();
-    gone.messages.reset();
-  }
+  count_mailbox(gone.messages.get(), false);
+  gone.messages.reset();
 }
 
 void rc_scheduler::destroy_with_posted(std::uint32_t index, std::vector<outcome>& out) {

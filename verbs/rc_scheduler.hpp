@@ -37,8 +37,8 @@
 
 #include "verbs/deadline_wheel.hpp"
 #include "verbs/fabric.hpp"
-#include "verbs/number_list.hpp"
 #include "verbs/message_port.hpp"
+#include "verbs/number_list.hpp"
 #include "verbs/transfer_engine.hpp"
 
 #include <deque>
@@ -88,7 +88,8 @@ public:
   ~rc_scheduler() override;
 
   // transfer_engine
-  status attach(const peer_address& peer, client_id& out, peer_address& own) override;
+  status start_attach(const peer_address& peer, std::unique_ptr<attachment>& out) override;
+  status finish_attach(std::unique_ptr<attachment> made, client_id& out, peer_address& own) override;
   status submit(client_id client, const transfer& one) override;
   status detach(client_id client, std::vector<outcome>& out) override;
   void run(std::uint64_t now_ns, std::vector<outcome>& out) override;
@@ -97,8 +98,11 @@ public:
   [[nodiscard]] completion_queue& completions() noexcept override { return *completions_; }
   [[nodiscard]] engine_statistics engine_facts() const noexcept override { return statistics_.engine; }
   // message_port
+  status start_attach_with_messages(const peer_address& peer, const message_room& theirs,
+                                    const message_room& ours, std::unique_ptr<attachment>& out) override;
+  /// All of attaching, one part after the other.
   status attach_with_messages(const peer_address& peer, const message_room& theirs, const message_room& ours,
-                              client_id& out, peer_address& own) override;
+                              client_id& out, peer_address& own);
   status send_message(client_id client, std::span<const std::byte> bytes) override;
   void take_messages(std::vector<message>& out) override;
 
@@ -108,6 +112,7 @@ public:
 
 private:
   static constexpr std::uint32_t none = ~0U;
+  class rc_attachment;
 
   enum class place_of : std::uint8_t { free, queued, posted };
   struct slot {
@@ -166,8 +171,9 @@ private:
   void append_draining(std::uint32_t index) noexcept;
   void unlink_draining(std::uint32_t index) noexcept;
 
-  status add_client(const peer_address& peer, std::unique_ptr<mailbox> messages, client_id& out,
-                    peer_address& own);
+  status start_client(const peer_address& peer, std::unique_ptr<mailbox> messages,
+                      std::unique_ptr<attachment>& out);
+  void count_mailbox(const mailbox* one, bool there) noexcept;
   status make_mailbox(const message_room& theirs, const message_room& ours, std::unique_ptr<mailbox>& out);
   static status post_receive(rc_queue_pair& pair, const mailbox& messages, std::uint32_t index,
                              std::uint32_t number);
@@ -197,7 +203,8 @@ private:
   rc_scheduler_options options_;
   std::unique_ptr<completion_queue> completions_;
   std::uint32_t pairs_max_ = 0; // for which the completion queue has room
-  std::uint32_t pairs_ = 0;
+  std::uint32_t pairs_ = 0;     // those of clients that are being attached included
+  std::uint32_t attaching_ = 0;
   std::uint32_t message_reserved_ = 0; // of message_reports_max
   std::deque<client> clients_;
   std::uint32_t free_client_ = none; // linked through next_active
