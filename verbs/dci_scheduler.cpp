@@ -29,9 +29,14 @@ status dci_scheduler::create(fabric& device, const dci_scheduler_options& option
     return {errc::invalid_argument,
             "The pool of DC initiators needs limits above zero, and at most 4096 initiators."};
   }
-  std::unique_ptr<dci_scheduler> made(new dci_scheduler(device, options));
+  const device_facts& facts = device.facts();
+  dci_scheduler_options cut = options;
+  cut.small_bytes_max = std::min(options.small_bytes_max, options.bytes_posted_max);
+  cut.small_sends_max = std::max(options.sends_max, std::min({options.small_sends_max, facts.sends_max,
+                                                              facts.completions_max / options.initiators}));
+  std::unique_ptr<dci_scheduler> made(new dci_scheduler(device, cut));
   if (status failed =
-          device.create_completion_queue(options.initiators * options.sends_max, made->completions_);
+          device.create_completion_queue(cut.initiators * cut.small_sends_max, made->completions_);
       !failed.ok()) {
     return failed;
   }
@@ -63,7 +68,7 @@ dci_scheduler::~dci_scheduler() {
 status dci_scheduler::make_initiator(initiator& one) {
   queue_pair_options wanted;
   wanted.completions = completions_.get();
-  wanted.sends_max = options_.sends_max;
+  wanted.sends_max = options_.small_sends_max;
   wanted.reads_max = device_.facts().reads_max;
   if (status failed = device_.create_dc_initiator(wanted, one.pair); !failed.ok()) {
     return failed;
@@ -403,17 +408,22 @@ void dci_scheduler::rebuild(std::vector<outcome>& out) {
 }
 
 bool dci_scheduler::has_room(const initiator& one, std::uint64_t bytes) const noexcept {
-  return one.state == service::ready && one.posted.count < options_.sends_max &&
-         (one.posted.count == 0 || one.bytes + bytes <= options_.bytes_posted_max);
+  if (one.state != service::ready || one.posted.count == 0) {
+    return one.state == service::ready;
+  }
+  // Beyond the plain credit only what no other client waits behind, or loses with it.
+  return (one.posted.count < options_.sends_max && one.bytes + bytes <= options_.bytes_posted_max) ||
+         (alone() && one.posted.count < options_.small_sends_max &&
+          one.bytes + bytes <= options_.small_bytes_max);
 }
 
 std::uint32_t dci_scheduler::choose(std::uint32_t index, std::uint64_t bytes) noexcept {
   client& owner = clients_[index];
   if (owner.initiator != none) {
     initiator& current = initiators_[owner.initiator];
-    const bool alone = active_.count == 1; // then nobody waits for it to leave
-    if (current.peer == index && (alone || current.quota > 0) && has_room(current, bytes)) {
-      current.quota -= alone ? 0 : 1;
+    // Alone, nobody waits for it to leave.
+    if (current.peer == index && (alone() || current.quota > 0) && has_room(current, bytes)) {
+      current.quota -= alone() ? 0 : 1;
       return owner.initiator;
     }
   }

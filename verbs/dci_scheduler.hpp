@@ -7,8 +7,10 @@
 //   cost_bytes_min counts as one of that size, since its cost is not its bytes.
 //   Choice of an initiator: the one connected to the client already, until it has taken `quota` transfers
 //   in a row for it while others waited; else the next one in turn that has credit, idle ones first, because
-//   work for one peer waits for work to another that was posted before it. So a batch of a client that is
-//   alone is one doorbell as long as the credit of an initiator lasts.
+//   work for one peer waits for work to another that was posted before it.
+//   Credit: an initiator has sends_max requests posted and bytes_posted_max bytes. While a client is the only
+//   one that has something queued, small transfers go beyond the first of these, up to small_sends_max and
+//   small_bytes_max: so a batch of a client that is alone is one doorbell for each small_bytes_max of it.
 //
 // Each transfer that submit took has exactly one outcome, and **with its outcome its buffer is the caller's
 // again, not before**: not when its deadline passes, not when its client is detached. Once the outcome
@@ -47,6 +49,9 @@ struct dci_scheduler_options {
   std::uint32_t sends_max = 64; // posted on one initiator: its credit
   std::uint64_t bytes_posted_max = 16ULL
                                    << 20; // the same in bytes; a single transfer is posted whatever it has
+  // Both credits of a client that nobody waits beside, if they are more. Cut to what the device can.
+  std::uint32_t small_sends_max = 1024;
+  std::uint64_t small_bytes_max = 4ULL << 20;
   std::uint32_t quota = 32;
   std::uint32_t signal_interval = 16; // of a batch, each so many'th request is signalled
   std::uint32_t clients_max = 65'536;
@@ -163,6 +168,7 @@ private:
   void rebuild(std::vector<outcome>& out);
   void fill(std::vector<outcome>& out);
   [[nodiscard]] bool has_room(const initiator& one, std::uint64_t bytes) const noexcept;
+  [[nodiscard]] bool alone() const noexcept { return active_.count == 1; }
   [[nodiscard]] std::uint32_t choose(std::uint32_t index, std::uint64_t bytes) noexcept;
   void assign(std::uint32_t number, std::uint32_t chosen);
   void ring(initiator& one, std::vector<outcome>& out);

@@ -29,7 +29,7 @@ status rc_scheduler::make_mailbox(const message_room& theirs, const message_room
   }
   const device_facts& facts = device_.facts();
   const std::uint32_t slots =
-      std::min({theirs.messages_max, options_.message_sends_max, facts.sends_max - options_.sends_max});
+      std::min({theirs.messages_max, options_.message_sends_max, facts.sends_max - statistics_.sends_client});
   if (slots == 0 || ours.messages_max > facts.receives_max) {
     return {errc::unsupported, facts.name + " has no room for so many messages beside the transfers."};
   }

@@ -279,6 +279,7 @@ struct fixture {
     out.dc.initiators = 2;
     out.rc.sends_max = 128;
     out.rc.clients_max = 64;
+    out.dc.small_sends_max = out.rc.small_sends_max = 0;
     out.past = past;
     // Both ways of waiting, whatever machine this is.
     out.spin_ns_max = rc ? 20'000 : 0;
