@@ -226,7 +226,11 @@ void value_reader::look_ahead() {
         return;
     }
     planned_ = next.end;
+    const bool at_once = next.done && !from.viewed && !from.body->needs_buffers;
     windows_.push_back(std::move(next));
+    // What was read here took this thread's time: no more of it than is sent next.
+    if (at_once)
+      return;
   }
 }
 
@@ -253,6 +257,12 @@ bool value_reader::ask_drive(window& range, std::uint32_t low, std::uint32_t len
       client_.wait_for_room(request_);
       return false;
     }
+  }
+  // What the kernel has in memory is read here: a message to the drive and back costs more.
+  if (!from.body->needs_buffers && length > 0 &&
+      from.body->store->read_resident(from.pin, name_space_, key_, low, length, read->view)) {
+    range.done = true;
+    return true;
   }
   client_.send_to_drive(from.drive, read_extent{std::move(read)});
   return true;
