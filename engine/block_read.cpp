@@ -91,8 +91,8 @@ std::vector<run> runs_of(const extent_header& header) {
 
 extent_expectation drive_store_core::expectation(const block_entry& entry) const {
   extent_expectation expected;
-  expected.format_id = super_.format_id;
-  expected.drive_id = super_.drive_id;
+  expected.format_id = format_id_;
+  expected.drive_id = drive_id_;
   expected.id = entry.id;
   expected.generation = entry.generation;
   expected.put_id = entry.put_id;

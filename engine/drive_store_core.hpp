@@ -305,6 +305,7 @@ private:
   store_options options_;
   clock& time_;
   superblock super_;
+  const engine::identity format_id_, drive_id_; // of super_, for any thread
   layout places_;
   drive_io io_;
   std::span<const std::byte> mapping_;
