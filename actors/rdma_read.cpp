@@ -75,6 +75,7 @@ protected:
     bool prepared = false;
     std::uint32_t next = none; // item that gets it next
     std::uint32_t wanting = 0; // items that have not failed
+    std::uint64_t room = 0;    // for the range
     std::uint32_t crc32c = 0;  // of the pieces so far
     std::uint64_t bytes = 0;
     struct keyed {
@@ -167,6 +168,8 @@ private:
       ++source.wanting;
     }
     const auto opened = open(source.reader, wanted, room);
+    if (opened == status::ok)
+      open_bytes_ += source.room = source.reader.bytes_left();
     for (auto at = first; at != none; at = items_[at].next_same) {
       auto& each = items_[at];
       if (opened == status::ok || opened == status::out_of_range || opened == status::buffer_too_small)
@@ -330,6 +333,7 @@ private:
 
   /// Nothing more is read of it.
   void close(std::uint32_t first) {
+    open_bytes_ -= items_[first].source->room;
     items_[first].source.reset();
     std::erase(open_, first);
     for (auto at = first; at != none && !over();) {
@@ -368,6 +372,7 @@ private:
 
   void give_up(status why) override {
     const auto open = std::exchange(open_, {});
+    open_bytes_ = 0;
     for (const auto first : open)
       items_[first].source.reset();
     next_ = static_cast<std::uint32_t>(items_.size());
@@ -387,9 +392,9 @@ private:
   }
 
   void open_more() override {
-    if (open_.size() > items_open_max - items_begun_together)
+    if (!may_open_some(open_.size(), open_bytes_))
       return;
-    while (!over() && next_ < items_.size() && may_open(open_.size())) {
+    while (!over() && next_ < items_.size() && may_open(open_.size(), open_bytes_)) {
       const auto index = next_++;
       if (items_[index].first == index)
         start(index);
@@ -434,6 +439,7 @@ private:
 
   std::vector<std::byte> message_;
   std::vector<std::uint32_t> open_; // whose sources are open, in their order
+  std::uint64_t open_bytes_ = 0;    // of their ranges
   std::uint32_t next_ = 0;          // that has not been begun
 };
 

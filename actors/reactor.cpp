@@ -127,7 +127,9 @@ reactor::reactor(caf::actor_config& configuration, std::uint32_t index,
                  std::shared_ptr<reactor_shared> shared, server_actor server)
     : ring_actor(configuration), index_(index), shared_(std::move(shared)), server_(std::move(server)),
       drives_(shared_->options.drives.size()), tokens_(token_buffers_max(shared_->options)),
-      held_bytes_max_(std::max(held_bytes_all / shared_->options.reactors, held_bytes_least)) {}
+      held_bytes_max_(std::max(held_bytes_all / shared_->options.reactors, held_bytes_least)) {
+  rails_.share_between(shared_->options.reactors);
+}
 
 reactor::~reactor() = default;
 
@@ -182,10 +184,17 @@ caf::behavior reactor::make_handlers() {
     if (auto* which = find(message.request); which != nullptr)
       which->detached(message);
   };
-  auto on_moved = [find](const bytes_moved& message) {
-    for (const auto& each : message.transfers)
+  auto on_moved = [this, find](const bytes_moved& message) {
+    for (const auto& each : message.transfers) {
+      rails_.moved(*each);
       if (auto* which = find(each->request); which != nullptr)
         which->moved(each);
+    }
+    std::vector<std::uint64_t> turns;
+    rails_.take_turns(turns);
+    for (const auto serial : turns)
+      if (auto* which = find(serial); which != nullptr)
+        which->buffers_there();
   };
   auto on_messages = [this](const messages_arrived& message) {
     for (const auto& each : message.messages)

@@ -94,6 +94,7 @@ struct dci_pool_facts {
   std::string device; // as the driver calls it
   bool rc = false, dc = false;
   std::uint64_t sessions = 0;           // attached, those that are ending included
+  std::uint64_t attaching = 0;          // clients to whom the way is being looked for
   std::uint64_t connections = 0;        // that have some
   std::uint64_t queue_pairs = 0;        // that are ready
   std::uint64_t queued = 0, posted = 0; // transfers

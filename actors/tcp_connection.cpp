@@ -50,7 +50,7 @@ std::uint64_t cost_of(wire::opcode opcode, wire::bytes_view variable) noexcept {
   }
   std::uint64_t count = variable.size() < 4 ? 0 : wire::load_le<std::uint32_t>(variable.data());
   count = std::min<std::uint64_t>(count, wire::limits::batch_items_max);
-  // Some dozens of a batch's items are being read at a time.
+  // Some dozens of a batch's items are being read at a time; what more RDMA has is bounded for all together.
   return one + variable.size() + count * item + std::min<std::uint64_t>(count, 64) * 1024;
 }
 /// After a last answer the peer gets this long to take it before the connection is cut.
