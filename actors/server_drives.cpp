@@ -294,13 +294,17 @@ void supervisor::take_steps() const {
 }
 
 void supervisor::carry_out(const membership_step& step) const {
+  // A member that came back meanwhile has missed sweeps, and must not be given an epoch that says otherwise:
+  // its own change follows.
   const auto each_drive = [&](auto&& send) {
-    for (std::uint32_t index = 0; index < state.drives.size(); ++index)
-      if (state.drives[index].online && state.drives[index].alive &&
-          (engine::is_member(step.after, index) || step.joining == index)) {
+    for (std::uint32_t index = 0; index < state.drives.size(); ++index) {
+      const auto& seat = state.drives[index];
+      if (seat.online && seat.alive &&
+          ((seat.admitted && engine::is_member(step.after, index)) || step.joining == index)) {
         state.step_drives.insert(index);
-        send(index, caf::actor_cast<drive_actor>(state.drives[index].actor));
+        send(index, caf::actor_cast<drive_actor>(seat.actor));
       }
+    }
   };
   switch (step.what) {
   case kind::tell:

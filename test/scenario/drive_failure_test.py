@@ -587,7 +587,8 @@ def slow_drive(folder, chance):
                         expect(answer.status in REFUSALS, f"it was answered with {answer.status.name}")
                     each.close()
                 rounds += 1
-            print(f"  slow enough after {time.monotonic() - begun:.1f} s, others took {slowest:.2f} s at most")
+            took = time.monotonic() - begun
+            print(f"  slow enough after {took:.1f} s, others took {slowest:.2f} s at most", flush=True)
             expect(server.said("drive is offline and will be opened again"), "it is tried again")
             expect(not server.said("drive hangs"), "it answered all the time")
             model.check(client, may_miss=lost, may_refuse=lost)

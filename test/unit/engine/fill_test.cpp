@@ -224,8 +224,9 @@ CAF_TEST(memory for a million blocks stays within its limit before and after a r
 }
 
 CAF_TEST(memory for a million parts of striped blocks stays within its limit in every class of size) {
-  // Two and five extents, whose parts need the id of their head beside them; full, so that others are evicted,
-  // with so many entries that the index tables have just grown. The extents are small for the sake of time.
+  // Two and five extents, whose parts need the id of their head beside them; full, so that others are
+  // evicted, with so many entries that the index tables have just grown. The extents are small for the sake
+  // of time.
   for (const std::uint64_t extents : {2, 5}) {
     constexpr std::uint64_t entries = 120'000;
     store_options options;
