@@ -742,28 +742,43 @@ void dci_pool::look_at_device() {
 
 void dci_pool::on_stop() {
   closing_ = true;
-  for (auto& seat : seats_)
-    seat.engine->close(seat.held_back);
-  rail_counters last;
-  count_engines(last);
-  // Nobody is told of an attach that the end came before: REACTORs hear that the pool is gone.
-  if (ways_)
-    ways_->end();
-  attaching_.clear();
-  // Here the device lets go of all memory, ours and the clients'; nobody is told of an outcome before.
-  for (auto& seat : seats_)
-    seat.engine.reset();
-  for (auto& each : memory_)
-    each.region.reset();
   const bool opened = fabric_ != nullptr;
-  fabric_.reset();
-  for (std::size_t seat = 0; seat < seats_.size(); ++seat) {
-    outcomes_ = std::move(seats_[seat].held_back);
-    take_outcomes(seat);
+  {
+    // Also when closing an engine throws: what was counted goes on.
+    struct adding {
+      ~adding() {
+        if (!gathered)
+          own.count_engines(sum);
+        sum += own.counters_;
+        if (own.settings_.past != nullptr)
+          own.settings_.past->add(sum);
+      }
+      void gather_engines() {
+        own.count_engines(sum);
+        gathered = true;
+      }
+      const dci_pool& own;
+      rail_counters sum{};
+      bool gathered = false;
+    } at_the_end{*this};
+    for (auto& seat : seats_)
+      seat.engine->close(seat.held_back);
+    at_the_end.gather_engines();
+    // Nobody is told of an attach that the end came before: REACTORs hear that the pool is gone.
+    if (ways_)
+      ways_->end();
+    attaching_.clear();
+    // Here the device lets go of all memory, ours and the clients'; nobody is told of an outcome before.
+    for (auto& seat : seats_)
+      seat.engine.reset();
+    for (auto& each : memory_)
+      each.region.reset();
+    fabric_.reset();
+    for (std::size_t seat = 0; seat < seats_.size(); ++seat) {
+      outcomes_ = std::move(seats_[seat].held_back);
+      take_outcomes(seat);
+    }
   }
-  last += counters_;
-  if (settings_.past != nullptr)
-    settings_.past->add(last);
   MEMKV_ASSERT(sessions_.empty(), "an engine that is closed has ended its sessions");
   send_answers();
   tell_of_failure();
@@ -778,6 +793,10 @@ void dci_pool::on_stop() {
 }
 
 void dci_pool::on_end() {
+  // Done already, unless on_stop() threw.
+  if (ways_)
+    ways_->end();
+  attaching_.clear();
   seats_.clear();
   device_events_.reset();
   ways_found_.reset();

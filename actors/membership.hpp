@@ -38,9 +38,11 @@ struct membership_step {
 class membership {
 public:
   membership() = default;
-  /// As judge_epochs() found the set: those that took part last, and the epoch they were in.
-  membership(std::uint32_t drives, std::uint64_t epoch, const engine::drive_members& last)
-      : drives_(drives), epoch_(epoch), members_(last) {}
+  /// As judge_epochs() found the set: those that took part last, the epoch they were in, and whom any drive
+  /// named beside them.
+  membership(std::uint32_t drives, std::uint64_t epoch, const engine::drive_members& last,
+             const engine::drive_members& named)
+      : drives_(drives), epoch_(epoch), members_(last), named_(named) {}
 
   [[nodiscard]] const engine::drive_members& members() const noexcept { return members_; }
   [[nodiscard]] std::uint64_t epoch() const noexcept { return epoch_; }
@@ -72,7 +74,7 @@ private:
 
   std::uint32_t drives_ = 0;
   std::uint64_t epoch_ = 0;
-  engine::drive_members members_{};
+  engine::drive_members members_{}, named_{};
   std::deque<membership_step> steps_;
 };
 

@@ -128,10 +128,7 @@ void rdma_batch_request::move(bool fetch, std::uint32_t item, std::uint32_t piec
   one->bytes = local.bytes;
   one->client_address = client_address;
   one->rkey = rkey;
-  one->deadline_ns =
-      deadline_ns_ != 0
-          ? deadline_ns_
-          : owner_.now_ns() + std::uint64_t{owner_.shared().options.limits.request_ms} * 1'000'000;
+  one->deadline_ns = transfer_deadline_ns();
   one->keep = std::move(local.keep);
   ++in_flight_;
   bytes_in_flight_ += local.bytes;
@@ -172,9 +169,19 @@ void rdma_batch_request::expire() {
   if (over() || given_up_)
     return;
   owner_.counters().deadlines_exceeded.add();
+  end_early(status::deadline_exceeded);
+}
+
+void rdma_batch_request::end_early(status why) {
   given_up_ = true;
-  give_up(status::deadline_exceeded);
+  give_up(why);
   settle();
+}
+
+std::uint64_t rdma_batch_request::transfer_deadline_ns() const {
+  return deadline_ns_ != 0
+             ? deadline_ns_
+             : owner_.now_ns() + std::uint64_t{owner_.shared().options.limits.request_ms} * 1'000'000;
 }
 
 void rdma_batch_request::abandon() {

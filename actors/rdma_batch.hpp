@@ -1,5 +1,6 @@
 // What BatchWrite and BatchRead have in common: a session, transfers in flight within bounds, and an answer
-// when every item is decided.
+// when every item is decided. Read is a BatchRead of one item; Allocate a request that lives on, with the
+// value as its item (rdma_tokens.hpp).
 //
 // The rule of both: no item is answered while a transfer of it is in flight, so that no byte of the client's
 // memory is touched behind the answer. A deadline, a lost connection or a failed item starts nothing new and
@@ -43,7 +44,7 @@ public:
   void moved(const memory_transfer_ptr& one) final;
   void session_lost(std::uint64_t session) final;
   void buffers_there() final;
-  void expire() final;
+  void expire() override;
   void abandon() final;
 
 protected:
@@ -68,9 +69,14 @@ protected:
   void expect_items(std::size_t count) noexcept { undecided_ = count; }
   /// One item more is decided: the last one ends the request.
   void item_decided();
+  /// Nothing is begun any more.
+  void end_early(wire::status why);
   [[nodiscard]] bool given_up() const noexcept { return given_up_; }
   [[nodiscard]] bool abandoned() const noexcept { return abandoned_; }
 
+  [[nodiscard]] std::uint32_t in_flight() const noexcept { return in_flight_; }
+  /// What is begun now is over by then, or soon after.
+  [[nodiscard]] virtual std::uint64_t transfer_deadline_ns() const;
   [[nodiscard]] bool may_move();
   /// Something could have been moved, but for the limits.
   [[nodiscard]] bool at_limit() const noexcept { return at_limit_; }
@@ -121,6 +127,15 @@ private:
 /// BatchWrite: values are fetched into the places of value_writers, compared with their digests and stored.
 [[nodiscard]] std::unique_ptr<tcp_request>
 make_batch_write_request(tcp_connection& connection, reactor& owner, const wire::frame_header& header);
+/// Allocate: what its Writes fetch and its Commit stores.
+[[nodiscard]] std::unique_ptr<tcp_request> make_allocate_request(tcp_connection& connection, reactor& owner,
+                                                                 const wire::frame_header& header);
+/// Write and Commit.
+[[nodiscard]] std::unique_ptr<tcp_request> make_value_step(tcp_connection& connection, reactor& owner,
+                                                           const wire::frame_header& header);
+/// Read of a lease.
+[[nodiscard]] std::unique_ptr<tcp_request> make_read_request(tcp_connection& connection, reactor& owner,
+                                                             const wire::frame_header& header);
 /// BatchRead: values are placed from where value_readers find them. Items that want the same range of the
 /// same block share one reader: a drive reads it once.
 [[nodiscard]] std::unique_ptr<tcp_request> make_batch_read_request(tcp_connection& connection, reactor& owner,

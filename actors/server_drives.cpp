@@ -119,8 +119,9 @@ void supervisor::drive_went(std::uint32_t index, const std::string& why) const {
   auto& seat = state.drives[index];
   if (seat.online) {
     seat.online = false;
-    if (!state.options.drives[index].memory && seat.admitted)
-      seat.epoch_least = std::max(seat.epoch_least, engine::epoch_least_of_member(seat.epoch));
+    // From here on it is known what it missed, whatever was thought of it at the start.
+    if (!state.options.drives[index].memory && seat.admitted && seat.epoch != 0)
+      seat.epoch_least = engine::epoch_least_of_member(seat.epoch);
   }
   if (seat.admitted) {
     seat.admitted = false;
@@ -293,13 +294,17 @@ void supervisor::take_steps() const {
 }
 
 void supervisor::carry_out(const membership_step& step) const {
+  // A member that came back meanwhile has missed sweeps, and must not be given an epoch that says otherwise:
+  // its own change follows.
   const auto each_drive = [&](auto&& send) {
-    for (std::uint32_t index = 0; index < state.drives.size(); ++index)
-      if (state.drives[index].online && state.drives[index].alive &&
-          (engine::is_member(step.after, index) || step.joining == index)) {
+    for (std::uint32_t index = 0; index < state.drives.size(); ++index) {
+      const auto& seat = state.drives[index];
+      if (seat.online && seat.alive &&
+          ((seat.admitted && engine::is_member(step.after, index)) || step.joining == index)) {
         state.step_drives.insert(index);
-        send(index, caf::actor_cast<drive_actor>(state.drives[index].actor));
+        send(index, caf::actor_cast<drive_actor>(seat.actor));
       }
+    }
   };
   switch (step.what) {
   case kind::tell:
@@ -479,6 +484,7 @@ void supervisor::resetter_ended(std::uint32_t index, const std::string& problem)
     seat.unnoted = {};
     seat.first_failed_ns = seat.last_failed_ns = 0;
     seat.attempts = 0;
+    seat.epoch_least = 0; // empty, it misses nothing
     seat.last_reason.clear();
   } else {
     // It is opened all the same, and may come up: that must not pass for a reset that ended well.

@@ -191,6 +191,23 @@ status value_reader::open(std::string_view name_space, std::span<const std::byte
   return status::ok;
 }
 
+status value_reader::open_as(const value_reader& of, std::uint64_t range_offset, std::uint64_t range_length,
+                             std::uint32_t piece_bytes_max) {
+  MEMKV_ASSERT(range_length > 0 && !of.extents_->empty(), "a range of a block that is open is opened");
+  name_space_ = of.name_space_;
+  key_ = of.key_;
+  piece_bytes_max_ = piece_bytes_max;
+  value_length_ = of.value_length_;
+  generation_ = of.generation_;
+  extents_ = of.extents_;
+  if (range_offset > value_length_ || range_length > value_length_ - range_offset)
+    return status::out_of_range;
+  position_ = planned_ = range_offset;
+  end_ = range_offset + range_length;
+  look_ahead();
+  return status::ok;
+}
+
 std::size_t value_reader::extent_at(std::uint64_t offset) const noexcept {
   const auto part = offset / client_.extent_bytes_max();
   return static_cast<std::size_t>(part == 0 ? 0 : part - first_part_ + 1);

@@ -84,6 +84,11 @@ public:
                                   std::uint64_t range_offset, std::uint64_t range_length,
                                   std::uint64_t capacity, std::uint32_t piece_bytes_max);
 
+  /// What `of` has opened, whatever became of its key since: the pins are shared. ok, out_of_range (also when
+  /// the range ends behind the value). `range_length`: at least 1.
+  [[nodiscard]] wire::status open_as(const value_reader& of, std::uint64_t range_offset,
+                                     std::uint64_t range_length, std::uint32_t piece_bytes_max);
+
   /// What next() gave last is not what was stored: the block is dropped, and this is the piece to send in its
   /// place. Nothing comes after it.
   [[nodiscard]] piece spoil();
@@ -94,6 +99,10 @@ public:
   /// True when next() has something to give.
   [[nodiscard]] bool ready() const noexcept;
   [[nodiscard]] bool finished() const noexcept { return finished_; }
+  /// That are pinned.
+  [[nodiscard]] std::size_t extents() const noexcept { return extents_->size(); }
+  /// It cannot be had any more; also when all that was asked for had been read.
+  [[nodiscard]] bool lost() const noexcept { return failed_ != wire::status::ok; }
   /// Nothing was asked of a drive, for lack of room to read into.
   [[nodiscard]] bool waits_for_room() const noexcept {
     return windows_.empty() && !finished_ && failed_ == wire::status::ok && planned_ < end_;

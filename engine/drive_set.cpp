@@ -51,12 +51,15 @@ bool peek(const drive_description& drive, superblock& out) {
 
 void judge_epochs(const std::vector<epoch_claim>& claims, std::uint32_t drives, set_facts& out) {
   out.epoch = 0;
-  out.members = all_members(drives);
+  out.members = out.named = all_members(drives);
+  if (claims.empty())
+    return;
   for (const auto& claim : claims)
     out.epoch = std::max(out.epoch, claim.epoch);
-  bool found = false;
+  const epoch_claim* right = nullptr;
+  bool one_is_right = true;
   for (const auto& claim : claims) {
-    if (claim.epoch != out.epoch || (found && claim.members == out.members))
+    if (claim.epoch != out.epoch || (right != nullptr && claim.members == right->members))
       continue;
     const bool contradicted = std::any_of(claims.begin(), claims.end(), [&](const epoch_claim& other) {
       return other.epoch == out.epoch && is_member(claim.members, other.index) &&
@@ -64,15 +67,24 @@ void judge_epochs(const std::vector<epoch_claim>& claims, std::uint32_t drives, 
     });
     if (contradicted)
       continue;
-    if (found) {
-      out.members = {};
-      return;
-    }
-    found = true;
-    out.members = claim.members;
+    one_is_right = right == nullptr;
+    right = &claim;
+    if (!one_is_right)
+      break;
   }
-  if (!found && !claims.empty())
+  if (right == nullptr || !one_is_right) {
     out.members = {};
+    return;
+  }
+  out.members = out.named = right->members;
+  if (!is_epoch_of_start(out.epoch))
+    return;
+  for (const auto& claim : claims)
+    for (std::size_t byte = 0; byte < out.members.size(); ++byte) {
+      out.named[byte] |= claim.members[byte];
+      if (claim.epoch < out.epoch)
+        out.members[byte] &= claim.members[byte];
+    }
 }
 
 status find_set(const std::vector<drive_description>& drives, set_facts& out) {

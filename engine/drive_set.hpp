@@ -24,12 +24,21 @@ constexpr std::uint64_t epochs_of_a_start = 1'000'000;
   return (epoch / epochs_of_a_start + 1) * epochs_of_a_start;
 }
 
+/// A start enters it, and may be cut short before it is durable everywhere and anything was stored in it. The
+/// other epochs are those of a server that had begun to serve.
+[[nodiscard]] constexpr bool is_epoch_of_start(std::uint64_t epoch) noexcept {
+  return epoch % epochs_of_a_start == 0;
+}
+
 /// The lowest epoch with which a member of `epoch` may keep what it holds. It missed no more than the writing
 /// of an epoch, before anything was stored in it: the last one of the same server; or that of a start, which
 /// had looked at each of its members.
 [[nodiscard]] constexpr std::uint64_t epoch_least_of_member(std::uint64_t epoch) noexcept {
-  return epoch % epochs_of_a_start == 0 ? 0 : epoch - 1;
+  return is_epoch_of_start(epoch) ? 0 : epoch - 1;
 }
+
+/// The lowest epoch of a drive that may keep nothing, whatever epoch it says it was in.
+constexpr std::uint64_t no_epoch_will_do = UINT64_MAX;
 
 /// What a drive says of who takes part.
 struct epoch_claim {
@@ -42,12 +51,13 @@ struct epoch_claim {
 struct set_facts {
   std::array<std::byte, 16> set_id{}; // the one on the drives that are ours already, else a random one
   std::uint64_t epoch = 0;            // the highest
-  drive_members members{};            // of that epoch; all, if no drive is ours yet
+  drive_members members{};            // of that epoch, without those in doubt; all, if no drive is ours yet
+  drive_members named{};              // what belongs to its drive belongs there with these members, too
 
-  /// The lowest epoch with which a drive may take part with what it holds. Who does not belong to the last
-  /// epoch is stale even if it is in one of that number.
+  /// The lowest epoch with which a drive may take part with what it holds. Numbers say nothing of one that
+  /// is not among the members: a start that was cut short may have given it a high one before others served.
   [[nodiscard]] std::uint64_t epoch_least(std::uint32_t index) const noexcept {
-    return is_member(members, index) ? epoch_least_of_member(epoch) : epoch + 1;
+    return is_member(members, index) ? epoch_least_of_member(epoch) : no_epoch_will_do;
   }
 };
 
@@ -56,6 +66,10 @@ struct set_facts {
 /// The highest epoch counts. Starts with different drives that were cut short may have made two of one
 /// number: the one is right that none of its members contradicts. If that is none or more than one, nobody
 /// can know what is old: there are no members, and all drives are stale.
+///
+/// The epoch of a start may never have been served in, and may outrank one that was, of which its start did
+/// not hear. A drive that the latter left out is then as stale as its own epoch is high. So whoever is left
+/// out by any drive that was found is no member (docs/decisions/0025).
 void judge_epochs(const std::vector<epoch_claim>& claims, std::uint32_t drives, set_facts& out);
 
 /// With an id other than zeros in `out`, the drives must have that one.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -86,6 +87,17 @@ struct table {
 };
 
 constexpr std::uint32_t capacity_first = 16;
+
+/// Positions are filled to three quarters and then become a quarter more: in steps that are larger, the
+/// tables that have just grown would take more memory than the entries' limit leaves them; in smaller ones
+/// each entry would be moved more than five times.
+constexpr std::uint64_t capacity_for(std::uint64_t entries) noexcept {
+  return (entries * 4 + 2) / 3;
+}
+constexpr std::uint32_t capacity_after(std::uint32_t capacity) noexcept {
+  return std::max(capacity_first, capacity + capacity / 4);
+}
+
 constexpr std::uint32_t tail_first = 16;
 
 struct alignas(64) shard {
@@ -246,9 +258,9 @@ std::uint64_t block_index::size() const noexcept {
 
 void block_index::reserve(std::uint64_t blocks) noexcept {
   const std::uint64_t each = std::min<std::uint64_t>(blocks, impl_->entries_max) / limits::index_shards;
-  std::uint64_t capacity = capacity_first;
-  while (capacity * 3 < each * 4)
-    capacity *= 2;
+  // Ids are uniform: hardly a shard gets more than four deviations above its share.
+  const auto spread = static_cast<std::uint64_t>(4 * std::sqrt(static_cast<double>(each)));
+  const std::uint64_t capacity = std::max<std::uint64_t>(capacity_first, capacity_for(each + spread));
   for (shard& of : impl_->shards)
     if (of.places.capacity < capacity) {
       const std::uint32_t tail = of.places.capacity == 0 ? tail_first : of.places.slots - of.places.capacity;
@@ -263,7 +275,7 @@ errc block_index::insert(const block_entry& fields, entry_handle& inserted, entr
   const std::uint32_t existing = impl_->position(of.places, fields.id);
   if (existing == no_entry && (of.count + 1) * std::uint64_t{4} > of.places.capacity * std::uint64_t{3}) {
     const std::uint32_t tail = of.places.capacity == 0 ? tail_first : of.places.slots - of.places.capacity;
-    if (!impl_->rebuild(of, std::max(capacity_first, of.places.capacity * 2), tail))
+    if (!impl_->rebuild(of, capacity_after(of.places.capacity), tail))
       return errc::busy;
   }
 

@@ -19,8 +19,8 @@ inline constexpr std::uint32_t entries_max = 0xFFFFFFF0;
 
 /// Bytes of one index entry.
 inline constexpr std::uint32_t entry_bytes = 64;
-/// Table bytes for each entry, at the lowest load that growth by doubling leaves (0.375).
-inline constexpr double table_bytes_per_entry = 5 / 0.375;
+/// Table bytes for each entry, at the lowest load that growth by a quarter leaves (0.6).
+inline constexpr double table_bytes_per_entry = 5 / 0.6;
 /// Ghost list bytes for each block that the cache holds.
 inline constexpr std::uint32_t ghost_bytes_per_block = 16;
 /// Index, ghost list and header page bookkeeping together, for each million blocks.

@@ -5,8 +5,8 @@ drive_failure_test.py MEMKV [hanging | SCENARIO...]
 Needs root, loop devices, and a mount namespace; else it exits with 77.
 
 Loop devices stand for drives. One fails by a file system behind it that is full; one vanishes when its loop
-device is cut down to a page; one hangs while the file system behind it is frozen. MEMKV_TEST_SEED repeats a
-run's choices, MEMKV_TEST_CYCLES asks for more cycles of the campaign.
+device is cut down to a page; one hangs while the file system behind it is frozen; one is slow by a limit of
+the kernel. MEMKV_TEST_SEED repeats a run's choices, MEMKV_TEST_CYCLES asks for more cycles of the campaign.
 """
 
 import json
@@ -20,7 +20,7 @@ import tempfile
 import time
 import traceback
 
-from loop_drives import PAGE, Freezer, Loops, allocated_bytes, set_size_limit
+from loop_drives import PAGE, Freezer, Loops, Throttle, allocated_bytes, set_size_limit
 from raw_server import REFUSALS, ConnectionLost, Model, RawServer, Status, StatusError, Wrong, home_of
 
 MEMKV = os.path.abspath(sys.argv[1])
@@ -543,6 +543,72 @@ def a_drive_that_stutters_returns_nothing_old(folder, chance):
         server.stop()
 
 
+def a_drive_that_is_slow_goes_offline_alone(folder, chance):
+    """Few writes a second, by the kernel's own limit: each is done in the end, and none takes ten seconds.
+    What lies behind the drives is memory, so that no other load of this machine makes them slow as well."""
+    memory = os.path.join(folder, "memory")
+    os.mkdir(memory)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "none", memory], check=True)
+    try:
+        slow_drive(memory, chance)
+    finally:
+        subprocess.run(["umount", memory], check=False)
+
+
+def slow_drive(folder, chance):
+    with Bench(folder, chance, 3) as bench:
+        server, model, lost = bench.server, bench.model, bench.on_victim
+        server.start()
+        client = server.connect()
+        keys = bench.keys(40)
+        bench.put_all(client, keys)
+        victims = [key for key in keys if lost(key)]
+        others = [key for key in keys if not lost(key)]
+        try:
+            throttle = Throttle(server.process.pid, bench.devices[VICTIM])
+        except OSError as problem:
+            print(f"  left out: {problem}", flush=True)
+            return
+        try:
+            throttle.writes_a_second(6)
+            begun, rounds, slowest = time.monotonic(), 0, 0.0
+            while not server.said("was slow"):
+                expect(time.monotonic() - begun < 60, "a slow drive goes offline")
+                waiting = [(connection, None) for connection in (server.connect() for _ in range(8))]
+                waiting = [(each, begin_put(bench, each, chance.choice(victims))) for each, _ in waiting]
+                for _ in range(10):
+                    key, asked = chance.choice(others), time.monotonic()
+                    expect(model.put(client, key, 4096) == Status.Ok, "a put on another drive meanwhile")
+                    slowest = max(slowest, time.monotonic() - asked)
+                for each, put in waiting:
+                    try:
+                        each.finish_put(put)
+                    except StatusError as answer:
+                        expect(answer.status in REFUSALS, f"it was answered with {answer.status.name}")
+                    each.close()
+                rounds += 1
+            took = time.monotonic() - begun
+            print(f"  slow enough after {took:.1f} s, others took {slowest:.2f} s at most", flush=True)
+            expect(server.said("drive is offline and will be opened again"), "it is tried again")
+            expect(not server.said("drive hangs"), "it answered all the time")
+            model.check(client, may_miss=lost, may_refuse=lost)
+            for key in others:
+                expect(model.put(client, key, 4096) == Status.Ok, "the others go on")
+            mark = server.mark()
+            throttle.writes_a_second(None)
+            if not server.said("drive is back"):
+                server.wait_for("drive is back", mark, 60)
+        finally:
+            throttle.close()
+        model.check(client, may_miss=lost)
+        for key in keys:
+            bench.put_until(client, key, Status.Ok)
+        client.close()
+        server.stop()
+        found = bench.health(VICTIM)["failures"]
+        expect(found["failure_count"] >= 1 and not found["blacklisted"], f"it is noted: {found}")
+
+
 SCENARIOS = (
     a_drive_that_failed_comes_back_without_anything_old,
     a_drive_that_flaps_stays_away_until_it_is_reset,
@@ -555,6 +621,7 @@ HANGING = (
     a_drive_that_hangs_holds_up_nobody_else,
     a_server_stops_in_time_while_a_drive_hangs,
     a_drive_that_stutters_returns_nothing_old,
+    a_drive_that_is_slow_goes_offline_alone,
 )
 
 

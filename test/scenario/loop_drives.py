@@ -3,6 +3,7 @@
 Linux, root. Threading: one thread. Errors: OSError. Whoever makes devices frees them in the end: free_all.
 """
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -134,3 +135,56 @@ def wait_until_given_back(device):
             if time.monotonic() > end:
                 raise
         time.sleep(0.01)
+
+
+class Throttle:
+    """A limit of the kernel's own block layer on what one process asks of one device.
+
+    Uses the control group of block devices, of either version, where there is one: OSError elsewhere. close()
+    when the process has ended, or to let it go on without a limit.
+    """
+
+    def __init__(self, pid, device):
+        status = os.stat(device)
+        self.device = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+        for root, file, self.form, self.none in (
+            ("/sys/fs/cgroup/blkio", "blkio.throttle.write_iops_device", "{} {}", "0"),
+            ("/sys/fs/cgroup", "io.max", "{} wiops={}", "max"),
+        ):
+            self.folder = os.path.join(root, f"memkv-test-{os.getpid()}")
+            self.limit, self.root = os.path.join(self.folder, file), root
+            try:
+                os.mkdir(self.folder)
+            except OSError:
+                continue
+            if os.path.exists(self.limit):
+                break
+            os.rmdir(self.folder)
+        else:
+            raise OSError("no control group limits block devices here")
+        self._write(os.path.join(self.folder, "cgroup.procs"), str(pid))
+
+    @staticmethod
+    def _write(path, text):
+        with open(path, "w", encoding="ascii") as file:
+            file.write(text)
+
+    def writes_a_second(self, count):
+        """From now on; None for no limit."""
+        self._write(self.limit, self.form.format(self.device, self.none if count is None else count))
+
+    def close(self):
+        self.writes_a_second(None)
+        end = time.monotonic() + 10
+        while True:
+            with open(os.path.join(self.folder, "cgroup.procs"), encoding="ascii") as file:
+                for pid in file.read().split():
+                    with contextlib.suppress(ProcessLookupError):
+                        self._write(os.path.join(self.root, "cgroup.procs"), pid)
+            try:
+                os.rmdir(self.folder)
+                return
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(0.05)

@@ -54,6 +54,7 @@ struct pool_plan {
   std::uint64_t unreachable = 0; // transfers whose memory is none that the device reaches: never
   std::map<std::uint64_t, session> sessions;
   std::uint64_t next_session = 1000;
+  std::map<std::uint64_t, std::vector<std::vector<std::byte>>> answers; // to messages, by session
 };
 using pool_plan_ptr = std::shared_ptr<pool_plan>;
 
@@ -185,6 +186,11 @@ inline caf::behavior stand_in_pool(caf::stateful_actor<pool_state>* self, pool_p
         answer(std::move(done));
         if (!queue.empty())
           schedule();
+      },
+      [plan](const send_messages& message) {
+        const std::lock_guard guard(plan->lock);
+        for (const auto& each : message.messages)
+          plan->answers[each.session].push_back(each.bytes);
       },
       // From the test: the transport broke.
       [plan, end_session](const session_ended& message) {

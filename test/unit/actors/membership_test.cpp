@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <functional>
 #include <map>
 #include <memory>
 #include <random>
@@ -23,6 +24,7 @@ using memkv::engine::add_member;
 using memkv::engine::all_members;
 using memkv::engine::drive_members;
 using memkv::engine::is_member;
+using memkv::engine::no_epoch_will_do;
 using memkv::engine::remove_member;
 using memkv::wire::key_id;
 using memkv::wire::make_key_id;
@@ -54,7 +56,7 @@ key_id id_of(std::uint32_t number) {
 } // namespace
 
 CAF_TEST(a start with all drives enters a new epoch and sweeps nothing) {
-  membership subject(3, 7, all_members(3));
+  membership subject(3, 7, all_members(3), all_members(3));
   subject.begin(all_members(3));
   CAF_REQUIRE(subject.step() != nullptr);
   CAF_CHECK(subject.step()->what == kind::enter_epoch);
@@ -65,14 +67,14 @@ CAF_TEST(a start with all drives enters a new epoch and sweeps nothing) {
 }
 
 CAF_TEST(a start with other drives than the last time sweeps before it serves) {
-  membership subject(3, 7, all_members(3));
+  membership subject(3, 7, all_members(3), all_members(3));
   subject.begin(members({0, 2}));
   CAF_CHECK(kinds_until_settled(subject) == (std::vector{kind::sweep, kind::enter_epoch}));
   CAF_CHECK(!subject.all_take_part());
 }
 
 CAF_TEST(a drive leaves only after the others have swept and are in the next epoch) {
-  membership subject(3, 7, all_members(3));
+  membership subject(3, 7, all_members(3), all_members(3));
   subject.begin(all_members(3));
   subject.finished();
   subject.leave(1);
@@ -89,7 +91,7 @@ CAF_TEST(a drive leaves only after the others have swept and are in the next epo
 }
 
 CAF_TEST(a drive joins in an order that lets nobody find an old block) {
-  membership subject(3, 7, all_members(3));
+  membership subject(3, 7, all_members(3), all_members(3));
   subject.begin(members({0, 2}));
   kinds_until_settled(subject);
   subject.join(1);
@@ -101,7 +103,7 @@ CAF_TEST(a drive joins in an order that lets nobody find an old block) {
 
 CAF_TEST(a drive that dies while it joins stays away and the reactors are told so) {
   for (int done = 0; done < 4; ++done) {
-    membership subject(3, 7, all_members(3));
+    membership subject(3, 7, all_members(3), all_members(3));
     subject.begin(members({0, 2}));
     kinds_until_settled(subject);
     subject.join(1);
@@ -129,7 +131,7 @@ CAF_TEST(a drive that dies while it joins stays away and the reactors are told s
 }
 
 CAF_TEST(a member that missed an epoch enters one with the others before it serves) {
-  membership subject(3, 7, all_members(3));
+  membership subject(3, 7, all_members(3), all_members(3));
   subject.begin(all_members(3));
   kinds_until_settled(subject);
   subject.rejoin(1);
@@ -148,19 +150,46 @@ CAF_TEST(of two epochs of one number that one is right which its members agree o
   judge_epochs({{0, 6, members({0, 1})}, {1, 6, members({1, 2})}, {2, 6, members({1, 2})}}, 3, facts);
   CAF_CHECK(facts.members == members({1, 2}));
   CAF_CHECK_EQUAL(facts.epoch, 6u);
-  CAF_CHECK_EQUAL(facts.epoch_least(0), 7u); // of that number, and stale
+  CAF_CHECK_EQUAL(facts.epoch_least(0), no_epoch_will_do); // of that number, and stale
   CAF_CHECK_EQUAL(facts.epoch_least(1), 5u);
   // Nobody is here who could say which it is: all are stale.
   judge_epochs({{0, 6, members({0, 2})}, {1, 6, members({1, 2})}}, 3, facts);
   CAF_CHECK(facts.members == members({}));
-  CAF_CHECK_EQUAL(facts.epoch_least(0), 7u);
+  CAF_CHECK_EQUAL(facts.epoch_least(0), no_epoch_will_do);
   judge_epochs({}, 3, facts);
   CAF_CHECK(facts.members == all_members(3));
   CAF_CHECK_EQUAL(facts.epoch_least(0), 0u);
 }
 
+CAF_TEST(whom a drive left out is in doubt after a start that may not have served) {
+  using memkv::engine::epochs_of_a_start;
+  using memkv::engine::judge_epochs;
+  memkv::engine::set_facts facts;
+  // Two starts were cut short, the second with what the first one told drive 2; a third, which heard of
+  // neither, served with drives 0 and 3.
+  const auto once = epochs_of_a_start;
+  const auto twice = 2 * epochs_of_a_start;
+  judge_epochs({{0, once, members({0, 3})}, {1, twice, members({1, 2})}, {2, once, members({0, 2, 3})}}, 4,
+               facts);
+  CAF_CHECK_EQUAL(facts.epoch, twice);
+  CAF_CHECK(facts.members == members({}));
+  CAF_CHECK_EQUAL(facts.epoch_least(1), no_epoch_will_do);
+  // Whom all name is right in any case, but has to part with what was not its own with any of them.
+  judge_epochs({{1, twice, members({1, 2, 3})}, {3, once, members({0, 3})}}, 4, facts);
+  CAF_CHECK(facts.members == members({3}));
+  CAF_CHECK_EQUAL(facts.epoch_least(3), 0u);
+  membership subject(4, facts.epoch, facts.members, facts.named);
+  subject.begin(members({1, 3}));
+  CAF_CHECK(subject.step()->what == kind::sweep);
+  CAF_CHECK(subject.step()->before == all_members(4));
+  // Others are epochs of a server that had served: it was the last one.
+  judge_epochs({{1, twice + 1, members({1, 2, 3})}, {3, once, members({0, 3})}}, 4, facts);
+  CAF_CHECK(facts.members == members({1, 2, 3}));
+  CAF_CHECK(facts.named == facts.members);
+}
+
 CAF_TEST(what a start has begun is not outranked by what the server before left half written) {
-  membership before(3, 7, all_members(3));
+  membership before(3, 7, all_members(3), all_members(3));
   before.begin(all_members(3));
   kinds_until_settled(before);
   const auto known = before.epoch();
@@ -170,7 +199,7 @@ CAF_TEST(what a start has begun is not outranked by what the server before left 
     before.join(2);
     kinds_until_settled(before);
   }
-  membership after(3, known, all_members(3));
+  membership after(3, known, all_members(3), all_members(3));
   after.begin(members({0, 1}));
   CAF_CHECK(after.epoch() > before.epoch());
   using memkv::engine::epoch_least_of_member;
@@ -244,7 +273,7 @@ private:
     drive_members members = all_members(drives);
     bool online = true;
     bool admitted = false;
-    std::uint64_t epoch_sent = 0; // as SERVER remembers
+    std::uint64_t epoch_known = 0; // durable, as SERVER knows
     std::uint64_t epoch_least = 0;
   };
 
@@ -284,8 +313,8 @@ private:
     auto& drive = all_[index];
     if (!drive.online || !serving_)
       return;
-    if (drive.admitted)
-      drive.epoch_least = std::max(drive.epoch_least, memkv::engine::epoch_least_of_member(drive.epoch_sent));
+    if (drive.admitted && drive.epoch_known != 0)
+      drive.epoch_least = memkv::engine::epoch_least_of_member(drive.epoch_known);
     drive.online = drive.admitted = false;
     left_to_write_.erase(index);
     if (subject_.step() != nullptr && subject_.step()->joining == index) {
@@ -308,10 +337,7 @@ private:
 
   void kill_and_start() {
     // A start without any drive that was in use last brings back what it has: nothing tells it that it missed
-    // something. Nor is it known of two starts one after the other, both cut short, which of those that were
-    // told an epoch are right, if the next start has none of them.
-    if (!serving_ && std::exchange(cut_short_, true))
-      return;
+    // something.
     std::array<bool, drives> present{};
     bool known = false;
     bool anybody_knows = false;
@@ -320,9 +346,8 @@ private:
       known |= present[index] && know_[index];
       anybody_knows |= know_[index];
     }
-    if (anybody_knows && !known)
+    if ((anybody_knows && !known) || std::none_of(present.begin(), present.end(), std::identity{}))
       return;
-    cut_short_ = cut_short_ && !serving_;
     for (std::uint32_t index = 0; index < drives; ++index)
       all_[index].online = present[index];
     start();
@@ -336,18 +361,17 @@ private:
         claims.push_back({index, all_[index].epoch, all_[index].members});
         add_member(online, index);
       }
-    if (claims.empty())
-      return;
     memkv::engine::set_facts facts;
     memkv::engine::judge_epochs(claims, drives, facts);
     for (std::uint32_t index = 0; index < drives; ++index) {
       auto& drive = all_[index];
       drive.epoch_least = facts.epoch_least(index);
+      drive.epoch_known = 0;
       drive.admitted = drive.online;
       if (drive.online && drive.epoch < drive.epoch_least)
         drive.blocks.clear();
     }
-    subject_ = membership(drives, facts.epoch, facts.members);
+    subject_ = membership(drives, facts.epoch, facts.members, facts.named);
     subject_.begin(online);
     told_ = subject_.members();
     noting_ = !subject_.all_take_part();
@@ -359,7 +383,7 @@ private:
   void sweep(const membership_step& step) {
     for (std::uint32_t index = 0; index < drives; ++index) {
       auto& drive = all_[index];
-      if (!drive.online || !(is_member(step.after, index) || step.joining == index))
+      if (!drive.online || !((drive.admitted && is_member(step.after, index)) || step.joining == index))
         continue;
       const bool joins = step.joining == index;
       std::erase_if(drive.blocks, [&](const auto& block) {
@@ -382,15 +406,16 @@ private:
     case kind::enter_epoch:
       if (!std::exchange(sent_, true))
         for (std::uint32_t index = 0; index < drives; ++index)
-          if (all_[index].online && (is_member(step.after, index) || step.joining == index)) {
+          if (all_[index].online &&
+              ((all_[index].admitted && is_member(step.after, index)) || step.joining == index)) {
             left_to_write_.insert(index);
-            all_[index].epoch_sent = step.epoch;
           }
       if (!left_to_write_.empty()) {
         const auto next =
             std::next(left_to_write_.begin(), static_cast<std::ptrdiff_t>(below(left_to_write_.size())));
         all_[*next].epoch = step.epoch;
         all_[*next].members = step.after;
+        all_[*next].epoch_known = step.epoch;
         left_to_write_.erase(next);
         return;
       }
@@ -431,7 +456,6 @@ private:
   membership subject_;
   drive_members told_{};
   bool serving_ = false;
-  bool cut_short_ = false; // the start before was
   bool noting_ = false;
   std::set<std::uint32_t> noted_;
   bool sent_ = false; // the epoch of this step, to
@@ -447,10 +471,15 @@ private:
 CAF_TEST(no sequence of leaving and returning and starting lets an old version be found) {
   const char* given = std::getenv("MEMKV_TEST_SEED");
   const char* wanted = std::getenv("MEMKV_TEST_SEEDS");
-  const std::uint32_t first = given != nullptr ? static_cast<std::uint32_t>(std::atoi(given)) : 1;
-  const std::uint32_t count =
-      given != nullptr ? 1 : static_cast<std::uint32_t>(wanted != nullptr ? std::atoi(wanted) : 1'000);
-  for (std::uint32_t seed = first; seed < first + count; ++seed) {
+  // These found what an earlier rule had overlooked.
+  std::vector<std::uint32_t> seeds{14'653, 431'718, 1'292'312};
+  if (given != nullptr)
+    seeds = {static_cast<std::uint32_t>(std::atoi(given))};
+  else
+    for (std::uint32_t seed = 1; seed <= (wanted != nullptr ? std::strtoul(wanted, nullptr, 10) : 1'000);
+         ++seed)
+      seeds.push_back(seed);
+  for (const auto seed : seeds) {
     set_model model{seed};
     for (int event = 0; event < 600; ++event)
       model.event();

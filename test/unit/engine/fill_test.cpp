@@ -37,7 +37,8 @@ private:
 };
 
 struct drive {
-  explicit drive(std::uint64_t size_bytes, bool eviction) : bytes(size_bytes) {
+  explicit drive(std::uint64_t size_bytes, bool eviction, const store_options& others = {})
+      : bytes(size_bytes), options(others) {
     options.eviction = eviction;
     std::unique_ptr<sim::sparse_device> made;
     CAF_REQUIRE(sim::open_sparse_device(size_bytes, options.unit_bytes, options.extent_bytes_max, made).ok());
@@ -220,4 +221,30 @@ CAF_TEST(memory for a million blocks stays within its limit before and after a r
   CAF_CHECK_EQUAL(one.store->counters().blocks, before);
   check("after a restart");
   CAF_CHECK(one.store->close().ok());
+}
+
+CAF_TEST(memory for a million parts of striped blocks stays within its limit in every class of size) {
+  // Two and five extents, whose parts need the id of their head beside them; full, so that others are
+  // evicted, with so many entries that the index tables have just grown. The extents are small for the sake
+  // of time.
+  for (const std::uint64_t extents : {2, 5}) {
+    constexpr std::uint64_t entries = 120'000;
+    store_options options;
+    options.unit_bytes = options.extent_bytes_max = 64 * kib;
+    drive one(entries * 69 * kib, true, options);
+    sim::empty_puts puts(*one.store, options.extent_bytes_max, 256);
+    std::uint64_t worst = 0;
+    for (std::uint64_t number = 0; number < entries * 11 / 10 / extents; ++number) {
+      require(puts.put(number, extents * options.extent_bytes_max));
+      const std::uint64_t held = one.store->counters().blocks;
+      if (held > entries / 2 && number % 64 == 0)
+        worst = std::max(worst, one.store->memory_bytes() * 1'000'000 / held);
+    }
+    CAF_REQUIRE(puts.finish());
+    CAF_CHECK_EQUAL(puts.refused(), 0u);
+    CAF_MESSAGE(extents << " extents: " << worst / 1024.0 / 1024.0 << " MiB for each million entries");
+    CAF_CHECK_LESS_OR_EQUAL(worst, limits::memory_bytes_per_million_blocks);
+    CAF_CHECK_GREATER(worst, std::uint64_t{limits::entry_bytes + 16} * 1'000'000);
+    CAF_CHECK(one.store->close().ok());
+  }
 }
