@@ -603,6 +603,15 @@ dci_pool::answer_list& dci_pool::answers_to(const caf::actor& reactor) {
 }
 
 void dci_pool::take_outcomes(std::size_t seat) {
+  if (const auto left = fabric_ == nullptr ? 0 : fabric_->queue_pairs_left(); left > 0) {
+    // Until the device is closed it may touch what was posted there.
+    fail(fabric_->facts().name + " would not destroy " + std::to_string(left) +
+         " of its queue pairs, so it was closed: look into the kernel's log");
+    auto& held = seats_[seat].held_back;
+    held.insert(held.end(), outcomes_.begin(), outcomes_.end());
+    outcomes_.clear();
+    return;
+  }
   // Taking one may add others at the end.
   for (std::size_t index = 0; index < outcomes_.size(); ++index) {
     const auto one = outcomes_[index];
@@ -733,31 +742,43 @@ void dci_pool::look_at_device() {
 
 void dci_pool::on_stop() {
   closing_ = true;
+  const bool opened = fabric_ != nullptr;
   {
     // Also when closing an engine throws: what was counted goes on.
     struct adding {
       ~adding() {
+        if (!gathered)
+          own.count_engines(sum);
+        sum += own.counters_;
         if (own.settings_.past != nullptr)
-          own.settings_.past->add(own.counted());
+          own.settings_.past->add(sum);
+      }
+      void gather_engines() {
+        own.count_engines(sum);
+        gathered = true;
       }
       const dci_pool& own;
-    } const at_the_end{*this};
+      rail_counters sum{};
+      bool gathered = false;
+    } at_the_end{*this};
+    for (auto& seat : seats_)
+      seat.engine->close(seat.held_back);
+    at_the_end.gather_engines();
+    // Nobody is told of an attach that the end came before: REACTORs hear that the pool is gone.
+    if (ways_)
+      ways_->end();
+    attaching_.clear();
+    // Here the device lets go of all memory, ours and the clients'; nobody is told of an outcome before.
+    for (auto& seat : seats_)
+      seat.engine.reset();
+    for (auto& each : memory_)
+      each.region.reset();
+    fabric_.reset();
     for (std::size_t seat = 0; seat < seats_.size(); ++seat) {
-      seats_[seat].engine->close(outcomes_);
+      outcomes_ = std::move(seats_[seat].held_back);
       take_outcomes(seat);
     }
   }
-  // Nobody is told of an attach that the end came before: REACTORs hear that the pool is gone.
-  if (ways_)
-    ways_->end();
-  attaching_.clear();
-  // Here the device lets go of all memory, ours and the clients'.
-  for (auto& seat : seats_)
-    seat.engine.reset();
-  for (auto& each : memory_)
-    each.region.reset();
-  const bool opened = fabric_ != nullptr;
-  fabric_.reset();
   MEMKV_ASSERT(sessions_.empty(), "an engine that is closed has ended its sessions");
   send_answers();
   tell_of_failure();
@@ -772,6 +793,10 @@ void dci_pool::on_stop() {
 }
 
 void dci_pool::on_end() {
+  // Done already, unless on_stop() threw.
+  if (ways_)
+    ways_->end();
+  attaching_.clear();
   seats_.clear();
   device_events_.reset();
   ways_found_.reset();
@@ -787,6 +812,11 @@ void dci_pool::on_end() {
 
 rail_counters dci_pool::counted() const {
   auto out = counters_;
+  count_engines(out);
+  return out;
+}
+
+void dci_pool::count_engines(rail_counters& out) const {
   for (const auto& seat : seats_) {
     const auto now = seat.engine->engine_facts();
     out.doorbells += now.doorbells;
@@ -795,7 +825,6 @@ rail_counters dci_pool::counted() const {
     for (std::size_t index = 0; index < now.reports.size(); ++index)
       out.reports[index] += now.reports[index];
   }
-  return out;
 }
 
 dci_pool_facts dci_pool::facts() const {

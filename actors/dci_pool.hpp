@@ -85,6 +85,7 @@ private:
     std::unique_ptr<watch> completions;
     std::unordered_map<verbs::client_id, std::uint64_t> sessions;
     verbs::message_port* messages = nullptr; // of the engine; null: it has none
+    std::vector<verbs::outcome> held_back;   // until the device is closed
   };
   /// Of a session that carries messages.
   struct mailbox {
@@ -174,6 +175,7 @@ private:
   bool work();
   void send_answers();
   [[nodiscard]] rail_counters counted() const;
+  void count_engines(rail_counters& out) const;
   [[nodiscard]] dci_pool_facts facts() const;
 
   dci_pool_settings settings_;

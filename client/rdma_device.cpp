@@ -173,6 +173,11 @@ verbs::status rdma_device::connect(handle session, const wire::rdma_address& ser
 void rdma_device::close_session(handle session) noexcept {
   const std::lock_guard lock(mutex_);
   sessions_.erase(session);
+  if (fabric_ && fabric_->queue_pairs_left() != 0) {
+    // The server may reach memory through it until that is withdrawn as well.
+    closed_ = true;
+    close_fabric();
+  }
 }
 
 std::size_t rdma_device::sessions() const {

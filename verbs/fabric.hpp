@@ -11,7 +11,8 @@
 // peer's memory that the request names. They come back in one of these ways, and in no other:
 //   - its report: each request that was posted is reported exactly once, signalled or not, failed or not;
 //   - the destruction of its queue pair, or of the fabric: what was not reported by then never is, and when
-//     the destructor has returned the device does not touch any of it again;
+//     the destructor has returned the device does not touch any of it again, unless it would not destroy the
+//     queue pair, which fabric::queue_pairs_left() counts;
 //   - for the far end: the destruction of the memory region whose rkey was given away. Requests that name it
 //     later end with remote_access.
 // Time passing is not among them. There is no way to take back a single request, and none to be told
@@ -280,6 +281,10 @@ public:
   virtual status start_address_handle(const endpoint& peer, std::unique_ptr<slow_step>& out) noexcept = 0;
   virtual status finish_address_handle(slow_step& step, std::unique_ptr<address_handle>& out) noexcept = 0;
 
+  /// Queue pairs and targets that the device would not destroy, and not stop either. What was posted there,
+  /// or lent through them, may still be touched until the memory regions and the fabric are destroyed: above
+  /// 0, destroy everything, and give no memory back before.
+  [[nodiscard]] virtual std::uint32_t queue_pairs_left() const noexcept { return 0; }
   /// What happened to port or device since the last call, one by one; none when that was all.
   [[nodiscard]] virtual fabric_event next_event() noexcept = 0;
   /// Readable when there is an event. -1 on a fabric that has no such descriptor.

@@ -208,7 +208,7 @@ public:
   hardware_target(hardware& owner, std::uint64_t key) : owner_(owner), key_(key) {}
   ~hardware_target() override {
     if (pair_ != nullptr) {
-      owner_.library.destroy_qp(pair_);
+      owner_.destroy(pair_);
     }
     if (receives_ != nullptr) {
       owner_.library.destroy_srq(receives_);

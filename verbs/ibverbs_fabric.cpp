@@ -274,6 +274,21 @@ hardware::~hardware() {
   library.close_device(context);
 }
 
+void hardware::destroy(ibv_qp* pair) noexcept {
+  // A device that is gone touches nothing, and its driver may say so.
+  const auto is_over = [](int refused) { return refused == 0 || refused == EIO || refused == ENODEV; };
+  if (is_over(library.destroy_qp(pair))) {
+    return;
+  }
+  // One that was reset carries nothing out, and is destroyed now or with the device.
+  ibv_qp_attr attributes{};
+  attributes.qp_state = IBV_QPS_RESET;
+  const bool stopped = is_over(library.modify_qp(pair, &attributes, IBV_QP_STATE));
+  if (!is_over(library.destroy_qp(pair)) && !stopped) {
+    ++left;
+  }
+}
+
 status hardware::start() {
   domain = library.alloc_pd(context);
   if (domain == nullptr) {

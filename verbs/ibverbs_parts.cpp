@@ -135,7 +135,7 @@ hardware_pair::hardware_pair(hardware& owner, const queue_pair_options& options,
 
 hardware_pair::~hardware_pair() {
   const std::uint32_t gone = pair_->qp_num;
-  owner_.library.destroy_qp(pair_);
+  owner_.destroy(pair_);
   completions_.take(); // some drivers leave completions of queue pairs that are gone
   completions_.pairs.erase(gone);
   completions_.reserved -= options_.sends_max + options_.receives_max;

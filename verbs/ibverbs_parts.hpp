@@ -80,9 +80,12 @@ public:
   status create_dc_target(std::uint64_t key, std::unique_ptr<dc_target>& out) noexcept override;
   status start_address_handle(const endpoint& peer, std::unique_ptr<slow_step>& out) noexcept override;
   status finish_address_handle(slow_step& step, std::unique_ptr<address_handle>& out) noexcept override;
+  std::uint32_t queue_pairs_left() const noexcept override { return left; }
   fabric_event next_event() noexcept override;
   int event_descriptor() const noexcept override { return context->async_fd; }
 
+  /// Destroys a queue pair or target; counts one that stays.
+  void destroy(ibv_qp* pair) noexcept;
   /// Whether a queue pair of this size can be made, and its completion queue has room for it.
   [[nodiscard]] status check(const queue_pair_options& options) const;
   /// How packets to a peer are addressed. With a global header on Ethernet, and to other subnets.
@@ -97,6 +100,7 @@ public:
   path_options chosen;
   std::string no_dc;            // why not, as a sentence; empty when facts().dc
   std::uint32_t generation = 0; // of queue pairs
+  std::uint32_t left = 0;       // queue pairs that are neither destroyed nor stopped
   std::string sysfs_path;       // of the device's door to programs; empty: not known
   bool removed = false;         // and next_event has said so
 };

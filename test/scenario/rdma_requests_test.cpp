@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <set>
 #include <tuple>
@@ -42,6 +43,22 @@ const std::vector<std::byte>& pattern(const std::string& key, std::uint64_t vers
   if (out.size() != size)
     out = test::pattern(key, version, size);
   return out;
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool memory_is_measured = false; // they keep what was let go, and books of it
+#else
+constexpr bool memory_is_measured = true;
+#endif
+
+/// RssAnon and RssShmem of this process.
+std::uint64_t resident_bytes() {
+  std::ifstream file{"/proc/self/status"};
+  std::uint64_t sum = 0;
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("RssAnon:") || line.starts_with("RssShmem:"))
+      sum += std::stoull(line.substr(line.find(':') + 1)) * kib;
+  return sum;
 }
 
 std::string text_of(storage kind) {
@@ -415,6 +432,53 @@ CAF_TEST(what is more than the pool takes of one session waits and is not refuse
       }
     }
     CAF_CHECK(same(one.memory, value));
+  }
+  CAF_CHECK(nothing_is_left(world));
+}
+
+CAF_TEST(what batches hold whose transfers do not end is bounded) {
+  constexpr std::uint32_t users = 40, batches = 5, count = 1000, bytes = 64;
+  rdma_world world{storage::memory};
+  {
+    std::vector<std::unique_ptr<user>> all_of_them;
+    for (std::uint32_t number = 0; number < users; ++number) {
+      auto& one = *all_of_them.emplace_back(std::make_unique<user>(world, mib));
+      CAF_REQUIRE(one.attach() == status::ok);
+      for (std::uint32_t index = 0; index < count; ++index)
+        if (number == 0)
+          one.add(std::to_string(index), index * bytes, bytes);
+      if (number == 0)
+        CAF_REQUIRE(all(one.write(), status::ok, count));
+      for (std::uint32_t index = 0; index < count; ++index)
+        one.want(std::to_string(index), index * bytes, bytes);
+    }
+    set(world, [](test::pool_plan& plan) { plan.silent = true; });
+    const auto before = resident_bytes();
+    for (std::uint32_t batch = 0; batch < batches; ++batch)
+      for (const auto& each : all_of_them)
+        static_cast<void>(each->send_reads());
+    // Until nothing more is taken from the sockets.
+    std::uint64_t pending = 0;
+    CAF_CHECK(rdma_world::eventually([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds{200});
+      const std::lock_guard guard(world.plan->lock);
+      return std::exchange(pending, world.plan->pending) == world.plan->pending && pending > 0;
+    }));
+    CAF_CHECK_LESS_OR_EQUAL(pending, actors::rdma_rails::transfers_pool_max + 0ULL);
+    const auto grown = resident_bytes() - std::min(before, resident_bytes());
+    CAF_MESSAGE("grown by " << grown / kib << " KiB with " << pending << " transfers under way");
+    if (memory_is_measured)
+      CAF_CHECK_LESS_OR_EQUAL(grown, 64ULL * mib);
+    // Each is answered, if only that the server is busy.
+    speak(world);
+    std::uint32_t taken = 0;
+    for (const auto& each : all_of_them)
+      for (std::uint32_t batch = 0; batch < batches; ++batch) {
+        const auto answer = each->client->receive().status();
+        CAF_CHECK(answer == status::ok || answer == status::busy);
+        taken += answer == status::ok;
+      }
+    CAF_CHECK_GREATER(taken, users);
   }
   CAF_CHECK(nothing_is_left(world));
 }

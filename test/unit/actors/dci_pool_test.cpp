@@ -143,8 +143,9 @@ bool holds(std::span<const std::byte> bytes, unsigned value) {
 /// Does something before the device behind it is closed.
 class slow_to_close final : public verbs::fabric {
 public:
-  slow_to_close(std::unique_ptr<verbs::fabric> behind, std::function<void()> before)
-      : behind_(std::move(behind)), before_(std::move(before)) {}
+  slow_to_close(std::unique_ptr<verbs::fabric> behind, std::function<void()> before,
+                const std::atomic<std::uint32_t>* left = nullptr)
+      : behind_(std::move(behind)), before_(std::move(before)), left_(left) {}
   ~slow_to_close() override { before_(); }
   const verbs::device_facts& facts() const noexcept override { return behind_->facts(); }
   const verbs::path_options& path() const noexcept override { return behind_->path(); }
@@ -184,10 +185,12 @@ public:
   }
   verbs::fabric_event next_event() noexcept override { return behind_->next_event(); }
   int event_descriptor() const noexcept override { return behind_->event_descriptor(); }
+  std::uint32_t queue_pairs_left() const noexcept override { return left_ == nullptr ? 0 : left_->load(); }
 
 private:
   std::unique_ptr<verbs::fabric> behind_;
   std::function<void()> before_;
+  const std::atomic<std::uint32_t>* left_;
 };
 
 /// Where ways to peers of one name are held up until it opens.
@@ -997,6 +1000,47 @@ CAF_TEST(who hears that a device failed finds it closed) {
   CAF_CHECK(heard_of_it.wait_for(20s) == std::future_status::ready);
   CAF_CHECK(!too_early);
   check_conduct();
+}
+
+CAF_TEST(a device that does not destroy a queue pair is closed before anybody has memory back) {
+  for (const bool over_rc : {false, true}) {
+    begin(over_rc);
+    std::atomic<std::uint32_t> left{0};
+    std::atomic<std::size_t> told_before{0};
+    auto with = settings();
+    with.open = [&](std::unique_ptr<verbs::fabric>& made, std::vector<std::string>&) {
+      made = std::make_unique<slow_to_close>(
+          network.create_node({.name = "server"}),
+          [&] {
+            told_before = what.look([](const heard& all) { return all.moved.size() + all.ended.size(); });
+          },
+          &left);
+      return verbs::status{};
+    };
+    start(std::move(with));
+    const auto owner = connect(), other = connect();
+    const auto session = session_of(owner), idle = session_of(other);
+    network.hold();
+    std::vector<memory_transfer_ptr> wanted;
+    for (std::uint32_t index = 0; index < 20; ++index)
+      wanted.push_back(transfer(session, owner, index % 2 == 0, index * 4096, 4096));
+    move(wanted);
+    wanted.clear();
+    CAF_REQUIRE(in_flight(20));
+    self->monitor(pool);
+    left = 1;
+    // The queue pair of the one that leaves is the one that stays.
+    caf::anon_send(caf::actor_cast<connection_actor>(other), detach_session{999, idle, nullptr});
+    network.hold(false);
+    wait_for_end();
+    CAF_CHECK(answered(20));
+    CAF_CHECK(all_of_them_once(20));
+    CAF_CHECK(what.eventually([&](const heard& all) { return all.ended.size() == 2; }));
+    CAF_CHECK_EQUAL(told_before.load(), 0u);
+    const poisoned memories(*this);
+    CAF_CHECK(memories.untouched());
+    check_conduct();
+  }
 }
 
 CAF_TEST(a device that cannot be opened ends the pool) {

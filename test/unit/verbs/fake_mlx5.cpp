@@ -391,6 +391,9 @@ void add_resources(ibverbs_library& made) {
 void add_pairs(ibverbs_library& made) {
   made.modify_qp = modify;
   made.destroy_qp = [](ibv_qp* pair) {
+    if (refuses("destroy_qp")) {
+      return the_card.refusal;
+    }
     std::erase(pairs, &of(pair));
     delete &of(pair);
     gone("qp");
@@ -449,6 +452,14 @@ void complete_fake(std::uint32_t queue_pair, std::uint64_t id, ibv_wc_status sta
   made.status = status;
   made.qp_num = queue_pair;
   reinterpret_cast<fake_queue*>((*found)->pair.qp_base.send_cq)->completions.push_back(made);
+}
+
+void take_fake_queue_pairs() {
+  for (fake_pair* const each : pairs) {
+    delete each;
+    gone("qp");
+  }
+  pairs.clear();
 }
 
 ibv_qp_state fake_state(std::uint32_t queue_pair) {

@@ -84,6 +84,8 @@ void start_fake_mlx5();
 memkv::verbs::ibverbs_library fake_mlx5_library();
 /// What the device has to say about the request of this wr_id on this queue pair.
 void complete_fake(std::uint32_t queue_pair, std::uint64_t id, ibv_wc_status status = IBV_WC_SUCCESS);
+/// As the kernel does when the program has closed the device: those that would not be destroyed go.
+void take_fake_queue_pairs();
 /// The state as the driver sees it.
 ibv_qp_state fake_state(std::uint32_t queue_pair);
 

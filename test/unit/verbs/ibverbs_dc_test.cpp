@@ -550,6 +550,30 @@ CAF_TEST(nothing of an initiator that is gone is reported to its successor) {
   CAF_CHECK_EQUAL(w.initiator->outstanding(), 1u);
 }
 
+CAF_TEST(a queue pair that is neither destroyed nor stopped is counted) {
+  struct variant {
+    int refusal;
+    bool takes_reset;
+    std::uint32_t left;
+  };
+  // One that was reset touches nothing any more, and a device that is gone neither.
+  for (const auto& [refusal, takes_reset, left] : {variant{EBUSY, false, 1}, variant{EBUSY, true, 0},
+                                                   variant{EIO, false, 0}, variant{ENODEV, false, 0}}) {
+    start_fake_mlx5();
+    world w;
+    w.connect();
+    CAF_CHECK_EQUAL(w.device->queue_pairs_left(), 0u);
+    card().initiator_takes_reset = takes_reset;
+    card().refused = "destroy_qp";
+    card().refused_after = 0;
+    card().refusal = refusal;
+    w.initiator.reset();
+    CAF_CHECK_EQUAL(w.device->queue_pairs_left(), left);
+    card().refused.clear();
+    take_fake_queue_pairs();
+  }
+}
+
 CAF_TEST(the pool runs on it and rebuilds what failed or makes it anew) {
   for (const bool takes_reset : {true, false}) {
     start_fake_mlx5();
