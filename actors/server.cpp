@@ -480,8 +480,7 @@ server_actor::behavior_type server(server_actor::stateful_pointer<server_state> 
   const supervisor work{self};
   work.publish("server", caf::actor_cast<caf::actor>(self));
   self->set_down_handler([self](const caf::down_msg& message) { supervisor{self}.down(message); });
-  state.members = membership(static_cast<std::uint32_t>(state.drives.size()), state.options.set.epoch,
-                             state.options.set.members, state.options.set.named);
+  state.members = membership(static_cast<std::uint32_t>(state.drives.size()), state.options.set);
   work.spawn_admin_gateway();
   work.spawn_trim_batcher();
   for (std::uint32_t index = 0; index < state.drives.size(); ++index) {
