@@ -145,6 +145,8 @@ void finish(self_pointer self) {
       report->requests_open += said.what->reactor->requests_open;
       report->requests_waiting_for_room += said.what->reactor->waiting_for_room;
       report->held_bytes += said.what->reactor->held_bytes;
+      report->values_open += said.what->reactor->values_open;
+      report->leases_open += said.what->reactor->leases_open;
     }
   state.last = {std::move(report), std::move(silent)};
   state.last_ns = now;

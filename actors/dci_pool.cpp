@@ -127,6 +127,8 @@ bool dci_pool::on_start() {
     return false;
   }
   device_events_ = std::make_unique<watch>(*this, fabric_->event_descriptor());
+  ways_.emplace(settings_.attaching_threads, settings_.attach_wait_ns_max);
+  ways_found_ = std::make_unique<watch>(*this, ways_->event_descriptor());
   const auto& path = fabric_->path();
   log::info(target, "RDMA device is in use",
             {{"rail", std::to_string(settings_.rail)},
@@ -251,62 +253,125 @@ caf::behavior dci_pool::make_handlers() {
 void dci_pool::attach(const attach_session& message) {
   if (message.owner == nullptr)
     return; // nobody to answer to
-  session_attached made;
-  made.request = message.request;
-  made.pool = self_;
-  made.result = attach_to(message, made);
-  caf::anon_send(caf::actor_cast<connection_actor>(message.owner), std::move(made));
+  if (const auto started = start_attach(message); started != wire::status::ok) {
+    session_attached refused;
+    refused.result = started;
+    answer_attach(message, std::move(refused));
+  }
 }
 
-wire::status dci_pool::attach_to(const attach_session& message, session_attached& made) {
+void dci_pool::answer_attach(const attach_session& wanted, session_attached answer) {
+  answer.request = wanted.request;
+  answer.pool = self_;
+  caf::anon_send(caf::actor_cast<connection_actor>(wanted.owner), std::move(answer));
+}
+
+wire::status dci_pool::start_attach(const attach_session& message) {
   const auto seat = std::ranges::find(seats_, message.client.what, &engine_seat::kind);
   if (seat == seats_.end())
     return wire::status::unsupported;
   const auto known = owners_.find(message.owner.id());
-  if (sessions_.size() >= settings_.sessions_max ||
-      (known != owners_.end() && known->second.size() >= wire::limits::sessions_connection_max))
+  if (sessions_.size() + attaching_.size() >= settings_.sessions_max ||
+      attaching_.size() >= settings_.attaching_max)
+    return wire::status::busy;
+  if (known != owners_.end() &&
+      (known->second.attaching >= settings_.attaching_connection_max ||
+       known->second.sessions.size() + known->second.attaching >= wire::limits::sessions_connection_max))
     return wire::status::busy;
   const bool carries = message.reactor != nullptr;
   if (carries && seat->messages == nullptr)
     return wire::status::unsupported;
-  verbs::client_id client = 0;
-  const auto outcome = carries ? seat->messages->attach_with_messages(message.client, message.theirs,
-                                                                      message.ours, client, made.server)
-                               : seat->engine->attach(message.client, client, made.server);
-  if (!outcome.ok()) {
-    log::debug(target, "a client cannot be attached: " + outcome.text,
-               {{"rail", std::to_string(settings_.rail)}});
-    switch (outcome.code) {
-    case verbs::errc::queue_full:
-      return wire::status::busy;
-    case verbs::errc::unsupported:
-      return wire::status::unsupported;
-    case verbs::errc::invalid_argument:
-      return wire::status::bad_request;
-    default:
-      return wire::status::unavailable;
-    }
+  attaching one;
+  one.seat = static_cast<std::size_t>(seat - seats_.begin());
+  one.wanted = message;
+  one.wanted.pool = nullptr;
+  const auto started = carries ? seat->messages->start_attach_with_messages(message.client, message.theirs,
+                                                                            message.ours, one.made)
+                               : seat->engine->start_attach(message.client, one.made);
+  if (!started.ok())
+    return refusal(started);
+  const auto number = ++last_attach_;
+  if (!ways_->find(number, *one.made)) {
+    log::warn(target, "a client cannot be attached: the system gives no thread for it",
+              {{"rail", std::to_string(settings_.rail)}});
+    return wire::status::unavailable;
   }
+  attaching_.emplace(number, std::move(one));
+  if (known == owners_.end())
+    monitor(message.owner); // of one that is dead already DOWN comes at once
+  ++owners_[message.owner.id()].attaching;
+  return wire::status::ok;
+}
+
+/// What the client is told, and the log.
+wire::status dci_pool::refusal(const verbs::status& why) const {
+  log::debug(target, "a client cannot be attached: " + why.text, {{"rail", std::to_string(settings_.rail)}});
+  switch (why.code) {
+  case verbs::errc::queue_full:
+    return wire::status::busy;
+  case verbs::errc::unsupported:
+    return wire::status::unsupported;
+  case verbs::errc::invalid_argument:
+    return wire::status::bad_request;
+  default:
+    return wire::status::unavailable;
+  }
+}
+
+bool dci_pool::finish_attaches() {
+  found_.clear();
+  ways_->take_done(found_);
+  for (const auto& each : found_) {
+    const auto found = attaching_.find(each.number);
+    MEMKV_ASSERT(found != attaching_.end(), "an attach is there until it is done");
+    auto one = std::move(found->second);
+    attaching_.erase(found);
+    if (one.abandoned)
+      continue; // which undoes it
+    const auto from = one.wanted.owner.address();
+    --owners_.at(from.id()).attaching;
+    session_attached answer;
+    answer.result = each.tried ? finish_attach(one, answer) : wire::status::busy;
+    answer_attach(one.wanted, std::move(answer));
+    forget_owner_if_idle(from);
+  }
+  return !found_.empty();
+}
+
+wire::status dci_pool::finish_attach(attaching& one, session_attached& made) {
+  auto& seat = seats_[one.seat];
+  const auto& wanted = one.wanted;
+  verbs::client_id client = 0;
+  const auto outcome = seat.engine->finish_attach(std::move(one.made), client, made.server);
+  if (!outcome.ok())
+    return refusal(outcome);
   made.session = next_session();
   made.transfer_bytes_max = transfer_bytes_max_;
   session added;
-  added.seat = static_cast<std::size_t>(seat - seats_.begin());
+  added.seat = one.seat;
   added.client = client;
-  added.owner = message.owner.address();
-  if (carries) {
+  added.owner = wanted.owner.address();
+  if (wanted.reactor != nullptr) {
     auto& messages = added.messages.emplace();
-    messages.reactor = message.reactor;
+    messages.reactor = wanted.reactor;
     // The last drop ends the session, so those before it are the most that stay without an answer.
     messages.open_max =
-        std::min(message.theirs.messages_max, message.ours.messages_max) + wire::limits::drops_max;
+        std::min(wanted.theirs.messages_max, wanted.ours.messages_max) + wire::limits::drops_max;
   }
-  seat->sessions.emplace(client, made.session);
-  if (known == owners_.end())
-    monitor(message.owner); // of one that is dead already DOWN comes at once
-  owners_[message.owner.id()].insert(made.session);
+  seat.sessions.emplace(client, made.session);
+  owners_.at(wanted.owner.id()).sessions.insert(made.session);
   sessions_.emplace(made.session, std::move(added));
   ++counters_.attached;
   return wire::status::ok;
+}
+
+void dci_pool::forget_owner_if_idle(const caf::actor_addr& which) {
+  const auto found = owners_.find(which.id());
+  if (found == owners_.end() || found->second.attaching > 0 || !found->second.sessions.empty())
+    return;
+  owners_.erase(found);
+  // CAF leaves this to us: the connection would remember each session that ever was.
+  demonitor(which);
 }
 
 void dci_pool::detach(const detach_session& message) {
@@ -342,8 +407,12 @@ void dci_pool::owner_ended(caf::actor_id owner) {
   const auto found = owners_.find(owner);
   if (found == owners_.end())
     return;
-  const auto all = std::exchange(found->second, {});
+  const auto all = std::exchange(found->second.sessions, {});
+  const bool waits = found->second.attaching > 0;
   owners_.erase(found);
+  if (waits)
+    for (auto& [number, each] : attaching_)
+      each.abandoned = each.abandoned || each.wanted.owner.id() == owner;
   for (const auto id : all)
     if (const auto each = sessions_.find(id); each != sessions_.end()) {
       each->second.told = true;
@@ -358,12 +427,8 @@ void dci_pool::session_is_over(std::uint64_t id) {
   auto gone = std::move(found->second);
   sessions_.erase(found);
   const auto owner = gone.owner.id();
-  if (const auto of = owners_.find(owner);
-      of != owners_.end() && of->second.erase(id) == 1 && of->second.empty()) {
-    owners_.erase(of);
-    // CAF leaves this to us: the connection would remember each session that ever was.
-    demonitor(gone.owner);
-  }
+  if (const auto of = owners_.find(owner); of != owners_.end() && of->second.sessions.erase(id) == 1)
+    forget_owner_if_idle(gone.owner);
   const auto handle = caf::actor_cast<caf::actor>(gone.owner);
   if (handle == nullptr)
     return;
@@ -579,6 +644,7 @@ bool dci_pool::work() {
     take_outcomes(seat);
     came = take_messages(seat) || came;
   }
+  came = (!closing_ && finish_attaches()) || came;
   // They go out with the next round.
   came = (!sessions_waiting_.empty() && send_waiting()) || came;
   send_answers();
@@ -622,6 +688,9 @@ bool dci_pool::arm_beside() {
       fail("the device " + fabric_->facts().name + " was taken away");
     seat.completions->arm();
   }
+  if (ways_found_->take_fired())
+    ways_->acknowledge();
+  ways_found_->arm();
   device_events_->arm();
   return failed_.empty() && !work();
 }
@@ -664,12 +733,24 @@ void dci_pool::look_at_device() {
 
 void dci_pool::on_stop() {
   closing_ = true;
-  for (std::size_t seat = 0; seat < seats_.size(); ++seat) {
-    seats_[seat].engine->close(outcomes_);
-    take_outcomes(seat);
+  {
+    // Also when closing an engine throws: what was counted goes on.
+    struct adding {
+      ~adding() {
+        if (own.settings_.past != nullptr)
+          own.settings_.past->add(own.counted());
+      }
+      const dci_pool& own;
+    } const at_the_end{*this};
+    for (std::size_t seat = 0; seat < seats_.size(); ++seat) {
+      seats_[seat].engine->close(outcomes_);
+      take_outcomes(seat);
+    }
   }
-  if (settings_.past != nullptr)
-    settings_.past->add(counted());
+  // Nobody is told of an attach that the end came before: REACTORs hear that the pool is gone.
+  if (ways_)
+    ways_->end();
+  attaching_.clear();
   // Here the device lets go of all memory, ours and the clients'.
   for (auto& seat : seats_)
     seat.engine.reset();
@@ -684,6 +765,8 @@ void dci_pool::on_stop() {
     seat.completions->cancel();
   if (device_events_ != nullptr)
     device_events_->cancel();
+  if (ways_found_ != nullptr)
+    ways_found_->cancel();
   if (opened && failed_.empty())
     log::info(target, "RDMA device is closed", {{"rail", std::to_string(settings_.rail)}});
 }
@@ -691,6 +774,8 @@ void dci_pool::on_stop() {
 void dci_pool::on_end() {
   seats_.clear();
   device_events_.reset();
+  ways_found_.reset();
+  ways_.reset();
   transfers_.clear();
   memory_.clear();
   owners_.clear();
@@ -725,6 +810,7 @@ dci_pool_facts dci_pool::facts() const {
     out.posted += now.posted;
   }
   out.sessions = sessions_.size();
+  out.attaching = attaching_.size();
   out.connections = owners_.size();
   for (const auto& each : memory_)
     out.reachable_bytes += each.range.size();

@@ -11,6 +11,12 @@
 // carried out, and it ends with that one. From session_ended on nothing of the client's memory is touched.
 // A session that the transport broke ends by itself.
 //
+// Attaching. Finding the way to a client may take the kernel a second, so threads of the pool's own do that
+// (way_finder.hpp), and everybody else's transfers go on. An attach counts as a session of its connection
+// meanwhile; when the connection dies before it is done, it is undone. More of them than attaching_max, or
+// attaching_connection_max of one connection, or one that has waited for attach_wait_ns_max, are answered
+// `busy`. A pool that ends drops those that wait, and ends when those under way are through.
+//
 // Messages. A session may carry messages (verbs/message_port.hpp): each that comes goes to its REACTOR, which
 // answers with at most one. How many may be without an answer is bounded; a client that sends more loses its
 // session, as one does to whom an answer cannot be sent. Answers for which the engine has no slot yet wait
@@ -29,6 +35,7 @@
 #include "actors/interfaces.hpp"
 #include "actors/rail_past.hpp"
 #include "actors/ring_actor.hpp"
+#include "actors/way_finder.hpp"
 #include "verbs/dci_scheduler.hpp"
 #include "verbs/fabric.hpp"
 #include "verbs/rc_scheduler.hpp"
@@ -51,7 +58,11 @@ struct dci_pool_settings {
   std::vector<register_memory> memory;
   verbs::rc_scheduler_options rc;
   verbs::dci_scheduler_options dc;
-  std::uint32_t sessions_max = 65'536;          // of both kinds; RC has a bound of its own besides
+  std::uint32_t sessions_max = 65'536; // of both kinds; RC has a bound of its own besides
+  std::uint32_t attaching_max = 1024;
+  std::uint32_t attaching_connection_max = 4;
+  std::uint32_t attaching_threads = 8;
+  std::uint64_t attach_wait_ns_max = 5'000'000'000;
   std::uint32_t transfer_bytes_max = 2U << 20U; // of each engine, and what the device can
   std::optional<std::uint64_t> spin_ns_max{};   // as in ring_actor
   server_actor server;
@@ -91,6 +102,18 @@ private:
     std::vector<std::uint64_t> requests; // that wait for the end
     std::optional<mailbox> messages;
   };
+  /// A client that is being attached.
+  struct attaching {
+    std::size_t seat = 0;
+    attach_session wanted; // its pool is this one, and is not kept
+    std::unique_ptr<verbs::attachment> made;
+    bool abandoned = false; // its connection is gone
+  };
+  /// A CONNECTION that is monitored.
+  struct owner {
+    std::unordered_set<std::uint64_t> sessions;
+    std::uint32_t attaching = 0;
+  };
   struct registered {
     std::span<std::byte> range;
     std::unique_ptr<verbs::memory_region> region;
@@ -125,7 +148,13 @@ private:
   void look_at_device();
 
   void attach(const attach_session& message);
-  [[nodiscard]] wire::status attach_to(const attach_session& message, session_attached& answer);
+  [[nodiscard]] wire::status start_attach(const attach_session& message);
+  [[nodiscard]] wire::status finish_attach(attaching& one, session_attached& answer);
+  [[nodiscard]] wire::status refusal(const verbs::status& why) const;
+  /// True: some were finished.
+  bool finish_attaches();
+  void answer_attach(const attach_session& wanted, session_attached answer);
+  void forget_owner_if_idle(const caf::actor_addr& which);
   void detach(const detach_session& message);
   void end_session(session& which);
   void owner_ended(caf::actor_id owner);
@@ -157,7 +186,12 @@ private:
   std::unique_ptr<watch> device_events_;
 
   std::unordered_map<std::uint64_t, session> sessions_;
-  std::unordered_map<caf::actor_id, std::unordered_set<std::uint64_t>> owners_;
+  std::unordered_map<caf::actor_id, owner> owners_;
+  std::unordered_map<std::uint64_t, attaching> attaching_;
+  std::uint64_t last_attach_ = 0;
+  std::optional<way_finder> ways_;
+  std::unique_ptr<watch> ways_found_;
+  std::vector<way_finder::outcome> found_;
   /// With the engines, by cookie.
   std::vector<memory_transfer_ptr> transfers_;
   std::vector<std::uint32_t> free_transfers_;

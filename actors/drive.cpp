@@ -373,6 +373,18 @@ void drive::on_stop() {
   const auto body = std::exchange(body_, nullptr);
   body->ended = true;
   const std::lock_guard turn(body->turn);
+  // Also when closing the store throws: what was counted goes on, and the ring ends with this actor; whoever
+  // still holds the body finds a closed device.
+  struct last_things {
+    ~last_things() {
+      if (own.settings_.past != nullptr && !held.memory)
+        own.settings_.past->add(held.store->counters(), held.device->statistics(), own.trimmed_bytes_);
+      if (held.needs_buffers)
+        held.device->close();
+    }
+    drive& own;
+    drive_body& held;
+  } const last{*this, *body};
   sweep_.reset();
   discarder_.reset();
   if (closing_) {
@@ -387,13 +399,8 @@ void drive::on_stop() {
     for (int step = 0; step < 100'000 && !body->store->idle(); ++step)
       body->store->poll(false);
   }
-  if (settings_.past != nullptr && !body->memory)
-    settings_.past->add(body->store->counters(), body->device->statistics(), trimmed_bytes_);
   if (closing_)
     body->reserved.clear();
-  // The ring ends with this actor; whoever still holds the body finds a closed device.
-  if (body->needs_buffers)
-    body->device->close();
 }
 
 } // namespace memkv::actors

@@ -406,74 +406,6 @@ private:
   std::uint32_t part_ = 0;
 };
 
-// --- Lookup ---
-
-class lookup_request final : public tcp_request {
-public:
-  using tcp_request::tcp_request;
-
-  void begin(wire::bytes_view variable) override {
-    wire::key_request message;
-    auto code = wire::key_request::decode(variable, message);
-    if (code == status::ok) {
-      if (deadline_ns_ != 0)
-        owner_.expire_at(serial(), deadline_ns_);
-      reader_ = std::make_unique<value_reader>(owner_, serial(), 0);
-      code = reader_->open(header_.ns.text(), message.key, 0, 0, 0, wire::limits::part_bytes_max);
-    }
-    if (code != status::ok) {
-      send_status(code == status::corrupt ? status::not_found : code);
-      end();
-      return;
-    }
-    go_on();
-  }
-
-  void was_read(const extent_read_ptr& read) override {
-    reader_->was_read(read);
-    go_on();
-  }
-  void buffers_there() override {
-    reader_->buffers_there();
-    go_on();
-  }
-  void drive_down(std::uint32_t drive) override {
-    reader_->drive_down(drive);
-    go_on();
-  }
-  void expire() override {
-    if (!over()) {
-      send_status(status::deadline_exceeded);
-      end();
-    }
-  }
-  void abandon() override { end(); }
-
-private:
-  void go_on() {
-    now_in(reader_->waits_for_room() ? request_stage::queue : request_stage::drive);
-    while (!over() && reader_->ready()) {
-      const auto piece = reader_->next();
-      if (piece.status != status::ok) {
-        send_status(piece.status == status::corrupt ? status::not_found : piece.status);
-        end();
-        return;
-      }
-      sum_ = wire::crc32c_combine(sum_, piece.crc32c, piece.bytes);
-      if (piece.last) {
-        auto answer = reply(status::ok);
-        answer.value_length = reader_->value_length();
-        send_reply(answer, wire::lookup_reply{reader_->generation(), sum_, 0});
-        end();
-        return;
-      }
-    }
-  }
-
-  std::unique_ptr<value_reader> reader_;
-  std::uint32_t sum_ = 0;
-};
-
 } // namespace
 
 std::unique_ptr<tcp_request> make_get_request(tcp_connection& connection, reactor& owner,
@@ -484,11 +416,6 @@ std::unique_ptr<tcp_request> make_get_request(tcp_connection& connection, reacto
 std::unique_ptr<tcp_request> make_batch_get_request(tcp_connection& connection, reactor& owner,
                                                     const frame_header& header) {
   return std::make_unique<batch_get_request>(connection, owner, header);
-}
-
-std::unique_ptr<tcp_request> make_lookup_request(tcp_connection& connection, reactor& owner,
-                                                 const frame_header& header) {
-  return std::make_unique<lookup_request>(connection, owner, header);
 }
 
 } // namespace memkv::actors

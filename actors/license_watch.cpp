@@ -82,6 +82,8 @@ license_look license_watch::look() {
 
 void license_watch::look_at_file(std::uint64_t now_s, license_look& result) {
   const auto file = read_(path_);
+  if (file.result == wire::license_text::outcome::pending)
+    return; // nothing is known about it yet, neither good nor bad
   std::string wrong;
   if (file.result != wire::license_text::outcome::read) {
     wrong = "the license file " + path_ + " cannot be read: " + file.problem;

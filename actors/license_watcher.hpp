@@ -1,9 +1,9 @@
 // The LICENSE WATCHER actor: looks after the licence while the server runs. Interface: interfaces.hpp; what
 // it does at each look: license_watch.hpp.
 //
-// Threading: scheduled; a look reads one small file. Ownership: shares the watch with SERVER, which gives it
-// to the next one when this one dies. Errors: a licence that ended is told to SERVER at each look until the
-// server stops; everything else goes to the log.
+// Threading: scheduled; a look must not wait for a file (patient_reader.hpp). Ownership: shares the watch
+// with SERVER, which gives it to the next one when this one dies. Errors: a licence that ended is told to
+// SERVER at each look until the server stops; everything else goes to the log.
 #pragma once
 
 #include "actors/interfaces.hpp"

@@ -1,6 +1,7 @@
 #include "actors/log.hpp"
 
 #include "wire/assert.hpp"
+#include "wire/text.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -54,19 +55,8 @@ bool matches(std::string_view wanted, std::string_view target) noexcept {
   return at == wanted.size() && (i == target.size() || target[i] == ':' || target[i] == '_');
 }
 
-std::string_view trimmed(std::string_view text) noexcept {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t'))
-    text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t'))
-    text.remove_suffix(1);
-  return text;
-}
-
 std::optional<level> level_of(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower)
-    if (c >= 'A' && c <= 'Z')
-      c = static_cast<char>(c - 'A' + 'a');
+  const auto lower = wire::lowered(text);
   if (lower == "trace")
     return level::trace;
   if (lower == "debug")
@@ -84,46 +74,16 @@ std::optional<level> level_of(std::string_view text) {
 
 constexpr std::string_view hex_digits = "0123456789abcdef";
 
-// Length of the well-formed UTF-8 sequence at the start of the text; 0 if there is none.
-std::size_t utf8_length(std::string_view text) noexcept {
-  const auto at = [text](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char first = at(0);
-  if (first < 0x80)
-    return 1;
-  std::size_t length = 0;
-  unsigned char low = 0x80;
-  unsigned char high = 0xBF;
-  if (first >= 0xC2 && first <= 0xDF) {
-    length = 2;
-  } else if (first >= 0xE0 && first <= 0xEF) {
-    length = 3;
-    low = first == 0xE0 ? 0xA0 : low;
-    high = first == 0xED ? 0x9F : high;
-  } else if (first >= 0xF0 && first <= 0xF4) {
-    length = 4;
-    low = first == 0xF0 ? 0x90 : low;
-    high = first == 0xF4 ? 0x8F : high;
-  }
-  if (length == 0 || text.size() < length || at(1) < low || at(1) > high)
-    return 0;
-  for (std::size_t i = 2; i < length; ++i)
-    if (at(i) < 0x80 || at(i) > 0xBF)
-      return 0;
-  return length;
-}
-
 // U+0085, U+2028 and U+2029 end a line for some readers, and U+009B starts a terminal sequence for others.
-bool is_c1_or_separator(std::string_view sequence) noexcept {
-  if (sequence.size() == 2)
-    return static_cast<unsigned char>(sequence[0]) == 0xC2 && static_cast<unsigned char>(sequence[1]) < 0xA0;
-  return sequence == "\xE2\x80\xA8" || sequence == "\xE2\x80\xA9";
+bool is_c1_or_separator(char32_t code) noexcept {
+  return (code >= 0x80 && code < 0xA0) || code == 0x2028 || code == 0x2029;
 }
 
 void append_escaped(std::string& out, std::string_view text, format how) {
   while (!text.empty()) {
     const auto byte = static_cast<unsigned char>(text.front());
-    const std::size_t length = utf8_length(text);
-    if (length == 0) {
+    const auto next = wire::first_character(text);
+    if (!next.valid) {
       if (how == format::json) {
         out += "\\ufffd";
       } else {
@@ -134,18 +94,13 @@ void append_escaped(std::string& out, std::string_view text, format how) {
       text.remove_prefix(1);
       continue;
     }
-    const auto sequence = text.substr(0, length);
-    text.remove_prefix(length);
-    if (length > 1 && is_c1_or_separator(sequence)) {
-      unsigned code = 0;
-      for (std::size_t i = 0; i < length; ++i) {
-        const auto part = static_cast<unsigned char>(sequence[i]);
-        code = i == 0 ? (length == 2 ? part & 0x1FU : part & 0x0FU) : (code << 6 | (part & 0x3FU));
-      }
+    const auto sequence = text.substr(0, next.bytes);
+    text.remove_prefix(next.bytes);
+    if (is_c1_or_separator(next.code)) {
       out += "\\u";
       for (int shift = 12; shift >= 0; shift -= 4)
-        out += hex_digits[code >> shift & 15];
-    } else if (length > 1) {
+        out += hex_digits[next.code >> shift & 15];
+    } else if (next.bytes > 1) {
       out += sequence;
     } else if (byte == '\n') {
       out += "\\n";
@@ -367,7 +322,7 @@ bool filter::parse(std::string_view text, filter& out, std::string& problem) {
   std::string_view rest = text;
   while (true) {
     const auto comma = rest.find(',');
-    const auto part_text = trimmed(rest.substr(0, comma));
+    const auto part_text = wire::trimmed(rest.substr(0, comma));
     const auto equals = part_text.find('=');
     if (part_text.empty())
       return refuse("an empty part in the log filter", text);
@@ -380,10 +335,10 @@ bool filter::parse(std::string_view text, filter& out, std::string& problem) {
       has_level = true;
       made.otherwise_ = *value;
     } else {
-      const auto target = trimmed(part_text.substr(0, equals));
-      const auto value = level_of(trimmed(part_text.substr(equals + 1)));
+      const auto target = wire::trimmed(part_text.substr(0, equals));
+      const auto value = level_of(wire::trimmed(part_text.substr(equals + 1)));
       if (!value)
-        return refuse("there is no log level", trimmed(part_text.substr(equals + 1)));
+        return refuse("there is no log level", wire::trimmed(part_text.substr(equals + 1)));
       const auto allowed = [](char c) {
         return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
                c == ':' || c == '-';
@@ -431,12 +386,17 @@ level filter::lowest() const noexcept {
 bool configure(const settings& wanted, std::string& problem) {
   int descriptor = STDERR_FILENO;
   if (!wanted.file.empty()) {
-    descriptor = ::open(wanted.file.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+    // A pipe that nobody reads is refused instead of waited for.
+    descriptor =
+        ::open(wanted.file.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
     if (descriptor < 0) {
-      problem = "the log file " + wanted.file + " cannot be opened (" + std::strerror(errno) +
+      problem = "the log file " + wanted.file + " cannot be opened (" +
+                (errno == ENXIO ? "it is a pipe that nobody reads" : std::strerror(errno)) +
                 "): name another with --log-file, or write --log-file none for standard error";
       return false;
     }
+    // From here on whoever reads slowly is waited for, as at standard error: no line is lost to that.
+    ::fcntl(descriptor, F_SETFL, O_APPEND);
   }
   state& all = the_state();
   const std::lock_guard guard(all.lock);

@@ -318,6 +318,8 @@ struct memory_transfer {
   std::uint32_t rkey = 0;
   std::uint64_t deadline_ns = 0; // steady clock
   std::shared_ptr<void> keep;    // what `data` lies in: DCI POOL holds it until the device is done
+  std::uint32_t rail = 0;        // REACTOR's books: whom it was given to
+  std::uint64_t pool_number = 0;
   // Set by DCI POOL.
   wire::status result = wire::status::internal;
 };

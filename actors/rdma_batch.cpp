@@ -12,6 +12,7 @@ namespace memkv::actors {
 using wire::status;
 
 rdma_batch_request::~rdma_batch_request() {
+  count_small(0);
   // Only when the reactor itself ends: nobody is told.
   if (session_ != 0)
     static_cast<void>(owner_.rails().leave(session_));
@@ -26,6 +27,7 @@ bool rdma_batch_request::enter(std::uint64_t session) {
     return false;
   }
   ++found->requests;
+  entered_ = found;
   session_ = session;
   rail_ = found->rail;
   const auto most = std::min<std::uint64_t>(
@@ -45,8 +47,53 @@ void rdma_batch_request::item_decided() {
   if (!abandoned_)
     answer();
   const auto session = std::exchange(session_, 0);
+  entered_ = nullptr;
+  count_small(0);
   end();
   owner_.leave_session(session);
+}
+
+bool rdma_batch_request::may_move() {
+  if (in_flight_ < small_transfers_max && bytes_in_flight_ < bytes_open_max &&
+      (in_flight_ < transfers_open_max || bytes_in_flight_ < small_bytes_max)) {
+    if (owner_.rails().has_room(*entered_))
+      return true;
+    if (!std::exchange(waits_for_turn_, true))
+      owner_.rails().wait_for_turn(serial(), session_);
+  }
+  at_limit_ = true;
+  return false;
+}
+
+bool rdma_batch_request::may_open(std::size_t open, std::uint64_t bytes) {
+  if (given_up_ || waits_for_memory_ || at_limit_)
+    return false;
+  if (open >= items_open_max &&
+      (open >= small_items_max || bytes >= small_bytes_max ||
+       (open >= items_open_max + small_items_ && owner_.rails().small_items_free() == 0)))
+    return false;
+  if (!may_move())
+    return false;
+  count_small(open + 1);
+  return true;
+}
+
+bool rdma_batch_request::may_open_some(std::size_t open, std::uint64_t bytes) noexcept {
+  count_small(open);
+  return open <= items_open_max - items_begun_together ||
+         (open <= small_items_max / 8 * 7 && bytes <= small_bytes_max / 8 * 7);
+}
+
+void rdma_batch_request::count_small(std::size_t open) noexcept {
+  const auto now = static_cast<std::uint32_t>(open - std::min(open, items_open_max));
+  owner_.rails().small_items_free() += small_items_ - now;
+  small_items_ = now;
+}
+
+bool rdma_batch_request::worth_going_on() const noexcept {
+  return !waits_for_turn_ && in_flight_ <= small_transfers_max / 8 * 7 &&
+         bytes_in_flight_ <= bytes_open_max / 8 * 7 &&
+         (in_flight_ <= transfers_open_max / 8 * 7 || bytes_in_flight_ <= small_bytes_max / 8 * 7);
 }
 
 void rdma_batch_request::wait_for_memory() {
@@ -81,14 +128,11 @@ void rdma_batch_request::move(bool fetch, std::uint32_t item, std::uint32_t piec
   one->bytes = local.bytes;
   one->client_address = client_address;
   one->rkey = rkey;
-  one->deadline_ns =
-      deadline_ns_ != 0
-          ? deadline_ns_
-          : owner_.now_ns() + std::uint64_t{owner_.shared().options.limits.request_ms} * 1'000'000;
+  one->deadline_ns = transfer_deadline_ns();
   one->keep = std::move(local.keep);
   ++in_flight_;
   bytes_in_flight_ += local.bytes;
-  owner_.rails().move(rail_, std::move(one));
+  owner_.rails().move(*entered_, std::move(one));
 }
 
 void rdma_batch_request::moved(const memory_transfer_ptr& one) {
@@ -116,7 +160,8 @@ void rdma_batch_request::buffers_there() {
   if (over())
     return;
   waits_for_memory_ = false;
-  at_limit_ = true; // perhaps; whoever waits is asked
+  waits_for_turn_ = false;
+  ask_all_ = true;
   settle();
 }
 
@@ -124,9 +169,19 @@ void rdma_batch_request::expire() {
   if (over() || given_up_)
     return;
   owner_.counters().deadlines_exceeded.add();
+  end_early(status::deadline_exceeded);
+}
+
+void rdma_batch_request::end_early(status why) {
   given_up_ = true;
-  give_up(status::deadline_exceeded);
+  give_up(why);
   settle();
+}
+
+std::uint64_t rdma_batch_request::transfer_deadline_ns() const {
+  return deadline_ns_ != 0
+             ? deadline_ns_
+             : owner_.now_ns() + std::uint64_t{owner_.shared().options.limits.request_ms} * 1'000'000;
 }
 
 void rdma_batch_request::abandon() {
@@ -141,8 +196,10 @@ void rdma_batch_request::settle() {
   if (over())
     return;
   if (!given_up_) {
-    if (std::exchange(at_limit_, false))
+    if (std::exchange(ask_all_, false) || (at_limit_ && worth_going_on())) {
+      at_limit_ = false;
       go_on();
+    }
     if (!over())
       open_more();
     if (over())

@@ -1,14 +1,19 @@
 // What BatchWrite and BatchRead have in common: a session, transfers in flight within bounds, and an answer
-// when every item is decided.
+// when every item is decided. Read is a BatchRead of one item; Allocate a request that lives on, with the
+// value as its item (rdma_tokens.hpp).
 //
 // The rule of both: no item is answered while a transfer of it is in flight, so that no byte of the client's
 // memory is touched behind the answer. A deadline, a lost connection or a failed item starts nothing new and
 // waits for the outcomes. Only the end of the session ends them all at once, since DCI POOL touches nothing
 // of the client's behind it; our own memory is held by the transfers, whoever still has them.
 //
-// Limits: the three below, for each request. Threading and ownership: see tcp_request.hpp.
+// Limits: those below, for each request; what DCI POOL takes of one session and of all is in rdma_rails.hpp,
+// and a request waits for its turn there; so is what all requests may have open beyond items_open_max. What
+// is small is bounded by its bytes rather than its number, so that a batch of a thousand small values is one
+// message to the pool. Threading and ownership: see tcp_request.hpp.
 #pragma once
 
+#include "actors/rdma_rails.hpp"
 #include "actors/tcp_request.hpp"
 
 #include <cstddef>
@@ -20,13 +25,18 @@ namespace memkv::actors {
 
 class rdma_batch_request : public tcp_request {
 public:
-  /// Items that are being worked on, in their order.
+  /// Items that are being worked on, in their order; and of small ones, while they are no more than
+  /// small_bytes_max together.
   static constexpr std::size_t items_open_max = 64;
+  static constexpr std::size_t small_items_max = 1024;
   /// When so many of them are done others are begun, together, so that the pool gets few messages.
   static constexpr std::size_t items_begun_together = 16;
-  /// Transfers with DCI POOL, and their bytes (one more may be begun while there are fewer).
+  /// Transfers with DCI POOL, and their bytes (one more may be begun while there are fewer); and of small
+  /// ones.
   static constexpr std::uint32_t transfers_open_max = 128;
+  static constexpr std::uint32_t small_transfers_max = 1024;
   static constexpr std::uint64_t bytes_open_max = 32 << 20;
+  static constexpr std::uint64_t small_bytes_max = 4 << 20;
 
   using tcp_request::tcp_request;
   ~rdma_batch_request() override;
@@ -34,7 +44,7 @@ public:
   void moved(const memory_transfer_ptr& one) final;
   void session_lost(std::uint64_t session) final;
   void buffers_there() final;
-  void expire() final;
+  void expire() override;
   void abandon() final;
 
 protected:
@@ -59,20 +69,21 @@ protected:
   void expect_items(std::size_t count) noexcept { undecided_ = count; }
   /// One item more is decided: the last one ends the request.
   void item_decided();
+  /// Nothing is begun any more.
+  void end_early(wire::status why);
   [[nodiscard]] bool given_up() const noexcept { return given_up_; }
   [[nodiscard]] bool abandoned() const noexcept { return abandoned_; }
 
-  [[nodiscard]] bool may_move() noexcept {
-    if (in_flight_ < transfers_open_max && bytes_in_flight_ < bytes_open_max)
-      return true;
-    at_limit_ = true;
-    return false;
-  }
+  [[nodiscard]] std::uint32_t in_flight() const noexcept { return in_flight_; }
+  /// What is begun now is over by then, or soon after.
+  [[nodiscard]] virtual std::uint64_t transfer_deadline_ns() const;
+  [[nodiscard]] bool may_move();
   /// Something could have been moved, but for the limits.
   [[nodiscard]] bool at_limit() const noexcept { return at_limit_; }
-  [[nodiscard]] bool may_open(std::size_t open) noexcept {
-    return !given_up_ && !waits_for_memory_ && !at_limit_ && open < items_open_max && may_move();
-  }
+  /// Another item, beside so many that are open, and their bytes.
+  [[nodiscard]] bool may_open(std::size_t open, std::uint64_t bytes);
+  /// Whether so many have gone that others may be begun together.
+  [[nodiscard]] bool may_open_some(std::size_t open, std::uint64_t bytes) noexcept;
   /// Memory ran out: go_on() comes when there may be some, and nothing is begun until then.
   void wait_for_memory();
   [[nodiscard]] bool waits_for_memory() const noexcept { return waits_for_memory_; }
@@ -92,13 +103,21 @@ protected:
   void settle();
 
 private:
+  void count_small(std::size_t open) noexcept;
+  /// Whether so much has come back that it is worth while to look at every open item.
+  [[nodiscard]] bool worth_going_on() const noexcept;
+
   std::uint64_t session_ = 0;
+  rdma_rails::session* entered_ = nullptr; // which stays while requests are open on it
   std::uint32_t rail_ = 0;
   std::uint32_t step_bytes_max_ = 0;
   std::uint32_t in_flight_ = 0;
   std::uint64_t bytes_in_flight_ = 0;
   std::size_t undecided_ = 0;
+  std::uint32_t small_items_ = 0; // open beyond items_open_max
   bool at_limit_ = false;
+  bool ask_all_ = false;          // what held open items up may be over
+  bool waits_for_turn_ = false;   // with DCI POOL
   bool waits_for_memory_ = false; // of the buffer pool
   bool session_gone_ = false;
   bool given_up_ = false;
@@ -108,6 +127,15 @@ private:
 /// BatchWrite: values are fetched into the places of value_writers, compared with their digests and stored.
 [[nodiscard]] std::unique_ptr<tcp_request>
 make_batch_write_request(tcp_connection& connection, reactor& owner, const wire::frame_header& header);
+/// Allocate: what its Writes fetch and its Commit stores.
+[[nodiscard]] std::unique_ptr<tcp_request> make_allocate_request(tcp_connection& connection, reactor& owner,
+                                                                 const wire::frame_header& header);
+/// Write and Commit.
+[[nodiscard]] std::unique_ptr<tcp_request> make_value_step(tcp_connection& connection, reactor& owner,
+                                                           const wire::frame_header& header);
+/// Read of a lease.
+[[nodiscard]] std::unique_ptr<tcp_request> make_read_request(tcp_connection& connection, reactor& owner,
+                                                             const wire::frame_header& header);
 /// BatchRead: values are placed from where value_readers find them. Items that want the same range of the
 /// same block share one reader: a drive reads it once.
 [[nodiscard]] std::unique_ptr<tcp_request> make_batch_read_request(tcp_connection& connection, reactor& owner,

@@ -37,6 +37,8 @@ bool rdma_rails::change(const dci_pool_changed& change, std::vector<std::uint64_
   // They are for sessions that ended with the one before.
   which.waiting.clear();
   which.messages.clear();
+  which.transfers = 0;
+  ++which.pool_number;
   for (const auto& [id, each] : sessions_)
     if (each.rail == change.rail && !each.ended)
       lost.push_back(id);
@@ -101,6 +103,41 @@ std::size_t rdma_rails::sessions() const noexcept {
       std::ranges::count_if(sessions_, [](const auto& each) { return !each.second.ended; }));
 }
 
+void rdma_rails::share_between(std::uint32_t reactors) noexcept {
+  transfers_max_ = transfers_pool_max / std::max(reactors, 1U);
+  small_items_free_ = small_items_all_max / std::max(reactors, 1U);
+}
+
+void rdma_rails::move(session& of, memory_transfer_ptr one) {
+  auto& which = rails_[of.rail];
+  one->rail = of.rail;
+  one->pool_number = which.pool_number;
+  ++which.transfers;
+  ++of.transfers;
+  which.waiting.push_back(std::move(one));
+}
+
+void rdma_rails::moved(const memory_transfer& one) noexcept {
+  // The answer of a pool that is gone may come behind the word that there is another.
+  if (one.rail < rails_.size() && rails_[one.rail].pool_number == one.pool_number)
+    --rails_[one.rail].transfers;
+  if (const auto found = sessions_.find(one.session); found != sessions_.end())
+    --found->second.transfers;
+}
+
+void rdma_rails::take_turns(std::vector<std::uint64_t>& out) {
+  // An eighth is to be free, so that those who wait are not asked for each transfer.
+  std::erase_if(turns_, [&](const turn& each) {
+    const auto found = sessions_.find(each.session);
+    const bool comes = found == sessions_.end() || found->second.ended ||
+                       (found->second.transfers <= transfers_session_max / 8 * 7 &&
+                        rails_[found->second.rail].transfers <= transfers_max_ - transfers_max_ / 8);
+    if (comes)
+      out.push_back(each.request);
+    return comes;
+  });
+}
+
 void rdma_rails::flush() {
   for (auto& each : rails_) {
     if (each.pool == nullptr)
@@ -115,6 +152,7 @@ void rdma_rails::flush() {
 void rdma_rails::clear() {
   rails_.clear();
   sessions_.clear();
+  turns_.clear();
 }
 
 } // namespace memkv::actors

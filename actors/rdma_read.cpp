@@ -26,7 +26,7 @@ namespace {
 constexpr std::uint32_t none = std::numeric_limits<std::uint32_t>::max();
 constexpr std::size_t digest_step_bytes = 64 << 10;
 
-class batch_read_request final : public rdma_batch_request {
+class batch_read_request : public rdma_batch_request {
 public:
   using rdma_batch_request::rdma_batch_request;
 
@@ -44,12 +44,10 @@ public:
     items_.reserve(given.size());
     for (const auto& each : given)
       items_.emplace_back().wanted = each;
-    expect_items(items_.size());
-    join_equals();
-    settle();
+    begin_items();
   }
 
-  void was_read(const extent_read_ptr& read) override {
+  void was_read(const extent_read_ptr& read) final {
     if (auto* source = items_[read->item].source.get(); source != nullptr) {
       source->reader.was_read(read);
       feed(read->item);
@@ -57,7 +55,7 @@ public:
     settle();
   }
 
-  void drive_down(std::uint32_t drive) override {
+  void drive_down(std::uint32_t drive) final {
     for_open([this, drive](std::uint32_t first) {
       items_[first].source->reader.drive_down(drive);
       feed(first);
@@ -65,7 +63,7 @@ public:
     settle();
   }
 
-private:
+protected:
   /// A range of a value that is being read, for the item it belongs to and those that want the same.
   struct source_state {
     source_state(drive_client& client, std::uint64_t request, std::uint32_t item)
@@ -77,6 +75,7 @@ private:
     bool prepared = false;
     std::uint32_t next = none; // item that gets it next
     std::uint32_t wanting = 0; // items that have not failed
+    std::uint64_t room = 0;    // for the range
     std::uint32_t crc32c = 0;  // of the pieces so far
     std::uint64_t bytes = 0;
     struct keyed {
@@ -97,6 +96,34 @@ private:
     wire::batch_read_result result;
   };
 
+  void begin_items() {
+    expect_items(items_.size());
+    join_equals();
+    settle();
+  }
+
+  [[nodiscard]] virtual status open(value_reader& reader, const wire::batch_read_item& wanted,
+                                    std::uint64_t room) {
+    return reader.open(header_.ns.text(), wanted.key, wanted.range_offset, wanted.range_length, room,
+                       piece_bytes_max());
+  }
+
+  /// Pieces end on multiples of 64 KiB; a transfer may be shorter.
+  [[nodiscard]] std::uint32_t piece_bytes_max() const noexcept {
+    return std::max<std::uint32_t>(step_bytes_max(), engine::chunk_bytes);
+  }
+
+  void answer() override {
+    std::vector<wire::batch_read_result> results;
+    results.reserve(items_.size());
+    for (const auto& each : items_)
+      results.push_back(each.result);
+    send_reply(reply(status::ok), wire::batch_read_reply{results});
+  }
+
+  std::vector<item_state> items_;
+
+private:
   /// What is wanted: a range of a block.
   struct range_of {
     std::string_view key;
@@ -140,8 +167,9 @@ private:
       room = std::max(room, items_[at].wanted.capacity);
       ++source.wanting;
     }
-    const auto opened = source.reader.open(header_.ns.text(), wanted.key, wanted.range_offset,
-                                           wanted.range_length, room, piece_bytes_max());
+    const auto opened = open(source.reader, wanted, room);
+    if (opened == status::ok)
+      open_bytes_ += source.room = source.reader.bytes_left();
     for (auto at = first; at != none; at = items_[at].next_same) {
       auto& each = items_[at];
       if (opened == status::ok || opened == status::out_of_range || opened == status::buffer_too_small)
@@ -158,11 +186,6 @@ private:
     if (opened == status::corrupt)
       owner_.counters().corrupt_blocks.add();
     feed(first);
-  }
-
-  /// Pieces end on multiples of 64 KiB; a transfer may be shorter.
-  [[nodiscard]] std::uint32_t piece_bytes_max() const noexcept {
-    return std::max<std::uint32_t>(step_bytes_max(), engine::chunk_bytes);
   }
 
   /// Places as much as may be in flight.
@@ -310,6 +333,7 @@ private:
 
   /// Nothing more is read of it.
   void close(std::uint32_t first) {
+    open_bytes_ -= items_[first].source->room;
     items_[first].source.reset();
     std::erase(open_, first);
     for (auto at = first; at != none && !over();) {
@@ -348,6 +372,7 @@ private:
 
   void give_up(status why) override {
     const auto open = std::exchange(open_, {});
+    open_bytes_ = 0;
     for (const auto first : open)
       items_[first].source.reset();
     next_ = static_cast<std::uint32_t>(items_.size());
@@ -367,9 +392,9 @@ private:
   }
 
   void open_more() override {
-    if (open_.size() > items_open_max - items_begun_together)
+    if (!may_open_some(open_.size(), open_bytes_))
       return;
-    while (!over() && next_ < items_.size() && may_open(open_.size())) {
+    while (!over() && next_ < items_.size() && may_open(open_.size(), open_bytes_)) {
       const auto index = next_++;
       if (items_[index].first == index)
         start(index);
@@ -412,21 +437,81 @@ private:
     item_decided();
   }
 
-  void answer() override {
-    std::vector<wire::batch_read_result> results;
-    results.reserve(items_.size());
-    for (const auto& each : items_)
-      results.push_back(each.result);
-    send_reply(reply(status::ok), wire::batch_read_reply{results});
-  }
-
   std::vector<std::byte> message_;
-  std::vector<item_state> items_;
   std::vector<std::uint32_t> open_; // whose sources are open, in their order
+  std::uint64_t open_bytes_ = 0;    // of their ranges
   std::uint32_t next_ = 0;          // that has not been begun
 };
 
+/// Read: one range of a block that is pinned, whatever became of its key.
+class read_request final : public batch_read_request {
+public:
+  using batch_read_request::batch_read_request;
+
+  void begin(wire::bytes_view variable) override {
+    wire::transfer_request wanted;
+    if (const auto decoded = wire::transfer_request::decode(variable, wanted); decoded != status::ok) {
+      refuse(decoded);
+      return;
+    }
+    auto* tokens = connection_.tokens(carrier());
+    auto* lease = tokens == nullptr ? nullptr : tokens->lease(wanted.token);
+    if (lease == nullptr) {
+      refuse(status::not_found);
+      return;
+    }
+    // Nothing is placed behind the end of the lease.
+    deadline_ns_ = deadline_ns_ != 0 ? std::min(deadline_ns_, lease->ends_at_ns()) : lease->ends_at_ns();
+    block_ = lease->block();
+    if (header_.release())
+      lease->release();
+    if (wanted.value_offset > block_->value_length() ||
+        wanted.length > block_->value_length() - wanted.value_offset) {
+      refuse(status::out_of_range);
+      return;
+    }
+    if (wanted.length == 0) {
+      send_reply(reply(status::ok), wire::read_reply{});
+      end();
+      return;
+    }
+    if (!enter(carrier()))
+      return;
+    auto& item = items_.emplace_back().wanted;
+    item.rkey = wanted.rkey;
+    item.client_address = wanted.client_address;
+    item.range_offset = wanted.value_offset;
+    item.range_length = item.capacity = wanted.length;
+    begin_items();
+  }
+
+private:
+  void refuse(status code) {
+    send_status(code);
+    end();
+  }
+
+  status open(value_reader& reader, const wire::batch_read_item& wanted, std::uint64_t) override {
+    return reader.open_as(*block_, wanted.range_offset, wanted.range_length, piece_bytes_max());
+  }
+
+  void answer() override {
+    const auto& result = items_.front().result;
+    if (result.status == status::ok)
+      send_reply(reply(status::ok), wire::read_reply{result.digest});
+    else
+      send_status(result.status);
+  }
+
+  std::shared_ptr<value_reader> block_;
+};
+
 } // namespace
+
+std::unique_ptr<tcp_request> make_read_request(tcp_connection& connection, reactor& owner,
+                                               const wire::frame_header& header) {
+  return std::make_unique<read_request>(connection, owner, header);
+}
 
 std::unique_ptr<tcp_request> make_batch_read_request(tcp_connection& connection, reactor& owner,
                                                      const wire::frame_header& header) {

@@ -235,10 +235,17 @@ std::unique_ptr<tcp_request> make_rdma_request(tcp_connection& connection, react
     return make_batch_write_request(connection, owner, header);
   case opcode::batch_read:
     return make_batch_read_request(connection, owner, header);
+  case opcode::allocate:
+    return make_allocate_request(connection, owner, header);
+  case opcode::write:
+  case opcode::commit:
+    return make_value_step(connection, owner, header);
+  case opcode::read:
+    return make_read_request(connection, owner, header);
   default:
     break;
   }
-  MEMKV_ASSERT(false, "only the five opcodes of sessions come here");
+  MEMKV_ASSERT(false, "only the opcodes of sessions come here");
   return nullptr;
 }
 

@@ -141,6 +141,7 @@ private:
     }
     item.work = std::make_unique<work_state>(owner_, serial(), index);
     open_.push_back(index);
+    open_bytes_ += item.wanted.value_length;
     auto& work = *item.work;
     if (header_.kind == digest_kind::keyed) {
       work.digest = connection_.digest();
@@ -202,9 +203,9 @@ private:
   }
 
   void open_more() override {
-    if (open_.size() > items_open_max - items_begun_together)
+    if (!may_open_some(open_.size(), open_bytes_))
       return;
-    while (!over() && next_ < items_.size() && may_open(open_.size()))
+    while (!over() && next_ < items_.size() && may_open(open_.size(), open_bytes_))
       start(next_++);
   }
 
@@ -249,6 +250,7 @@ private:
     if (item.work != nullptr) {
       item.work.reset();
       std::erase(open_, index);
+      open_bytes_ -= item.wanted.value_length;
     }
     auto& counters = owner_.counters();
     if (code == status::ok) {
@@ -273,6 +275,7 @@ private:
   std::vector<std::byte> message_;
   std::vector<item_state> items_;
   std::vector<std::uint32_t> open_; // in their order
+  std::uint64_t open_bytes_ = 0;    // of their values
   std::uint32_t next_ = 0;          // that has not been begun
 };
 

@@ -31,6 +31,12 @@ constexpr std::uint64_t held_bytes_least = 2 << 20;
 /// usually takes. Who has it may have lost its core, so there is no waiting for it.
 constexpr int turn_tries_max = 64;
 
+/// Values that are being written under tokens may hold half of the pool while they wait for their clients: a
+/// chunk each.
+std::uint64_t token_buffers_max(const server_options& options) noexcept {
+  return std::max<std::uint64_t>(1, options.pool_bytes / options.pool_chunk_bytes / 2 / options.reactors);
+}
+
 /// Tells the processor that this is a loop that waits.
 void relax() noexcept {
 #if defined(__x86_64__)
@@ -120,8 +126,10 @@ void reactor::give_back_header_buffer(std::uint16_t id) noexcept {
 reactor::reactor(caf::actor_config& configuration, std::uint32_t index,
                  std::shared_ptr<reactor_shared> shared, server_actor server)
     : ring_actor(configuration), index_(index), shared_(std::move(shared)), server_(std::move(server)),
-      drives_(shared_->options.drives.size()),
-      held_bytes_max_(std::max(held_bytes_all / shared_->options.reactors, held_bytes_least)) {}
+      drives_(shared_->options.drives.size()), tokens_(token_buffers_max(shared_->options)),
+      held_bytes_max_(std::max(held_bytes_all / shared_->options.reactors, held_bytes_least)) {
+  rails_.share_between(shared_->options.reactors);
+}
 
 reactor::~reactor() = default;
 
@@ -176,10 +184,17 @@ caf::behavior reactor::make_handlers() {
     if (auto* which = find(message.request); which != nullptr)
       which->detached(message);
   };
-  auto on_moved = [find](const bytes_moved& message) {
-    for (const auto& each : message.transfers)
+  auto on_moved = [this, find](const bytes_moved& message) {
+    for (const auto& each : message.transfers) {
+      rails_.moved(*each);
       if (auto* which = find(each->request); which != nullptr)
         which->moved(each);
+    }
+    std::vector<std::uint64_t> turns;
+    rails_.take_turns(turns);
+    for (const auto serial : turns)
+      if (auto* which = find(serial); which != nullptr)
+        which->buffers_there();
   };
   auto on_messages = [this](const messages_arrived& message) {
     for (const auto& each : message.messages)
@@ -191,8 +206,10 @@ caf::behavior reactor::make_handlers() {
   auto on_finish = [this](const finish_requests&) { begin_to_finish(); };
   auto on_describe = [this](const describe_yourself& question) {
     answer(question, id(), mailbox_size(*this),
-           {.reactor = reactor_facts{connections_.size(), requests_.size(), waiting_for_room_.size(),
-                                     held_bytes_, rails_.sessions()}});
+           {.reactor = reactor_facts{connections_.size(), requests_open(), waiting_for_room_.size(),
+                                     held_bytes_, rails_.sessions(),
+                                     tokens_.open(token_budget::kind::value),
+                                     tokens_.open(token_budget::kind::lease), tokens_.buffers()}});
   };
   // A CONNECTION died: its socket goes with it.
   auto on_down = [this](const caf::down_msg& message) {
@@ -365,6 +382,14 @@ void reactor::delist(std::uint64_t serial, std::uint64_t deadline_ns) noexcept {
 
 void reactor::expire_at(std::uint64_t serial, std::uint64_t deadline_ns) {
   deadlines_.emplace(deadline_ns, serial);
+}
+
+std::size_t reactor::requests_open() const noexcept {
+  return requests_.size() - tokens_.open(token_budget::kind::value) - tokens_.open(token_budget::kind::lease);
+}
+
+void reactor::cancel_expiry(std::uint64_t serial, std::uint64_t deadline_ns) noexcept {
+  deadlines_.erase({deadline_ns, serial});
 }
 
 void reactor::wait_for_buffers(tcp_connection& which) {

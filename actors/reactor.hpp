@@ -10,6 +10,7 @@
 #include "actors/change_filter.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/rdma_rails.hpp"
+#include "actors/rdma_tokens.hpp"
 #include "actors/ring_actor.hpp"
 #include "actors/server_counters.hpp"
 #include "actors/server_options.hpp"
@@ -109,6 +110,7 @@ public:
   /// Forgets it, and its deadline if it has one.
   void delist(std::uint64_t serial, std::uint64_t deadline_ns) noexcept;
   void expire_at(std::uint64_t serial, std::uint64_t deadline_ns);
+  void cancel_expiry(std::uint64_t serial, std::uint64_t deadline_ns) noexcept;
   /// The connection could not go on for lack of buffers: it is tried again when there may be some.
   void wait_for_buffers(tcp_connection& which);
   // Fault injection: how much later connections are read from and answered at the moment, and who goes on
@@ -120,6 +122,7 @@ public:
   void bury(std::unique_ptr<tcp_request> which);
   [[nodiscard]] wire::stat_reply stat();
   [[nodiscard]] rdma_rails& rails() noexcept { return rails_; }
+  [[nodiscard]] token_budget& tokens() noexcept { return tokens_; }
   /// To the CONNECTION with that number.
   template <class Message>
   void tell_connection(std::uint64_t connection, Message message) {
@@ -194,6 +197,8 @@ private:
   [[nodiscard]] static const connection_actor& connection_of(const tcp_connection& which);
   void end_some(const end_connections& message);
   void begin_to_finish();
+  /// Those that are there for their tokens do not count.
+  [[nodiscard]] std::size_t requests_open() const noexcept;
   void clear_graves();
   bool make_header_buffers();
 
@@ -204,6 +209,7 @@ private:
   drive_table drives_;
   std::shared_ptr<change_filter> changed_; // while drives are away: what is written or deleted meanwhile
   rdma_rails rails_;
+  token_budget tokens_;
   std::unordered_map<std::uint64_t, std::unique_ptr<tcp_connection>> connections_;
   std::unordered_map<caf::actor_id, std::uint64_t> by_actor_;
   std::uint64_t next_connection_ = 1;

@@ -239,12 +239,28 @@ void ring_actor::act() {
     stop(caf::exit_reason::unhandled_exception);
   }
   stopping_ = true;
-  on_stop();
+  // Whatever is thrown from here on: nothing may be left with the kernel.
+  const auto guarded = [this](auto step) {
+    try {
+      return step();
+    } catch (const std::exception& problem) {
+      log::error(target, std::string{"an exception while an actor ended: "} + problem.what());
+      if (reason_ != caf::exit_reason::kill)
+        reason_ = caf::exit_reason::unhandled_exception;
+      return false;
+    }
+  };
+  guarded([this] {
+    on_stop();
+    return true;
+  });
   const auto end = steady_now_ns() + stop_ns_max;
-  while ((in_flight_ > 0 || !stopped()) && steady_now_ns() < end) {
-    wait(1'000'000);
-    reap();
-  }
+  while ((in_flight_ > 0 || !guarded([this] { return stopped(); })) && steady_now_ns() < end)
+    guarded([this] {
+      wait(1'000'000);
+      reap();
+      return true;
+    });
   close_ring();
   on_end();
   if (reason_ != caf::exit_reason::normal)

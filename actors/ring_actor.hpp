@@ -10,7 +10,8 @@
 // Ownership: whatever the kernel may still touch belongs to ring_operation objects, and the actor does not
 // return from act() before the kernel has given every one of them back. A subclass helps by making them
 // complete (shutdown of sockets) in on_stop(). Errors: an exception that reaches the loop, and
-// caf::exit_reason::kill, end the actor in the same orderly way.
+// caf::exit_reason::kill, end the actor in the same orderly way; one that on_stop() or a completion throws
+// after that ends what threw it, and nothing else.
 #pragma once
 
 #include "engine/ring_host.hpp"

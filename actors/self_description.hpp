@@ -19,6 +19,8 @@ struct reactor_facts {
   std::size_t connections = 0, requests_open = 0, waiting_for_room = 0;
   std::uint64_t held_bytes = 0;
   std::size_t sessions = 0; // for RDMA, of its connections
+  // Under tokens of queue pairs; of the values, those that hold a buffer.
+  std::uint64_t values_open = 0, leases_open = 0, value_buffers = 0;
 };
 
 struct server_facts {

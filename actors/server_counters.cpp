@@ -24,6 +24,8 @@ void add_to(const reactor_counters& counters, server_report& report) {
   sum.incomplete_blocks += counters.incomplete_blocks.value();
   sum.deadlines_exceeded += counters.deadlines_exceeded.value();
   sum.busy += counters.busy.value();
+  sum.values_expired += counters.values_expired.value();
+  sum.leases_expired += counters.leases_expired.value();
   sum.wrong_version += counters.wrong_version.value();
   sum.malformed += counters.malformed.value();
   sum.dropped_stale += counters.dropped_stale.value();

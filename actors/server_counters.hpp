@@ -79,12 +79,17 @@ enum class request_kind : std::uint8_t {
   batch_read,
   batch_write,
   attach,
+  allocate,
+  write,
+  commit,
+  read,
   count_
 };
 [[nodiscard]] constexpr std::string_view name_of(request_kind what) noexcept {
   constexpr std::array<std::string_view, static_cast<std::size_t>(request_kind::count_)> names{
       "get",          "batch_get", "put",    "batch_put",  "delete",      "batch_delete", "exists",
-      "batch_exists", "prefix",    "lookup", "batch_read", "batch_write", "attach"};
+      "batch_exists", "prefix",    "lookup", "batch_read", "batch_write", "attach",
+      "allocate",     "write",     "commit", "read"};
   return names[static_cast<std::size_t>(what)];
 }
 
@@ -111,6 +116,7 @@ struct reactor_counters {
   counter incomplete_blocks; // striped ones that were dropped because a part was gone for good
   counter dropped_stale, dropped_replayed;
   counter busy;          // requests, or items of batches, that were answered Busy
+  counter values_expired, leases_expired; // tokens whose time was over
   counter wrong_version; // frames of a protocol version that is not spoken here
   counter malformed;     // frames that were answered BadRequest
   std::array<counter, static_cast<std::size_t>(close_reason::count_)> closed;

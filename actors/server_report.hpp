@@ -94,6 +94,7 @@ struct dci_pool_facts {
   std::string device; // as the driver calls it
   bool rc = false, dc = false;
   std::uint64_t sessions = 0;           // attached, those that are ending included
+  std::uint64_t attaching = 0;          // clients to whom the way is being looked for
   std::uint64_t connections = 0;        // that have some
   std::uint64_t queue_pairs = 0;        // that are ready
   std::uint64_t queued = 0, posted = 0; // transfers
@@ -137,6 +138,7 @@ struct request_report {
   std::uint64_t dropped_stale = 0, dropped_replayed = 0;
   std::vector<std::pair<std::string, std::uint64_t>> closed;              // connections, by reason
   std::vector<std::pair<std::string, std::uint64_t>> queue_pairs_refused; // by reason
+  std::uint64_t values_expired = 0, leases_expired = 0; // under tokens of queue pairs
 };
 
 struct license_report {
@@ -176,7 +178,8 @@ struct server_report {
   std::uint32_t connections = 0, connections_unauthenticated = 0, connections_max = 0;
   std::uint64_t connections_accepted = 0, connections_refused = 0;
   std::uint64_t sessions = 0, requests_open = 0, held_bytes = 0;
-  bool rdma_active = false;           // a rail is online
+  std::uint64_t values_open = 0, leases_open = 0; // under tokens of queue pairs
+  bool rdma_active = false;                       // a rail is online
   std::vector<rail_report> rails;     // none: RDMA is not configured
   std::uint64_t rdma_connections = 0; // that have sessions, counted once for each rail
 

@@ -50,7 +50,7 @@ std::uint64_t cost_of(wire::opcode opcode, wire::bytes_view variable) noexcept {
   }
   std::uint64_t count = variable.size() < 4 ? 0 : wire::load_le<std::uint32_t>(variable.data());
   count = std::min<std::uint64_t>(count, wire::limits::batch_items_max);
-  // Some dozens of a batch's items are being read at a time.
+  // Some dozens of a batch's items are being read at a time; what more RDMA has is bounded for all together.
   return one + variable.size() + count * item + std::min<std::uint64_t>(count, 64) * 1024;
 }
 /// After a last answer the peer gets this long to take it before the connection is cut.
@@ -238,7 +238,7 @@ void tcp_connection::received(std::int32_t result, std::uint32_t flags) {
       // The peer sends no more. What it asked for completely is still answered.
       input_ended_ = true;
       if (lingering_ || payload_left_ > 0 || reader_.mid_header() ||
-          (requests_.empty() && ready_.empty() && !sending_->busy))
+          (no_requests() && ready_.empty() && !sending_->busy))
         close(close_reason::peer_closed);
     } else {
       close(result == -ECONNRESET || result == -EPIPE ? close_reason::peer_closed
@@ -647,6 +647,7 @@ void tcp_connection::ended(tcp_request& which) {
   MEMKV_ASSERT(found != requests_.end(), "a request ends on its own connection");
   let_go_of(which);
   carried_ -= which.carrier() != 0 ? 1 : 0;
+  living_on_ -= which.lives_on() ? 1 : 0;
   owner_.bury(std::move(found->second));
   requests_.erase(found);
   if (closing_)
@@ -657,8 +658,15 @@ void tcp_connection::ended(tcp_request& which) {
     pump_input();
 }
 
+void tcp_connection::lives_on(tcp_request& which) noexcept {
+  let_go_of(which);
+  which.set_held_bytes(0);
+  which.mark_living_on();
+  ++living_on_;
+}
+
 void tcp_connection::finish() {
-  if (payload_left_ == 0 && requests_.empty() && ready_.empty() && !sending_->busy)
+  if (payload_left_ == 0 && no_requests() && ready_.empty() && !sending_->busy)
     close(close_reason::stopping);
 }
 
@@ -666,7 +674,7 @@ void tcp_connection::maybe_end() {
   if (ended_)
     return;
   if (!closing_) {
-    const bool quiet = requests_.empty() && ready_.empty() && held_.empty() && !sending_->busy;
+    const bool quiet = no_requests() && ready_.empty() && held_.empty() && !sending_->busy;
     if (!quiet || lingering_)
       return;
     if (close_when_sent_ && !input_ended_) {
@@ -777,7 +785,7 @@ void tcp_connection::check_time(std::uint64_t now) {
       return;
     }
   }
-  if (requests_.empty() && payload_left_ == 0 && !sending_->busy &&
+  if (no_requests() && payload_left_ == 0 && !sending_->busy &&
       older(last_frame_ns_, limits.idle_timeout_ms))
     close(close_reason::idle);
 }

@@ -17,6 +17,7 @@
 
 #include "actors/admission.hpp"
 #include "actors/interfaces.hpp"
+#include "actors/rdma_tokens.hpp"
 #include "actors/reactor.hpp"
 #include "actors/server_counters.hpp"
 #include "actors/tcp_request.hpp"
@@ -84,6 +85,11 @@ public:
   void unstream(tcp_request& which);
   /// The request is over: nothing more will come from it.
   void ended(tcp_request& which);
+  /// It has been answered and stays for a token: from now on it is none of the open requests, and what it
+  /// holds is accounted for by the token.
+  void lives_on(tcp_request& which) noexcept;
+  /// Of a queue pair with messages; null: there is none, or it has ended.
+  [[nodiscard]] token_table* tokens(std::uint64_t session) noexcept;
 
 private:
   /// A session that carries messages.
@@ -94,6 +100,7 @@ private:
     wire::message_reader reader;
     std::uint32_t open = 0;
     std::uint64_t ends_at_ns = 0; // 0: not by itself
+    token_table tokens{};
   };
 
   class receive_operation;
@@ -124,6 +131,8 @@ private:
   void payload_done();
   void maybe_end();
   [[nodiscard]] bool may_read() const noexcept;
+  /// None that somebody waits for.
+  [[nodiscard]] bool no_requests() const noexcept { return requests_.size() == living_on_; }
   void hold(std::uint64_t bytes) noexcept;
   void let_go(std::uint64_t bytes) noexcept;
   void let_go_of(const tcp_request& which) noexcept;
@@ -144,6 +153,7 @@ private:
   std::unordered_map<tcp_request*, std::unique_ptr<tcp_request>> requests_;
   std::unordered_map<std::uint64_t, queue_pair> queue_pairs_; // by session
   std::size_t carried_ = 0;   // of requests_: those that came through a queue pair
+  std::size_t living_on_ = 0; // of requests_: those that were answered and stay for a token
   std::uint64_t carrier_ = 0; // see carrier()
   std::deque<outgoing> ready_;
   std::vector<outgoing> held_; // answers to the frame whose payload is being received or skipped

@@ -18,7 +18,11 @@ constexpr std::uint64_t linger_ns = 1'000'000'000;
 /// What carries no payload in either direction. Sessions are made and ended on the socket only.
 bool travels(wire::opcode what) noexcept {
   switch (what) {
+  case wire::opcode::allocate:
   case wire::opcode::lookup:
+  case wire::opcode::commit:
+  case wire::opcode::read:
+  case wire::opcode::write:
   case wire::opcode::erase:
   case wire::opcode::batch_read:
   case wire::opcode::batch_write:
@@ -172,6 +176,11 @@ void tcp_connection::end_queue_pair(std::uint64_t session) {
     return; // it is ending
   known->ending = true;
   caf::anon_send(handle_, detach_session{detach_session::nobody_asked, session, nullptr});
+}
+
+token_table* tcp_connection::tokens(std::uint64_t session) noexcept {
+  const auto found = queue_pairs_.find(session);
+  return found == queue_pairs_.end() ? nullptr : &found->second.tokens;
 }
 
 void tcp_connection::queue_pair_ended(std::uint64_t session) {

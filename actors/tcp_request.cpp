@@ -2,6 +2,7 @@
 
 #include "actors/delete_requests.hpp"
 #include "actors/get_requests.hpp"
+#include "actors/lookup_requests.hpp"
 #include "actors/put_requests.hpp"
 #include "actors/queries.hpp"
 #include "actors/rdma_requests.hpp"
@@ -47,6 +48,14 @@ request_kind kind_of(opcode what) noexcept {
   case opcode::tcp_attach:
   case opcode::connect:
     return request_kind::attach;
+  case opcode::allocate:
+    return request_kind::allocate;
+  case opcode::write:
+    return request_kind::write;
+  case opcode::commit:
+    return request_kind::commit;
+  case opcode::read:
+    return request_kind::read;
   default:
     return request_kind::count_;
   }
@@ -103,6 +112,13 @@ void tcp_request::send_status(status code) {
   send_reply(reply(code), wire::empty_message{});
 }
 
+void tcp_request::move_deadline(std::uint64_t deadline_ns) {
+  if (deadline_ns_ != 0)
+    owner_.cancel_expiry(serial(), deadline_ns_);
+  deadline_ns_ = deadline_ns;
+  owner_.expire_at(serial(), deadline_ns_);
+}
+
 void tcp_request::end() {
   if (serial_ != 0) {
     owner_.delist(serial_, deadline_ns_);
@@ -130,6 +146,11 @@ std::unique_ptr<tcp_request> make_request(tcp_connection& connection, reactor& o
   case opcode::tcp_batch_get:
     return weak ? refuse(status::keyed_digest_required) : make_batch_get_request(connection, owner, header);
   case opcode::lookup:
+    // The socket has no tokens: there the flag is none.
+    if (header.lease() && connection.carrier() == 0) {
+      owner.counters().malformed.add();
+      return refuse(status::bad_request);
+    }
     return weak ? refuse(status::keyed_digest_required) : make_lookup_request(connection, owner, header);
   case opcode::tcp_delete:
   case opcode::erase:
@@ -151,6 +172,13 @@ std::unique_ptr<tcp_request> make_request(tcp_connection& connection, reactor& o
   case opcode::batch_write:
   case opcode::batch_read:
     if (owner.rails().size() == 0)
+      break;
+    return weak ? refuse(status::keyed_digest_required) : make_rdma_request(connection, owner, header);
+  case opcode::allocate:
+  case opcode::write:
+  case opcode::commit:
+  case opcode::read:
+    if (owner.rails().size() == 0 || connection.carrier() == 0)
       break;
     return weak ? refuse(status::keyed_digest_required) : make_rdma_request(connection, owner, header);
   default:

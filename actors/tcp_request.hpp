@@ -90,6 +90,9 @@ public:
   void mark_over() noexcept { over_ = true; }
   /// About how much memory it takes while it is open; accounted for by its connection.
   void set_held_bytes(std::uint64_t bytes) noexcept { held_bytes_ = bytes; }
+  /// It has been answered and stays for its token (rdma_tokens.hpp): nobody waits for its end.
+  void mark_living_on() noexcept { lives_on_ = true; }
+  [[nodiscard]] bool lives_on() const noexcept { return lives_on_; }
   [[nodiscard]] std::uint64_t held_bytes() const noexcept { return held_bytes_; }
 
 protected:
@@ -111,6 +114,8 @@ protected:
   /// For the last part that next_part() gives.
   void hand_clock_to(outgoing& frame) noexcept;
   void send_status(wire::status code);
+  /// From now on expire() comes at that time, and at no other.
+  void move_deadline(std::uint64_t deadline_ns);
   /// Ends the request; it must have answered.
   void end();
 
@@ -125,6 +130,7 @@ private:
   std::uint64_t carrier_ = 0;
   std::uint64_t held_bytes_ = 0;
   bool over_ = false;
+  bool lives_on_ = false;
 };
 
 /// The request of a header that was accepted, or null: it was answered at once.

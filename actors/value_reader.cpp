@@ -95,8 +95,20 @@ void value_reader::drop_incomplete(const wire::key_id& id) {
   client_.send_to_drive(drives.home(id), erase_block{std::move(erase)});
 }
 
-status value_reader::pin_all(std::string_view name_space, std::span<const std::byte> key) {
+/// Memory can be looked at here and now, and the key compared.
+status value_reader::look_into(extent& one, std::string_view name_space, std::span<const std::byte> key) {
+  if (!one.body->memory)
+    return status::ok;
+  if (const auto seen = one.body->store->view(one.pin, name_space, key, one.view); seen != errc::ok)
+    return seen == errc::corrupt ? status::corrupt : status::not_found;
+  one.viewed = true;
+  return status::ok;
+}
+
+status value_reader::pin_range(std::string_view name_space, std::span<const std::byte> key,
+                               const range& wanted) {
   const auto id = wire::make_key_id(name_space, key);
+  const auto extent_max = client_.extent_bytes_max();
   extents_->clear();
   part_missing_ = false;
   auto& drives = client_.drives();
@@ -113,34 +125,39 @@ status value_reader::pin_all(std::string_view name_space, std::span<const std::b
     added.body = seat.body;
     added.pin = std::move(pin);
     added.begin = begin;
+    added.length = static_cast<std::uint32_t>(std::min<std::uint64_t>(value_length_ - begin, extent_max));
     return &added;
   };
+  value_length_ = 0;
   auto* head = pin_one(id, 0);
   if (head == nullptr)
     return status::not_found;
   value_length_ = head->pin->value_length;
   generation_ = head->pin->generation;
-  const auto extent_max = client_.extent_bytes_max();
   head->length = static_cast<std::uint32_t>(std::min<std::uint64_t>(value_length_, extent_max));
-  if (head->pin->flags & engine::entry_striped) {
-    const auto put_id = head->pin->put_id;
-    std::uint32_t part = 1;
-    for (std::uint64_t begin = extent_max; begin < value_length_; begin += extent_max, ++part) {
-      auto* next = pin_one(engine::part_id(id, put_id, part), begin);
-      if (next == nullptr) {
-        part_missing_ = true; // the block is a miss
-        return status::not_found;
-      }
-      next->length = static_cast<std::uint32_t>(std::min<std::uint64_t>(value_length_ - begin, extent_max));
+  const bool striped = (head->pin->flags & engine::entry_striped) != 0;
+  const auto put_id = head->pin->put_id;
+  if (const auto seen = look_into(*head, name_space, key); seen != status::ok)
+    return seen;
+  if (wanted.offset > value_length_)
+    return status::out_of_range;
+  position_ = planned_ = wanted.offset;
+  end_ = wanted.length == 0 || wanted.length > value_length_ - wanted.offset ? value_length_
+                                                                             : wanted.offset + wanted.length;
+  if (wanted.capacity != 0 && end_ - position_ > wanted.capacity)
+    return status::buffer_too_small;
+  if (!striped || position_ == end_)
+    return status::ok;
+  first_part_ = static_cast<std::uint32_t>(std::max<std::uint64_t>(position_ / extent_max, 1));
+  for (std::uint64_t part = first_part_, begin = part * extent_max; begin < end_;
+       ++part, begin += extent_max) {
+    auto* next = pin_one(engine::part_id(id, put_id, static_cast<std::uint32_t>(part)), begin);
+    if (next == nullptr) {
+      part_missing_ = true; // the block is a miss
+      return status::not_found;
     }
-  }
-  // Memory can be looked at here and now, and the key compared.
-  for (auto& each : *extents_) {
-    if (!each.body->memory)
-      continue;
-    if (const auto seen = each.body->store->view(each.pin, name_space, key, each.view); seen != errc::ok)
-      return seen == errc::corrupt ? status::corrupt : status::not_found;
-    each.viewed = true;
+    if (const auto seen = look_into(*next, name_space, key); seen != status::ok)
+      return seen;
   }
   return status::ok;
 }
@@ -151,23 +168,17 @@ status value_reader::open(std::string_view name_space, std::span<const std::byte
   name_space_ = name_space;
   key_.assign(key.begin(), key.end());
   piece_bytes_max_ = piece_bytes_max;
-  auto found = pin_all(name_space, key);
+  const range wanted{range_offset, range_length, capacity};
+  auto found = pin_range(name_space, key, wanted);
   // Between its head and its last part a striped value may have been replaced: the new one is there then.
   for (int again = 0; found == status::not_found && extents_->size() > 0 && again < lookups_max &&
                       replaced_meanwhile(wire::make_key_id(name_space, key));
        ++again)
-    found = pin_all(name_space, key);
+    found = pin_range(name_space, key, wanted);
   if (part_missing_)
     drop_incomplete(wire::make_key_id(name_space, key));
   if (found != status::ok)
     return found;
-  if (range_offset > value_length_)
-    return status::out_of_range;
-  end_ = range_length == 0 || range_length > value_length_ - range_offset ? value_length_
-                                                                          : range_offset + range_length;
-  position_ = planned_ = range_offset;
-  if (capacity != 0 && end_ - position_ > capacity)
-    return status::buffer_too_small;
   empty_range_ = position_ == end_;
   if (empty_range_ && !extents_->front().body->memory) {
     // The key must be compared all the same: read nothing, but ask.
@@ -180,8 +191,26 @@ status value_reader::open(std::string_view name_space, std::span<const std::byte
   return status::ok;
 }
 
+status value_reader::open_as(const value_reader& of, std::uint64_t range_offset, std::uint64_t range_length,
+                             std::uint32_t piece_bytes_max) {
+  MEMKV_ASSERT(range_length > 0 && !of.extents_->empty(), "a range of a block that is open is opened");
+  name_space_ = of.name_space_;
+  key_ = of.key_;
+  piece_bytes_max_ = piece_bytes_max;
+  value_length_ = of.value_length_;
+  generation_ = of.generation_;
+  extents_ = of.extents_;
+  if (range_offset > value_length_ || range_length > value_length_ - range_offset)
+    return status::out_of_range;
+  position_ = planned_ = range_offset;
+  end_ = range_offset + range_length;
+  look_ahead();
+  return status::ok;
+}
+
 std::size_t value_reader::extent_at(std::uint64_t offset) const noexcept {
-  return static_cast<std::size_t>(offset / client_.extent_bytes_max());
+  const auto part = offset / client_.extent_bytes_max();
+  return static_cast<std::size_t>(part == 0 ? 0 : part - first_part_ + 1);
 }
 
 std::size_t value_reader::windows_wanted() const noexcept {
@@ -214,7 +243,11 @@ void value_reader::look_ahead() {
         return;
     }
     planned_ = next.end;
+    const bool at_once = next.done && !from.viewed && !from.body->needs_buffers;
     windows_.push_back(std::move(next));
+    // What was read here took this thread's time: no more of it than is sent next.
+    if (at_once)
+      return;
   }
 }
 
@@ -241,6 +274,12 @@ bool value_reader::ask_drive(window& range, std::uint32_t low, std::uint32_t len
       client_.wait_for_room(request_);
       return false;
     }
+  }
+  // What the kernel has in memory is read here: a message to the drive and back costs more.
+  if (!from.body->needs_buffers && length > 0 &&
+      from.body->store->read_resident(from.pin, name_space_, key_, low, length, read->view)) {
+    range.done = true;
+    return true;
   }
   client_.send_to_drive(from.drive, read_extent{std::move(read)});
   return true;

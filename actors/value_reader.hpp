@@ -1,11 +1,12 @@
 // A stored value being read, piece by piece, for one get or one item of a batch.
 //
-// Operation. open() looks the key up and pins every extent of the value, so that all bytes come from one put.
-// Memory is read where it lies; other drives are asked for verified ranges, a few ahead. Pieces come in
-// order, each with its CRC32C, which for whole chunks is put together from the stored sums without touching
-// the bytes. Threading: REACTOR's thread. Ownership: the pieces point into the drives' memory or into
-// buffers of the pool, and each holds what it points into. Errors: as wire::status; corrupt means that the
-// block was dropped and is a miss from now on.
+// Operation. open() looks the key up and pins the head of the value and the extents that the range lies in,
+// so that all bytes come from one put: the head names the put that its parts are found by. Memory is read
+// where it lies; other drives are asked for verified ranges, a few ahead. Pieces come in order, each with its
+// CRC32C, which for whole chunks is put together from the stored sums without touching the bytes. Threading:
+// REACTOR's thread. Ownership: the pieces point into the drives' memory or into buffers of the pool, and each
+// holds what it points into. Errors: as wire::status; corrupt means that the block was dropped and is a miss
+// from now on.
 #pragma once
 
 #include "actors/drive_table.hpp"
@@ -78,10 +79,15 @@ public:
   value_reader(drive_client& client, std::uint64_t request, std::uint32_t item);
 
   /// ok, not_found, out_of_range, buffer_too_small, corrupt. `piece_bytes_max`: multiple of 64 KiB. A striped
-  /// block of which a part is gone for good is dropped.
+  /// block of which a part in the range is gone for good is dropped; of others nobody finds out.
   [[nodiscard]] wire::status open(std::string_view name_space, std::span<const std::byte> key,
                                   std::uint64_t range_offset, std::uint64_t range_length,
                                   std::uint64_t capacity, std::uint32_t piece_bytes_max);
+
+  /// What `of` has opened, whatever became of its key since: the pins are shared. ok, out_of_range (also when
+  /// the range ends behind the value). `range_length`: at least 1.
+  [[nodiscard]] wire::status open_as(const value_reader& of, std::uint64_t range_offset,
+                                     std::uint64_t range_length, std::uint32_t piece_bytes_max);
 
   /// What next() gave last is not what was stored: the block is dropped, and this is the piece to send in its
   /// place. Nothing comes after it.
@@ -93,6 +99,10 @@ public:
   /// True when next() has something to give.
   [[nodiscard]] bool ready() const noexcept;
   [[nodiscard]] bool finished() const noexcept { return finished_; }
+  /// That are pinned.
+  [[nodiscard]] std::size_t extents() const noexcept { return extents_->size(); }
+  /// It cannot be had any more; also when all that was asked for had been read.
+  [[nodiscard]] bool lost() const noexcept { return failed_ != wire::status::ok; }
   /// Nothing was asked of a drive, for lack of room to read into.
   [[nodiscard]] bool waits_for_room() const noexcept {
     return windows_.empty() && !finished_ && failed_ == wire::status::ok && planned_ < end_;
@@ -125,7 +135,13 @@ private:
     wire::status status = wire::status::ok;
   };
 
-  [[nodiscard]] wire::status pin_all(std::string_view name_space, std::span<const std::byte> key);
+  struct range {
+    std::uint64_t offset = 0, length = 0, capacity = 0;
+  };
+  [[nodiscard]] wire::status pin_range(std::string_view name_space, std::span<const std::byte> key,
+                                       const range& wanted);
+  [[nodiscard]] wire::status look_into(extent& one, std::string_view name_space,
+                                       std::span<const std::byte> key);
   [[nodiscard]] bool replaced_meanwhile(const wire::key_id& id);
   void drop_incomplete(const wire::key_id& id);
   void look_ahead();
@@ -147,8 +163,10 @@ private:
   bool empty_range_ = false;
   bool part_missing_ = false; // of the head that was pinned last
   wire::status failed_ = wire::status::ok;
-  /// Complete once open() returned; shared with the reads that drives work on, which may outlive this object.
+  /// The head, and the parts from first_part_ on. Complete once open() returned; shared with the reads that
+  /// drives work on, which may outlive this object.
   std::shared_ptr<std::vector<extent>> extents_ = std::make_shared<std::vector<extent>>();
+  std::uint32_t first_part_ = 1;
   std::deque<window> windows_;
 };
 

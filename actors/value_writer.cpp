@@ -231,10 +231,22 @@ void value_writer::flush_piece(extent& into, bool end_of_extent) {
 }
 
 void value_writer::send_piece(extent& into, payload_slice piece) {
-  if (into.now == stage::ready)
+  if (into.now == stage::ready) {
     client_.send_to_drive(into.drive, write_extent{into.put, std::move(piece)});
-  else
+  } else {
     into.early.push_back(std::move(piece));
+    ++early_;
+  }
+}
+
+bool value_writer::uses_buffers() const noexcept {
+  return length_ > 0 &&
+         std::ranges::any_of(extents_, [](const extent& each) { return each.memory == nullptr; });
+}
+
+void value_writer::demand_absence() noexcept {
+  MEMKV_ASSERT(!committing_ && !extents_.empty(), "what is committed already cannot be told more");
+  extents_.front().put->if_absent = true;
 }
 
 // --- places ---
@@ -419,6 +431,7 @@ void value_writer::clean_up() {
   places_out_.clear();
   for (auto& each : extents_)
     each.early.clear();
+  early_ = 0;
 }
 
 void value_writer::abort(status why) {
@@ -443,6 +456,7 @@ void value_writer::allocated(const extent_put_ptr& put) {
     client_.send_to_drive(which.drive, abandon_extent{put->place.token});
     return;
   }
+  early_ -= which.early.size();
   for (auto& piece : which.early)
     client_.send_to_drive(which.drive, write_extent{which.put, std::move(piece)});
   which.early.clear();

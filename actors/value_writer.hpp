@@ -69,11 +69,22 @@ public:
   /// they are not.
   [[nodiscard]] place take_filled();
 
+  /// Some of what was taken waits here for space on its drive.
+  [[nodiscard]] bool waits_for_space() const noexcept { return early_ > 0; }
+  /// It fills buffers of the pool before drives; else the drives' memory.
+  [[nodiscard]] bool uses_buffers() const noexcept;
+  /// One of them waits to be filled further, or for the commit.
+  [[nodiscard]] bool holds_buffer() const noexcept {
+    return uses_buffers() && (bounce_.data != nullptr || !places_out_.empty());
+  }
+
   /// CRC32C of everything received; only when nothing is left.
   [[nodiscard]] std::uint32_t crc32c() const noexcept;
   /// True when it stopped needing payload because something failed: result() says what.
   [[nodiscard]] bool failed() const noexcept { return result_ != wire::status::ok; }
 
+  /// As if begin() had been told so; before commit().
+  void demand_absence() noexcept;
   /// Everything has arrived and was found right: make it visible, not later than `deadline_ns`.
   void commit(std::uint64_t deadline_ns);
   /// Give everything back. finished() at once unless parts are being prepared.
@@ -134,6 +145,7 @@ private:
   std::uint32_t places_taken_ = 0;    // and gone from there
   std::uint64_t placed_ = 0;          // bytes that were given a place
   bool waits_for_buffer_ = false;
+  std::size_t early_ = 0; // pieces in all extents
   bool committing_ = false;
   bool head_sent_ = false;
   bool cleaned_ = false;

@@ -1,5 +1,7 @@
 #include "admin/exposition.hpp"
 
+#include "wire/text.hpp"
+
 #include <prometheus/text_serializer.h>
 
 #include <algorithm>
@@ -100,38 +102,10 @@ std::string with_plain_numbers(std::string_view text) {
 
 std::string valid_utf8(std::string_view text) {
   std::string out;
-  const auto byte = [&](std::size_t at) { return static_cast<unsigned char>(text[at]); };
-  for (std::size_t at = 0; at < text.size();) {
-    const unsigned first = byte(at);
-    std::size_t length = 1;
-    std::uint32_t value = first;
-    if (first >= 0xC2 && first < 0xE0) {
-      length = 2;
-      value = first & 0x1F;
-    } else if (first >= 0xE0 && first < 0xF0) {
-      length = 3;
-      value = first & 0x0F;
-    } else if (first >= 0xF0 && first < 0xF5) {
-      length = 4;
-      value = first & 0x07;
-    } else if (first >= 0x80) {
-      length = 0;
-    }
-    bool right = length > 0 && at + length <= text.size();
-    for (std::size_t i = 1; right && i < length; ++i) {
-      right = (byte(at + i) & 0xC0) == 0x80;
-      value = value << 6 | (byte(at + i) & 0x3F);
-    }
-    // Longer forms than needed, surrogates, and what is beyond the last character.
-    right = right && !(length == 3 && (value < 0x800 || (value >= 0xD800 && value < 0xE000))) &&
-            !(length == 4 && (value < 0x10000 || value > 0x10FFFF));
-    if (right) {
-      out += text.substr(at, length);
-      at += length;
-    } else {
-      out += "\xEF\xBF\xBD";
-      ++at;
-    }
+  while (!text.empty()) {
+    const auto next = wire::first_character(text);
+    out += next.valid ? text.substr(0, next.bytes) : "\xEF\xBF\xBD";
+    text.remove_prefix(next.bytes);
   }
   return out;
 }

@@ -1,5 +1,7 @@
 #include "admin/http_answer_reader.hpp"
 
+#include "wire/text.hpp"
+
 #include <algorithm>
 #include <charconv>
 
@@ -11,21 +13,6 @@ constexpr std::string_view http = "HTTP/1.";
 constexpr int interim_answers_max = 8;
 constexpr std::size_t chunk_line_bytes_max = 1'024;
 constexpr std::size_t beginning_bytes_max = 16;
-
-std::string lowered(std::string_view text) {
-  std::string lower(text);
-  for (char& letter : lower)
-    if (letter >= 'A' && letter <= 'Z')
-      letter = static_cast<char>(letter - 'A' + 'a');
-  return lower;
-}
-
-std::string_view trimmed(std::string_view text) {
-  const auto first = text.find_first_not_of(" \t");
-  if (first == std::string_view::npos)
-    return {};
-  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
-}
 
 bool to_number(std::string_view text, int base, std::uint64_t& number) {
   const auto* end = text.data() + text.size();
@@ -113,8 +100,8 @@ bool http_answer_reader::read_header(std::string_view line) {
   const auto colon = line.find(':');
   if (colon == 0 || colon == std::string_view::npos)
     return false;
-  const auto name = lowered(line.substr(0, colon));
-  const auto value = trimmed(line.substr(colon + 1));
+  const auto name = wire::lowered(line.substr(0, colon));
+  const auto value = wire::trimmed(line.substr(colon + 1));
   if (name == "content-length") {
     std::uint64_t length = 0;
     if (!to_number(value, 10, length) || (has_length_ && length != left_))
@@ -122,7 +109,7 @@ bool http_answer_reader::read_header(std::string_view line) {
     has_length_ = true;
     left_ = length;
   } else if (name == "transfer-encoding") {
-    if (chunked_ || lowered(value) != "chunked")
+    if (chunked_ || wire::lowered(value) != "chunked")
       return false;
     chunked_ = true;
   }
@@ -219,7 +206,7 @@ void http_answer_reader::line_is_there() {
     if (!line.empty())
       fail(answer_fault::malformed, "the chunks of the answer cannot be read");
   } else {
-    if (!to_number(trimmed(line.substr(0, line.find(';'))), 16, left_)) {
+    if (!to_number(wire::trimmed(line.substr(0, line.find(';'))), 16, left_)) {
       fail(answer_fault::malformed, "the chunks of the answer cannot be read");
       return;
     }

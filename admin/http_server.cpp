@@ -21,6 +21,7 @@
 #include <map>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace memkv::admin {
@@ -90,6 +91,7 @@ private:
   bool make_room(const actors::peer_address* of, clock::time_point now);
   void take_results(clock::time_point now);
   void hand_over(number connection, http_connection& from, std::optional<http_request> request);
+  void look_at_certificate(clock::time_point now);
   void expire_some(clock::time_point now);
   void bound_unsent();
   void remove_closed();
@@ -116,6 +118,7 @@ private:
   std::mutex lock_;
   std::condition_variable there_is_work_;
   std::deque<task> tasks_;
+  bool certificate_is_due_ = false;
   std::vector<result> results_;
 
   std::thread front_;
@@ -204,9 +207,15 @@ void server::work(const handler& answer) {
   http_answerer answerer{answer};
   std::unique_lock guard{lock_};
   while (true) {
-    there_is_work_.wait(guard, [this] { return stopping_ || !tasks_.empty(); });
+    there_is_work_.wait(guard, [this] { return stopping_ || certificate_is_due_ || !tasks_.empty(); });
     if (stopping_)
       return;
+    if (std::exchange(certificate_is_due_, false)) {
+      guard.unlock();
+      identity_->look();
+      guard.lock();
+      continue;
+    }
     auto next = std::move(tasks_.front());
     tasks_.pop_front();
     guard.unlock();
@@ -277,6 +286,7 @@ void server::accept_some(clock::time_point now) {
       return;
     }
     count(accepted);
+    look_at_certificate(now);
     const auto peer = actors::address_of(from);
     const bool loopback = is_loopback(peer);
     const auto of_peer = [&] {
@@ -295,7 +305,7 @@ void server::accept_some(clock::time_point now) {
     const int one = 1;
     ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     std::unique_ptr<tls_session> tls;
-    if (identity_ != nullptr && (tls = tls_session::accept(identity_->context(now), socket)) == nullptr) {
+    if (identity_ != nullptr && (tls = tls_session::accept(identity_->context(), socket)) == nullptr) {
       ::close(socket);
       continue;
     }
@@ -305,6 +315,18 @@ void server::accept_some(clock::time_point now) {
     connections_now_ = static_cast<std::uint32_t>(connections_.size());
     hand_over(name, *made, made->go_on(now));
   }
+}
+
+// By a worker: whoever waits for a slow disk must not be the one that serves everybody. The connection that
+// brings it about still gets the certificate there was.
+void server::look_at_certificate(clock::time_point now) {
+  if (identity_ == nullptr || !identity_->wants_look(now))
+    return;
+  {
+    const std::lock_guard guard{lock_};
+    certificate_is_due_ = true;
+  }
+  there_is_work_.notify_one();
 }
 
 // Those that wait for a peer, the slowest first. Whoever sends a whole request at once is among them for a

@@ -3,6 +3,7 @@
 #include "actors/log.hpp"
 #include "admin/exposition.hpp"
 #include "admin/process_figures.hpp"
+#include "wire/hex.hpp"
 
 #include <algorithm>
 #include <array>
@@ -54,13 +55,7 @@ void add_known(exposition& out, const server_report& report) {
 }
 
 void add_server(exposition& out, const server_report& report) {
-  static constexpr std::array<std::string_view, 16> digits{"0", "1", "2", "3", "4", "5", "6", "7",
-                                                           "8", "9", "a", "b", "c", "d", "e", "f"};
-  std::string id;
-  for (const auto byte : report.set_id) {
-    id += digits[std::to_integer<std::size_t>(byte) >> 4];
-    id += digits[std::to_integer<std::size_t>(byte) & 15];
-  }
+  const auto id = wire::hex_text(report.set_id);
   out.gauge("memkv_server_info", "1; the labels say which server this is.", std::uint64_t{1},
             {{"server_id", id}, {"address", report.address}, {"storage_mode", report.storage_mode}});
   out.gauge("memkv_serving", "1: requests are taken.", one_if(report.phase == "serving"));
@@ -157,6 +152,15 @@ void add_network(exposition& out, const server_report& report) {
   for (const auto& [reason, count] : report.requests.queue_pairs_refused)
     out.counter("memkv_queue_pairs_refused_total", "Queue pairs that were ended for what came on them.",
                 count, {{"reason", reason}});
+  for (const auto& [what, open, expired] :
+       {std::tuple<std::string_view, std::uint64_t, std::uint64_t>{"value", report.values_open,
+                                                                   report.requests.values_expired},
+        {"lease", report.leases_open, report.requests.leases_expired}}) {
+    const labels one{{"kind", std::string(what)}};
+    out.gauge("memkv_tokens_open", "Values being written, and leases, on queue pairs with messages.", open,
+              one);
+    out.counter("memkv_tokens_expired_total", "Of these, those whose time was over.", expired, one);
+  }
   out.gauge("memkv_sessions", "Sessions for RDMA that are attached.", report.sessions);
   out.gauge("memkv_rdma_connections", "Connections that have sessions, counted once a rail.",
             report.rdma_connections);

@@ -1,5 +1,7 @@
 #include "admin/printable_text.hpp"
 
+#include "wire/text.hpp"
+
 #include <array>
 #include <cstdint>
 #include <cstdio>
@@ -7,32 +9,6 @@
 namespace memkv::admin {
 
 namespace {
-
-struct character {
-  char32_t code = 0;
-  std::size_t bytes = 1;
-  bool valid = false;
-};
-
-character first_of(std::string_view text) {
-  const auto byte = [&text](std::size_t at) { return static_cast<unsigned char>(text[at]); };
-  const unsigned lead = byte(0);
-  if (lead < 0x80)
-    return {lead, 1, true};
-  const std::size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-  if (lead < 0xC2 || lead > 0xF4 || text.size() < length)
-    return {};
-  char32_t code = lead & (0x7FU >> length);
-  for (std::size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0U) != 0x80)
-      return {};
-    code = code << 6U | (byte(i) & 0x3FU);
-  }
-  constexpr std::array<char32_t, 5> least{0, 0, 0x80, 0x800, 0x10000};
-  if (code < least[length] || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF))
-    return {};
-  return {code, length, true};
-}
 
 bool within(char32_t code, char32_t first, char32_t last) {
   return code >= first && code <= last;
@@ -66,7 +42,7 @@ std::string printable(std::string_view text, std::size_t characters_max) {
   std::size_t characters = 0;
   bool blank = false;
   while (!text.empty()) {
-    const character next = first_of(text);
+    const auto next = wire::first_character(text);
     const auto bytes = text.substr(0, next.bytes);
     text.remove_prefix(next.bytes);
     if (next.valid && (next.code == ' ' || within(next.code, '\t', '\r'))) {
@@ -92,7 +68,7 @@ std::string printable(std::string_view text, std::size_t characters_max) {
 std::size_t columns_of(std::string_view text) {
   std::size_t columns = 0;
   while (!text.empty()) {
-    const character next = first_of(text);
+    const auto next = wire::first_character(text);
     columns += next.valid ? width_of(next.code) : 1;
     text.remove_prefix(next.bytes);
   }
@@ -102,7 +78,7 @@ std::size_t columns_of(std::string_view text) {
 std::string json_for_terminal(std::string_view text) {
   std::string shown;
   while (!text.empty()) {
-    const character next = first_of(text);
+    const auto next = wire::first_character(text);
     const bool blank = next.code == '\n' || next.code == '\t' || next.code == '\r';
     if (next.valid && !blank && next.code <= 0xFFFF && (is_control(next.code) || is_deceptive(next.code))) {
       std::array<char, 8> escaped{};
@@ -121,7 +97,7 @@ std::string json_for_terminal(std::string_view text) {
 std::string lines_for_terminal(std::string_view text) {
   std::string shown;
   while (!text.empty()) {
-    const character next = first_of(text);
+    const auto next = wire::first_character(text);
     const bool blank = next.code == '\n' || next.code == '\t';
     if (!next.valid || (!blank && is_control(next.code)) || is_deceptive(next.code))
       shown += '?';

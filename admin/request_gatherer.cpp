@@ -1,6 +1,7 @@
 #include "admin/request_gatherer.hpp"
 
 #include "wire/assert.hpp"
+#include "wire/text.hpp"
 
 #include <charconv>
 
@@ -36,23 +37,6 @@ bool is_value(std::string_view text) noexcept {
     const auto code = static_cast<unsigned char>(c);
     return code == '\t' || (code >= 0x20 && code != 0x7F);
   });
-}
-
-std::string lower(std::string_view text) {
-  std::string out{text};
-  for (char& c : out)
-    if (c >= 'A' && c <= 'Z')
-      c = static_cast<char>(c - 'A' + 'a');
-  return out;
-}
-
-std::string_view trimmed(std::string_view text) noexcept {
-  const auto blank = [](char c) { return c == ' ' || c == '\t'; };
-  while (!text.empty() && blank(text.front()))
-    text.remove_prefix(1);
-  while (!text.empty() && blank(text.back()))
-    text.remove_suffix(1);
-  return text;
 }
 
 } // namespace
@@ -145,7 +129,8 @@ bool request_gatherer::parse_header_line(std::string_view line) {
     refuse(400, "a header is not of the form \"name: value\"");
     return false;
   }
-  head_.headers.push_back({lower(line.substr(0, colon)), std::string{trimmed(line.substr(colon + 1))}});
+  head_.headers.push_back(
+      {wire::lowered(line.substr(0, colon)), std::string{wire::trimmed(line.substr(colon + 1))}});
   return true;
 }
 

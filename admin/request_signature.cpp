@@ -1,7 +1,8 @@
 #include "admin/request_signature.hpp"
 
-#include "wire/bytes.hpp"
+#include "wire/hex.hpp"
 
+#include <array>
 #include <charconv>
 #include <optional>
 
@@ -11,50 +12,23 @@ namespace {
 
 // What keeps a signature of a request from being one of anything else that the key signs.
 constexpr std::string_view label = "memkv admin request v1";
-
-std::string hex_of(wire::bytes_view bytes) {
-  constexpr std::string_view digits = "0123456789abcdef";
-  std::string text;
-  text.reserve(2 * bytes.size());
-  for (const auto byte : bytes) {
-    text += digits[std::to_integer<unsigned>(byte) >> 4];
-    text += digits[std::to_integer<unsigned>(byte) & 15U];
-  }
-  return text;
-}
-
-template <std::size_t Size>
-std::optional<std::array<std::byte, Size>> bytes_of(std::string_view hex) {
-  if (hex.size() != 2 * Size)
-    return std::nullopt;
-  const auto value = [](char digit) {
-    if (digit >= '0' && digit <= '9')
-      return digit - '0';
-    if (digit >= 'a' && digit <= 'f')
-      return digit - 'a' + 10;
-    if (digit >= 'A' && digit <= 'F')
-      return digit - 'A' + 10;
-    return -1;
-  };
-  std::array<std::byte, Size> bytes{};
-  for (std::size_t i = 0; i < Size; ++i) {
-    const int high = value(hex[2 * i]), low = value(hex[2 * i + 1]);
-    if (high < 0 || low < 0)
-      return std::nullopt;
-    bytes[i] = static_cast<std::byte>(high * 16 + low);
-  }
-  return bytes;
-}
+constexpr std::string_view label_with_server = "memkv admin request v2";
 
 wire::hash32 signature_of(const wire::shared_key& key, std::string_view method, std::string_view target,
-                          std::string_view body, std::string_view time, std::string_view nonce) {
+                          std::string_view body, const request_signature& given) {
   const wire::detail::keyed_hash hash{key.secret_bytes()};
-  const auto body_hash = hex_of(wire::sha256(wire::as_bytes_view(body)));
+  const auto body_hash = wire::hex_text(wire::sha256(wire::as_bytes_view(body)));
   std::string text;
-  for (const auto line : {label, method, target, std::string_view{body_hash}, time, nonce}) {
+  const auto add = [&text](std::string_view line) {
     text += line;
     text += '\n';
-  }
+  };
+  add(given.server.empty() ? label : label_with_server);
+  for (const std::string_view line : {method, target, std::string_view{body_hash},
+                                      std::string_view{given.time}, std::string_view{given.nonce}})
+    add(line);
+  if (!given.server.empty())
+    add(given.server);
   wire::detail::hash_state running;
   hash.begin(running);
   hash.update(running, wire::as_bytes_view(text));
@@ -64,9 +38,10 @@ wire::hash32 signature_of(const wire::shared_key& key, std::string_view method, 
 } // namespace
 
 request_signature sign_request(const wire::shared_key& key, std::string_view method, std::string_view target,
-                               std::string_view body, std::uint64_t at, const wire::nonce& unique) {
-  request_signature made{std::to_string(at), hex_of(unique), {}};
-  made.signature = hex_of(signature_of(key, method, target, body, made.time, made.nonce));
+                               std::string_view body, std::uint64_t at, const wire::nonce& unique,
+                               std::string_view server) {
+  request_signature made{std::to_string(at), wire::hex_text(unique), {}, std::string{server}};
+  made.signature = wire::hex_text(signature_of(key, method, target, body, made));
   return made;
 }
 
@@ -78,8 +53,8 @@ std::string_view sentence_of(signature_verdict verdict) noexcept {
     return "this request changes something and must be signed when it does not come from loopback: set "
            "MEMKV_AUTH_KEY for memkv admin, or see docs/admin-api.md";
   case signature_verdict::malformed:
-    return "the signature cannot be read: X-Memkv-Time is a whole number of seconds, X-Memkv-Nonce 32 and "
-           "X-Memkv-Signature 64 hexadecimal digits";
+    return "the signature cannot be read: X-Memkv-Time is a whole number of seconds, X-Memkv-Nonce and "
+           "X-Memkv-Server have 32 and X-Memkv-Signature 64 hexadecimal digits";
   case signature_verdict::stale:
     return "the request was signed more than 60 s ago, in the future, or before this server was started: "
            "compare the clocks of both machines, and sign it anew";
@@ -90,6 +65,9 @@ std::string_view sentence_of(signature_verdict verdict) noexcept {
     return "the nonce was used before: sign each request anew";
   case signature_verdict::crowded:
     return "too many signed requests came within a minute: try again in a minute";
+  case signature_verdict::elsewhere:
+    return "the request was signed for another server: sign it anew with the server_id that /v1/status of "
+           "this one shows";
   }
   return "";
 }
@@ -106,9 +84,12 @@ signature_verdict request_verifier::check(std::string_view method, std::string_v
   std::uint64_t at = 0;
   const auto* end = given.time.data() + given.time.size();
   const auto read = std::from_chars(given.time.data(), end, at);
-  const auto unique = bytes_of<16>(given.nonce);
-  const auto claimed = bytes_of<32>(given.signature);
-  if (read.ec != std::errc{} || read.ptr != end || !unique || !claimed)
+  wire::nonce unique{};
+  wire::hash32 claimed{};
+  std::array<std::byte, 16> server{};
+  if (read.ec != std::errc{} || read.ptr != end || !wire::read_hex(given.nonce, unique) ||
+      !wire::read_hex(given.signature, claimed) ||
+      (!given.server.empty() && !wire::read_hex(given.server, server)))
     return signature_verdict::malformed;
 
   const auto now = now_();
@@ -116,8 +97,7 @@ signature_verdict request_verifier::check(std::string_view method, std::string_v
     return signature_verdict::stale;
   // Before anything is remembered: a stranger must not fill the memory.
   const auto right = [&](const wire::shared_key& key) {
-    return wire::equal_in_constant_time(signature_of(key, method, target, body, given.time, given.nonce),
-                                        *claimed);
+    return wire::equal_in_constant_time(signature_of(key, method, target, body, given), claimed);
   };
   const bool by_present = right(key_), by_previous = previous_ && right(*previous_);
   if (!by_present && !by_previous)
@@ -128,12 +108,12 @@ signature_verdict request_verifier::check(std::string_view method, std::string_v
     forget_before(now - request_drift_seconds_max);
   if (at < earliest_)
     return signature_verdict::stale;
-  if (used_.contains(*unique))
+  if (used_.contains(unique))
     return signature_verdict::replayed;
   if (used_.size() >= nonces_max_)
     return signature_verdict::crowded;
-  used_.insert(*unique);
-  used_at_[at].push_back(*unique);
+  used_.insert(unique);
+  used_at_[at].push_back(unique);
   return signature_verdict::good;
 }
 

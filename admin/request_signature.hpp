@@ -28,19 +28,21 @@ constexpr std::size_t nonces_kept_max = 65'536;
 constexpr std::string_view time_header = "X-Memkv-Time";
 constexpr std::string_view nonce_header = "X-Memkv-Nonce";
 constexpr std::string_view signature_header = "X-Memkv-Signature";
+constexpr std::string_view server_header = "X-Memkv-Server";
 
-/// The values of the three headers; all empty: not signed.
+/// The values of the headers; all empty: not signed.
 struct request_signature {
   std::string time;      // decimal
   std::string nonce;     // 32 hexadecimal digits
   std::string signature; // 64 hexadecimal digits
+  std::string server;    // 32 hexadecimal digits: the id of the one server it is for; empty: for any
 };
 
 /// `target` is path and query exactly as they are sent; `at` is the present time; `unique` must be random
-/// (wire::random_nonce()) and never be used again.
+/// (wire::random_nonce()) and never be used again; `server` is an id as request_signature has it, or empty.
 [[nodiscard]] request_signature sign_request(const wire::shared_key& key, std::string_view method,
                                              std::string_view target, std::string_view body, std::uint64_t at,
-                                             const wire::nonce& unique);
+                                             const wire::nonce& unique, std::string_view server = {});
 
 enum class signature_verdict : std::uint8_t {
   good,
@@ -50,6 +52,7 @@ enum class signature_verdict : std::uint8_t {
   wrong,     // not made with the key, or for another request
   replayed,  // its nonce was used before
   crowded,   // too many nonces are in use
+  elsewhere, // made for another server
 };
 /// One sentence that a person can act on; empty for good.
 [[nodiscard]] std::string_view sentence_of(signature_verdict verdict) noexcept;
@@ -63,7 +66,7 @@ public:
                    std::optional<wire::shared_key> previous = std::nullopt,
                    std::size_t nonces_max = nonces_kept_max);
 
-  /// A request that is found good is good once.
+  /// A request that is found good is good once. Whether `given.server` is this one is for the caller to see.
   [[nodiscard]] signature_verdict check(std::string_view method, std::string_view target,
                                         std::string_view body, const request_signature& given);
 

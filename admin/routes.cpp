@@ -3,10 +3,12 @@
 #include "actors/log.hpp"
 #include "admin/openapi.hpp"
 #include "admin/status_json.hpp"
+#include "wire/hex.hpp"
 
 #include <arpa/inet.h>
 #include <strings.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <optional>
@@ -256,11 +258,15 @@ bool routes::may_change(const http_request& request, http_answer& refusal) const
   const bool by_a_page = request.count("origin") + request.count("sec-fetch-site") > 0;
   if (setup_.open && (!by_a_page || is_no_strangers_name(request.header("host"))))
     return true;
-  const request_signature given{std::string{request.header("x-memkv-time")},
-                                std::string{request.header("x-memkv-nonce")},
-                                std::string{request.header("x-memkv-signature")}};
-  const bool is_signed =
-      request.count("x-memkv-time") + request.count("x-memkv-nonce") + request.count("x-memkv-signature") > 0;
+  const request_signature given{
+      std::string{request.header("x-memkv-time")}, std::string{request.header("x-memkv-nonce")},
+      std::string{request.header("x-memkv-signature")}, std::string{request.header("x-memkv-server")}};
+  std::size_t headers = 0, headers_of_one_name = 0;
+  for (const auto* name : {"x-memkv-time", "x-memkv-nonce", "x-memkv-signature", "x-memkv-server"}) {
+    headers += request.count(name);
+    headers_of_one_name = std::max(headers_of_one_name, request.count(name));
+  }
+  const bool is_signed = headers > 0;
   if (setup_.open && !is_signed) {
     refusal = problem(403, "a web page may change something only where its server is named by an address or "
                            "as localhost");
@@ -273,11 +279,20 @@ bool routes::may_change(const http_request& request, http_answer& refusal) const
                            "Host header, not another name");
     return false;
   }
-  const auto verdict = setup_.verifier == nullptr ? signature_verdict::missing
-                       : request.count("x-memkv-time") > 1 || request.count("x-memkv-nonce") > 1 ||
-                               request.count("x-memkv-signature") > 1
-                           ? signature_verdict::malformed
-                           : setup_.verifier->check(request.method, request.target, request.body, given);
+  auto verdict = setup_.verifier == nullptr ? signature_verdict::missing
+                 : headers_of_one_name > 1
+                     ? signature_verdict::malformed
+                     : setup_.verifier->check(request.method, request.target, request.body, given);
+  if (verdict == signature_verdict::good && request.count("x-memkv-server") > 0) {
+    const auto about = gather();
+    if (about.report == nullptr) {
+      refusal = document(503, silence_document(about));
+      return false;
+    }
+    std::array<std::byte, 16> meant{};
+    if (!wire::read_hex(given.server, meant) || meant != about.report->set_id)
+      verdict = signature_verdict::elsewhere;
+  }
   if (verdict == signature_verdict::good)
     return true;
   log::debug(target, "a request was refused", {{"peer", request.peer}, {"reason", sentence_of(verdict)}});

@@ -1,6 +1,7 @@
 #include "admin/server_url.hpp"
 
 #include "admin/printable_text.hpp"
+#include "wire/text.hpp"
 
 #include <arpa/inet.h>
 
@@ -14,21 +15,6 @@ namespace memkv::admin {
 namespace {
 
 constexpr std::string_view blanks = " \t\r\n\f\v";
-
-std::string_view trimmed(std::string_view text) {
-  const auto first = text.find_first_not_of(blanks);
-  if (first == std::string_view::npos)
-    return {};
-  return text.substr(first, text.find_last_not_of(blanks) - first + 1);
-}
-
-std::string lowered(std::string_view text) {
-  std::string lower(text);
-  for (char& letter : lower)
-    if (letter >= 'A' && letter <= 'Z')
-      letter = static_cast<char>(letter - 'A' + 'a');
-  return lower;
-}
 
 bool is_ipv4(const std::string& host) {
   std::array<unsigned char, 4> address{};
@@ -74,7 +60,7 @@ server_url_result parse_server_url(std::string_view text) {
   if (rest.find('@') != std::string_view::npos)
     return {{}, "the address of a server holds no user name and no password: write http://host:port"};
   if (const auto end = rest.find("://"); end != std::string_view::npos) {
-    const auto scheme = lowered(rest.substr(0, end));
+    const auto scheme = wire::lowered(rest.substr(0, end));
     if (scheme != "http" && scheme != "https")
       return refused(text, "is neither http:// nor https://");
     made.url.tls = scheme == "https";
@@ -91,7 +77,7 @@ server_url_result parse_server_url(std::string_view text) {
     const auto end = rest.find(']');
     if (end == std::string_view::npos)
       return refused(text, "has a bracket that does not end");
-    made.url.host = lowered(rest.substr(1, end - 1));
+    made.url.host = wire::lowered(rest.substr(1, end - 1));
     if (!is_ipv6(made.url.host))
       return refused(text, "has brackets around what is no IPv6 address");
     made.url.is_address = true;
@@ -105,7 +91,7 @@ server_url_result parse_server_url(std::string_view text) {
     if (colon != rest.rfind(':'))
       return refused(text, "has too many colons: write an IPv6 address in brackets, as in [::1]:9901");
     has_port = colon != std::string_view::npos;
-    made.url.host = lowered(rest.substr(0, colon));
+    made.url.host = wire::lowered(rest.substr(0, colon));
     port = has_port ? rest.substr(colon + 1) : std::string_view{};
     made.url.is_address = is_ipv4(made.url.host);
     if (!made.url.is_address && !is_name(made.url.host))
@@ -126,7 +112,7 @@ server_list_result parse_server_list(std::string_view text) {
   server_list_result made;
   while (true) {
     const auto comma = text.find(',');
-    if (const auto entry = trimmed(text.substr(0, comma)); !entry.empty()) {
+    if (const auto entry = wire::trimmed(text.substr(0, comma), blanks); !entry.empty()) {
       auto [url, problem] = parse_server_url(entry);
       if (!problem.empty())
         return {{}, std::move(problem)};

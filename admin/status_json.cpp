@@ -1,6 +1,7 @@
 #include "admin/status_json.hpp"
 
 #include "actors/log.hpp"
+#include "wire/hex.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -284,6 +285,8 @@ json rdma_of(const server_report& report) {
   return {{"active", report.rdma_active},
           {"connections", report.rdma_connections},
           {"sessions", report.sessions},
+          {"values_open", report.values_open},
+          {"leases_open", report.leases_open},
           {"rails", rails}};
 }
 
@@ -297,16 +300,6 @@ json actors_of(const server_report& report) {
                    {"mailbox", each.mailbox},
                    {"restarts", each.restarts}});
   return all;
-}
-
-std::string id_of(const std::array<std::byte, 16>& bytes) {
-  constexpr std::string_view digits = "0123456789abcdef";
-  std::string text;
-  for (const auto byte : bytes) {
-    text += digits[std::to_integer<unsigned>(byte) >> 4];
-    text += digits[std::to_integer<unsigned>(byte) & 15U];
-  }
-  return text;
 }
 
 /// What goes before the rest of an answer that is an error as well.
@@ -434,7 +427,7 @@ std::string status_document(const gathered& about, std::string_view version) {
   if (about.report == nullptr)
     return text_of(out);
   const auto& report = *about.report;
-  out["server_id"] = id_of(report.set_id);
+  out["server_id"] = wire::hex_text(report.set_id);
   out["phase"] = report.phase;
   out["address"] = report.address;
   out["time"] = seconds(report.now_ns);

@@ -107,24 +107,35 @@ std::shared_ptr<tls_identity> tls_identity::load(const std::string& certificate_
   return made->context_ == nullptr ? nullptr : made;
 }
 
-std::shared_ptr<SSL_CTX> tls_identity::context(std::chrono::steady_clock::time_point now,
-                                               std::chrono::milliseconds every) {
-  std::lock_guard guard{lock_};
-  if (now - looked_ < every)
-    return context_;
-  looked_ = now;
-  auto files = identity_of_files(certificate_path_, key_path_);
-  if (files == files_)
-    return context_;
-  files_ = std::move(files);
-  std::string problem;
-  if (auto fresh = load_context(certificate_path_, key_path_, problem)) {
-    context_ = std::move(fresh);
-    log::info(target, "the certificate was read again", {{"tls_cert", certificate_path_}});
-  } else {
-    log::warn(target, problem + "; the certificate read before stays in use");
-  }
+std::shared_ptr<SSL_CTX> tls_identity::context() {
+  const std::lock_guard guard{lock_};
   return context_;
+}
+
+bool tls_identity::wants_look(std::chrono::steady_clock::time_point now, std::chrono::milliseconds every) {
+  const std::lock_guard guard{lock_};
+  if (looking_ || now - looked_ < every)
+    return false;
+  looked_ = now;
+  looking_ = true;
+  return true;
+}
+
+void tls_identity::look() {
+  auto files = identity_of_files(certificate_path_, key_path_);
+  if (files != files_) {
+    files_ = std::move(files);
+    std::string problem;
+    if (auto fresh = load_context(certificate_path_, key_path_, problem)) {
+      log::info(target, "the certificate was read again", {{"tls_cert", certificate_path_}});
+      const std::lock_guard guard{lock_};
+      context_ = std::move(fresh);
+    } else {
+      log::warn(target, problem + "; the certificate read before stays in use");
+    }
+  }
+  const std::lock_guard guard{lock_};
+  looking_ = false;
 }
 
 std::unique_ptr<tls_session> tls_session::accept(std::shared_ptr<SSL_CTX> context, int socket) {

@@ -2,6 +2,7 @@
 //
 // Operation. An identity is a certificate (with its chain) and its key, read from two PEM files; when the
 // files change they are read again, and what is wrong with them then is said and the old ones stay in use.
+// Who needs the certificate never waits for a disk: looking at the files is for a thread that may.
 //
 // Threading: an identity may be shared by threads; a session belongs to one. Ownership: a session keeps its
 // identity's certificate alive, not the socket. Errors: values, with one sentence where a person can act.
@@ -27,19 +28,23 @@ public:
   [[nodiscard]] static std::shared_ptr<tls_identity> load(const std::string& certificate_path,
                                                           const std::string& key_path, std::string& problem);
 
-  /// The present certificate. Looks at the files when the last look was `every` ago or more.
-  [[nodiscard]] std::shared_ptr<ssl_ctx_st> context(std::chrono::steady_clock::time_point now,
-                                                    std::chrono::milliseconds every = std::chrono::seconds{
-                                                        5});
+  /// The present certificate.
+  [[nodiscard]] std::shared_ptr<ssl_ctx_st> context();
+  /// Whether the files should be looked at: once when the last look was `every` ago or more, and is over.
+  [[nodiscard]] bool wants_look(std::chrono::steady_clock::time_point now,
+                                std::chrono::milliseconds every = std::chrono::seconds{5});
+  /// Looks at the files, and reads them if they are others. May wait for their file system.
+  void look();
 
 private:
   tls_identity(std::string certificate_path, std::string key_path);
 
   const std::string certificate_path_, key_path_;
+  std::string files_; // what told the files of context_, or those that were refused, from others; of look()
   std::mutex lock_;
   std::shared_ptr<ssl_ctx_st> context_;
-  std::string files_; // what told the files of context_, or those that were refused, from others
   std::chrono::steady_clock::time_point looked_{};
+  bool looking_ = false;
 };
 
 class tls_session {

@@ -6,6 +6,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -51,9 +52,14 @@ std::shared_ptr<tls_context> tls_context::make(const tls_options& options, std::
   // A certificate that signed itself may stand in the file without being an authority.
   X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(context), X509_V_FLAG_PARTIAL_CHAIN);
   if (!options.ca_file.empty()) {
-    // The library says "system lib" when it cannot open it.
-    if (::access(options.ca_file.c_str(), R_OK) != 0) {
+    // The library says "system lib" when it cannot open it, and waits for a pipe that nobody writes to.
+    struct stat facts {};
+    if (::stat(options.ca_file.c_str(), &facts) != 0 || ::access(options.ca_file.c_str(), R_OK) != 0) {
       problem = options.ca_file + " cannot be read: " + std::strerror(errno);
+      return nullptr;
+    }
+    if (!S_ISREG(facts.st_mode)) {
+      problem = options.ca_file + " cannot be read: it is no regular file";
       return nullptr;
     }
     if (SSL_CTX_load_verify_locations(context, options.ca_file.c_str(), nullptr) != 1) {

@@ -239,6 +239,7 @@ std::string read_status(std::string_view text, status_document& document) {
   document.status = from.text("status");
   document.reasons = from.texts("reasons");
   document.version = from.text("version");
+  document.server_id = from.text("server_id");
   document.phase = from.text("phase");
   document.uptime_seconds = from.real("uptime_seconds");
   document.fault_injection = from.truth("fault_injection").value_or(false);

@@ -73,6 +73,7 @@ struct status_document {
   std::string status;
   std::vector<std::string> reasons;
   std::string version;
+  std::string server_id; // 32 hexadecimal digits; empty: it has not said so
   std::string phase;
   std::optional<double> uptime_seconds;
   bool fault_injection = false;

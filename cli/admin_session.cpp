@@ -4,9 +4,11 @@
 #include "cli/admin_command.hpp"
 #include "cli/admin_documents.hpp"
 #include "client/options.hpp"
+#include "wire/hex.hpp"
 
 #include <unistd.h>
 
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -21,6 +23,11 @@ bool wants_colour() {
   const char* terminal = std::getenv("TERM");
   return (refused == nullptr || *refused == '\0') &&
          (terminal == nullptr || std::string_view(terminal) != "dumb");
+}
+
+bool is_id(std::string_view text) {
+  std::array<std::byte, 16> id{};
+  return wire::read_hex(text, id);
 }
 
 } // namespace
@@ -60,12 +67,28 @@ admin::server_answer admin_session::post(std::string_view target, std::string& p
     return {};
   }
   if (chosen.auth_key) {
+    // For this server alone: who listens must not be able to send the same to another one.
+    auto about = get("/v1/status", document_bytes_max).front();
+    status_document document;
+    about.may_have_arrived = false; // nothing was asked for yet
+    if (about.status != 200 && about.status != 503)
+      return about;
+    const auto unread = read_status(about.body, document);
+    if (!is_id(document.server_id)) {
+      const auto fault = fault_of(about);
+      problem = servers_.front().text() + ": " +
+                (!fault.empty()    ? fault
+                 : !unread.empty() ? unread
+                                   : "the status does not say which server it is");
+      return {};
+    }
     const auto now = static_cast<std::uint64_t>(std::time(nullptr));
-    const auto made =
-        admin::sign_request(*chosen.auth_key, question.method, target, "", now, wire::random_nonce());
+    const auto made = admin::sign_request(*chosen.auth_key, question.method, target, "", now,
+                                          wire::random_nonce(), document.server_id);
     question.headers = {{std::string(admin::time_header), made.time},
                         {std::string(admin::nonce_header), made.nonce},
-                        {std::string(admin::signature_header), made.signature}};
+                        {std::string(admin::signature_header), made.signature},
+                        {std::string(admin::server_header), made.server}};
   }
   return admin::ask_all(std::span(&question, 1), options_).front();
 }

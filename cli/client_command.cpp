@@ -1,13 +1,12 @@
 #include "cli/client_command.hpp"
 
+#include "cli/client_values.hpp"
 #include "cli/drive_text.hpp"
 #include "client/client.hpp"
+#include "wire/hex.hpp"
 
 #include <nlohmann/json.hpp>
 
-#include <fcntl.h>
-#include <poll.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -28,13 +27,10 @@ namespace {
 
 using client::errc;
 using client::item_result;
-using bytes = std::vector<std::byte>;
 using steady = std::chrono::steady_clock;
 
 constexpr std::uint64_t progress_bytes_min = 16U << 20U;
 constexpr int progress_ms = 100;
-constexpr std::size_t read_step_bytes = 1U << 20U;
-constexpr std::uint64_t value_bytes_max = std::uint64_t{1} << 30U;
 constexpr int value_changes_max =
     5; // so often a value may change between asking for its length and fetching it
 constexpr const char* default_server = "127.0.0.1:9900";
@@ -53,24 +49,9 @@ int finish_output(int code) {
 }
 
 std::optional<std::string> key_from_hex(std::string_view digits) {
-  const auto value_of = [](char digit) -> int {
-    if (digit >= '0' && digit <= '9') {
-      return digit - '0';
-    }
-    const char lower = static_cast<char>(digit | 0x20);
-    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-  };
-  if (digits.empty() || digits.size() % 2 != 0) {
+  std::string key(digits.size() / 2, '\0');
+  if (key.empty() || !wire::read_hex(digits, std::as_writable_bytes(std::span(key)))) {
     return std::nullopt;
-  }
-  std::string key;
-  for (std::size_t i = 0; i < digits.size(); i += 2) {
-    const int high = value_of(digits[i]);
-    const int low = value_of(digits[i + 1]);
-    if (high < 0 || low < 0) {
-      return std::nullopt;
-    }
-    key.push_back(static_cast<char>(high * 16 + low));
   }
   return key;
 }
@@ -242,112 +223,10 @@ void wait_with_progress(completed& done, progress& line, Moved moved) {
   } while (!done.wait(std::chrono::milliseconds(progress_ms)));
 }
 
-/// Waits for bytes no longer than until `end`.
-std::string read_value(const std::string& path, steady::time_point end, bytes& value) {
-  const bool standard_input = path.empty() || path == "-";
-  const std::string shown = standard_input ? "standard input" : path;
-  const int source = standard_input ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (source < 0) {
-    return shown + ": " + std::strerror(errno);
-  }
-  struct stat facts {};
-  if (::fstat(source, &facts) == 0 && S_ISREG(facts.st_mode) &&
-      static_cast<std::uint64_t>(facts.st_size) <= value_bytes_max) {
-    value.reserve(static_cast<std::size_t>(facts.st_size) + 1);
-  }
-  std::string problem;
-  while (problem.empty()) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - steady::now()).count();
-    pollfd readable{source, POLLIN, 0};
-    if (left <= 0 || ::poll(&readable, 1, static_cast<int>(left)) == 0) {
-      problem = shown + " did not end in time: see --deadline-ms";
-      break;
-    }
-    const std::size_t had = value.size();
-    value.resize(had + read_step_bytes);
-    const ssize_t got = ::read(source, value.data() + had, read_step_bytes);
-    const int error = errno;
-    value.resize(had + (got > 0 ? static_cast<std::size_t>(got) : 0));
-    if (got == 0) {
-      break;
-    }
-    if (got < 0 && error != EINTR) {
-      problem = shown + ": " + std::strerror(error);
-    } else if (value.size() > value_bytes_max) {
-      problem = shown + ": a value has at most 1 GiB";
-    }
-  }
-  if (!standard_input) {
-    ::close(source);
-  }
-  return problem;
-}
-
-std::string write_all(int target, const std::string& shown, std::span<const std::byte> value) {
-  while (!value.empty()) {
-    const ssize_t written = ::write(target, value.data(), value.size());
-    if (written < 0 && errno == EINTR) {
-      continue;
-    }
-    if (written <= 0) {
-      return shown + ": " + std::strerror(errno);
-    }
-    value = value.subspan(static_cast<std::size_t>(written));
-  }
-  return {};
-}
-
-/// Writes into what is there and is no file: a device, a pipe.
-std::string write_through(const std::string& path, std::span<const std::byte> value) {
-  const int target = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-  if (target < 0) {
-    return path + ": " + std::strerror(errno);
-  }
-  std::string problem = write_all(target, path, value);
-  if (::close(target) != 0 && problem.empty()) {
-    problem = path + ": " + std::strerror(errno);
-  }
-  return problem;
-}
-
-/// Writes beside the file and renames, so that the file is there whole or not at all. Only a file is ever
-/// replaced: a link is followed, and what is neither is written to.
-std::string write_file(const std::string& given, std::span<const std::byte> value) {
-  std::string path = given;
-  if (char* const real = ::realpath(given.c_str(), nullptr); real != nullptr) {
-    path = real;
-    std::free(real);
-  }
-  struct stat about {};
-  if (::stat(path.c_str(), &about) == 0) {
-    if (!S_ISREG(about.st_mode)) {
-      return write_through(path, value);
-    }
-  } else if (::lstat(path.c_str(), &about) == 0) {
-    return given + ": a link to something that is not there";
-  }
-  const std::string beside = path + ".part." + std::to_string(::getpid());
-  const int target = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-  if (target < 0) {
-    return path + ": " + std::strerror(errno);
-  }
-  std::string problem = write_all(target, path, value);
-  if (::close(target) != 0 && problem.empty()) {
-    problem = path + ": " + std::strerror(errno);
-  }
-  if (problem.empty() && ::rename(beside.c_str(), path.c_str()) != 0) {
-    problem = path + ": " + std::strerror(errno);
-  }
-  if (!problem.empty()) {
-    ::unlink(beside.c_str());
-  }
-  return problem;
-}
-
 int put(const parsed& line) {
   std::string problem;
   const session wanted = make_session(line, "KEY", problem);
-  bytes value;
+  std::vector<std::byte> value;
   client::call_options call;
   if (problem.empty()) {
     const auto end = steady::now() + std::chrono::milliseconds(wanted.deadline_ms);
@@ -382,7 +261,7 @@ int get(const parsed& line) {
   const std::string& key = wanted.shown_keys.front();
   const std::uint64_t offset = line.number("offset").value_or(0);
   const std::optional<std::uint64_t> length = line.number("length");
-  bytes value;
+  std::vector<std::byte> value;
   item_result result;
   for (int changes = 0; changes < value_changes_max; ++changes) {
     result = wanted.kv->lookup(wanted.keys.front());

@@ -1,23 +1,16 @@
 #include "cli/config.hpp"
 
-#include "cli/command_line.hpp" // parse_size, format_size
-
 #include "actors/log.hpp" // filter
+#include "cli/config_values.hpp"
 #include "engine/layout.hpp"
 #include "wire/limits.hpp"
+#include "wire/regular_file.hpp"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstring>
-#include <limits>
 #include <map>
-#include <set>
 
 namespace memkv::cli {
 
@@ -25,161 +18,9 @@ namespace {
 
 constexpr std::size_t drives_max = 256;
 constexpr std::size_t rdma_devices_max = 64;
-constexpr std::size_t rdma_threads_max = 256; // of all devices
 
 // Setters return what the key "must be", or nothing. The caller puts the key in front of it.
 using setter = std::string (*)(const config_node&, server_config&);
-
-std::string shown(const config_node& node) {
-  switch (node.what) {
-  case config_node::kind::nothing:
-    return "nothing";
-  case config_node::kind::list:
-    return "a list";
-  case config_node::kind::map:
-    return "a map";
-  case config_node::kind::scalar:
-    break;
-  }
-  std::string text;
-  for (const char c : node.text.substr(0, 64))
-    text += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-  return "\"" + text + "\"";
-}
-
-std::string must_be(const std::string& what, const config_node& node) {
-  return "must be " + what + ", not " + shown(node);
-}
-
-std::optional<std::uint64_t> whole_number(std::string_view text) {
-  if (text.empty() || text.size() > 18)
-    return std::nullopt;
-  std::uint64_t value = 0;
-  for (const char c : text) {
-    if (c < '0' || c > '9')
-      return std::nullopt;
-    value = value * 10 + static_cast<std::uint64_t>(c - '0');
-  }
-  return value;
-}
-
-bool is_plain(const config_node& node) {
-  return node.what == config_node::kind::scalar && !node.quoted;
-}
-
-std::string read_bool(const config_node& node, bool& out) {
-  if (!is_plain(node) || (node.text != "true" && node.text != "false"))
-    return must_be("true or false", node) + (node.quoted ? " in quotes" : "");
-  out = node.text == "true";
-  return {};
-}
-
-template <class T>
-std::string read_integer(const config_node& node, T& out, std::uint64_t least, std::uint64_t most) {
-  const auto value = is_plain(node) ? whole_number(node.text) : std::nullopt;
-  if (!value || *value < least || *value > most)
-    return must_be("a whole number from " + std::to_string(least) + " to " + std::to_string(most), node) +
-           (node.quoted ? " in quotes" : "");
-  out = static_cast<T>(*value);
-  return {};
-}
-
-template <class T>
-std::string read_size(const config_node& node, T& out, std::uint64_t least, std::uint64_t most) {
-  const auto value = node.what == config_node::kind::scalar ? parse_size(node.text) : std::nullopt;
-  if (!value)
-    return must_be("a size such as \"64 KiB\", \"4 MiB\" or \"247 GiB\"", node);
-  if (*value < least || *value > most)
-    return must_be("a size from " + format_size(least) + " to " + format_size(most), node);
-  out = static_cast<T>(*value);
-  return {};
-}
-
-template <class T>
-std::string read_power_of_two(const config_node& node, T& out, std::uint64_t least, std::uint64_t most) {
-  T value = 0;
-  auto wrong = read_size(node, value, least, most);
-  if (wrong.empty() && (value & (value - 1)) != 0)
-    wrong = must_be("a power of two, such as " + format_size(least) + " or " + format_size(most), node);
-  if (wrong.empty())
-    out = value;
-  return wrong;
-}
-
-std::string read_text(const config_node& node, std::string& out) {
-  // A bare number or true is YAML for something else than text; as a name it is more likely a slip.
-  if (node.what != config_node::kind::scalar || node.text.empty())
-    return must_be("text", node);
-  out = node.text;
-  return {};
-}
-
-std::string read_duration(const config_node& node, std::uint32_t& out_ms, std::uint64_t least_ms,
-                          std::uint64_t most_ms) {
-  static constexpr std::array<std::pair<std::string_view, std::uint64_t>, 4> units{
-      {{"ms", 1}, {"s", 1000}, {"min", 60'000}, {"h", 3'600'000}}};
-  std::optional<std::uint64_t> value;
-  if (node.what == config_node::kind::scalar) {
-    std::string_view text = node.text;
-    const auto digits = std::min(text.find_first_not_of("0123456789"), text.size());
-    auto unit = text.substr(digits);
-    if (unit.starts_with(' '))
-      unit.remove_prefix(1);
-    const auto amount = whole_number(text.substr(0, digits));
-    for (const auto& [name, milliseconds] : units)
-      if (unit == name && amount && *amount <= most_ms)
-        value = *amount * milliseconds;
-  }
-  if (!value || *value < least_ms || *value > most_ms)
-    return must_be("a time such as \"500 ms\", \"30 s\" or \"5 min\", from " +
-                       std::to_string(least_ms / 1000) + " s to " + std::to_string(most_ms / 1000) + " s",
-                   node);
-  out_ms = static_cast<std::uint32_t>(*value);
-  return {};
-}
-
-std::string read_percent(const config_node& node, std::uint32_t& out) {
-  if (node.what == config_node::kind::scalar) {
-    std::string_view text = node.text;
-    if (text.ends_with('%'))
-      text.remove_suffix(1);
-    if (text.ends_with(' '))
-      text.remove_suffix(1);
-    const auto value = whole_number(text);
-    if (value && *value >= 1 && *value <= 99) {
-      out = static_cast<std::uint32_t>(*value);
-      return {};
-    }
-  }
-  return must_be("a percentage from 1 to 99", node);
-}
-
-template <class T, std::size_t N>
-std::string read_choice(const config_node& node, T& out,
-                        const std::array<std::pair<std::string_view, T>, N>& all) {
-  std::string names;
-  for (std::size_t i = 0; i < N; ++i) {
-    if (is_plain(node) && node.text == all[i].first) {
-      out = all[i].second;
-      return {};
-    }
-    if (i > 0)
-      names += i + 1 == N ? " or " : ", ";
-    names += all[i].first;
-  }
-  return must_be(names, node);
-}
-
-std::string read_key(const config_node& node, std::optional<wire::shared_key>& out) {
-  // Never shows the text: it is a secret, also when it is mistyped.
-  std::string_view problem;
-  if (node.what == config_node::kind::scalar)
-    out = wire::shared_key::parse(node.text, &problem);
-  if (!out)
-    return "must be a key of exactly 64 hexadecimal digits that does not repeat itself" +
-           std::string(": make one with openssl rand -hex 32");
-  return {};
-}
 
 std::string read_address(const config_node& node, server_config& c) {
   const std::string wrong =
@@ -223,15 +64,6 @@ std::string read_level(const config_node& node, server_config& c) {
 constexpr std::uint64_t kib = 1024;
 constexpr std::uint64_t mib = 1024 * kib;
 constexpr std::uint64_t tib = 1024 * 1024 * mib;
-
-std::string read_optional(const config_node& node, std::optional<std::uint32_t>& out, std::uint64_t least,
-                          std::uint64_t most) {
-  std::uint32_t value = 0;
-  auto wrong = read_integer(node, value, least, most);
-  if (wrong.empty())
-    out = value;
-  return wrong;
-}
 
 std::string read_devices(const config_node& node, server_config& c) {
   const std::string wrong = must_be("a list of device names, such as [mlx5_0, mlx5_1]", node);
@@ -511,7 +343,12 @@ private:
         best = rest;
       }
     }
-    fail(member.line, path,
+    // What is no name at all may be a line of a file that is none of ours, and a secret.
+    const bool is_name = member.key.size() <= 64 && std::ranges::all_of(member.key, [](char c) {
+                           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                                  (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
+                         });
+    fail(member.line, is_name ? path : prefix + "(what stands here)",
          best.empty() ? "is not a key of the configuration: use " + names
                       : "is not a key of the configuration: did you mean " + prefix + best + "?");
   }
@@ -585,70 +422,7 @@ private:
   std::map<std::string, std::size_t, std::less<>> lines_;
 };
 
-config_problem about(const std::string& key, const std::string& sentence) {
-  return {0, key, key + " " + sentence};
-}
-
 } // namespace
-
-config_problem server_config::validate() const {
-  if (!network.auth_key)
-    return about("network.auth_key",
-                 "is missing: set MEMKV_AUTH_KEY or this key to 64 hexadecimal digits, made with "
-                 "openssl rand -hex 32");
-  if (network.tls_cert.empty() != network.tls_key.empty())
-    return about(network.tls_cert.empty() ? "network.tls_key" : "network.tls_cert",
-                 "is set alone: set network.tls_cert and network.tls_key, or neither");
-  if (network.max_connections_per_address > network.max_connections)
-    return about("network.max_connections_per_address", "is larger than network.max_connections (" +
-                                                            std::to_string(network.max_connections) +
-                                                            "): lower it, or raise the other");
-  if (memory.max_bytes / memory.block_bytes < 8)
-    return about("memory.max_size", "is " + format_size(memory.max_bytes) +
-                                        ", less than eight times memory.block_size (" +
-                                        format_size(memory.block_bytes) + "): raise it");
-  if (!rdma.device.empty() && !rdma.devices.empty())
-    return about("rdma.devices", "stands beside rdma.device: keep one of them");
-  if (rdma.devices.size() * rdma.num_worker_threads.value_or(1) > rdma_threads_max)
-    return about("rdma.num_worker_threads",
-                 "times the RDMA devices is more than " + std::to_string(rdma_threads_max) + ": lower it");
-  if (storage.mode == storage_mode::unset)
-    return about("storage.mode", "is missing: set it to file, memory or direct");
-  if (storage.shard_bytes > storage.block_bytes)
-    return about("storage.shard_size", "is larger than storage.block_size (" +
-                                           format_size(storage.block_bytes) +
-                                           "): lower it, or raise the other");
-  if (storage.eviction_low_percent >= storage.eviction_high_percent)
-    return about("storage.eviction.low_watermark", "must be below storage.eviction.high_watermark (" +
-                                                       std::to_string(storage.eviction_high_percent) + ")");
-  if (storage.sync == sync_mode::always && storage.mode == storage_mode::memory)
-    return about("storage.sync", "cannot be always in memory mode: remove it, or set storage.mode to file");
-  if (storage.sync == sync_mode::never && storage.mode == storage_mode::direct)
-    return about("storage.sync", "is never, but raw drives always sync: remove it");
-  if (storage.drives.empty())
-    return about("storage.drives",
-                 "is missing: name at least one drive, such as [{ media: /var/lib/memkv/drive0, "
-                 "max_size: 100 GiB }]");
-  std::set<std::string> media;
-  for (std::size_t i = 0; i < storage.drives.size(); ++i) {
-    const auto& drive = storage.drives[i];
-    const std::string path = "storage.drives[" + std::to_string(i) + "].";
-    if (drive.media.empty())
-      return about(path + "media", "is missing: name the drive");
-    if (storage.mode == storage_mode::memory && drive.media != "memory")
-      return about(path + "media", "must be memory in memory mode, not \"" + drive.media + "\"");
-    if (storage.mode != storage_mode::memory && drive.media == "memory")
-      return about(path + "media", "is memory: set storage.mode to memory, or name a path");
-    if (storage.mode != storage_mode::memory && !media.insert(drive.media).second)
-      return about(path + "media",
-                   "names \"" + drive.media + "\", as an earlier drive does: name each drive once");
-    if (storage.mode == storage_mode::direct && drive.max_size_bytes != 0)
-      return about(path + "max_size", "is for files and memory: remove it, a raw drive is used whole");
-    if (storage.mode != storage_mode::direct && drive.max_size_bytes == 0)
-      return about(path + "max_size", "is missing: give the drive a size, such as 100 GiB");
-  }
-  return {};
-}
 
 config_result parse_config(std::string_view text, const config_environment& environment) {
   config_result result;
@@ -683,38 +457,20 @@ config_result load_config(const std::string& path, const config_environment& env
     result.problem = {0, "", what};
     return result;
   };
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY);
-  if (descriptor < 0)
-    return refuse(std::string("the file cannot be opened (") + std::strerror(errno) +
-                  "): name another with --config");
-  struct closer {
-    int descriptor;
-    ~closer() { ::close(descriptor); }
-  } const close_it{descriptor};
-  struct stat facts {};
-  if (::fstat(descriptor, &facts) != 0 || S_ISDIR(facts.st_mode))
-    return refuse("this is not a file: name one with --config");
-  std::string text;
-  std::array<char, 16384> piece{};
-  // One byte more than allowed is enough to know that there is too much.
-  while (text.size() <= file_bytes_max) {
-    const ssize_t count = ::read(descriptor, piece.data(), piece.size());
-    if (count < 0 && errno == EINTR)
-      continue;
-    if (count < 0)
-      return refuse(std::string("the file cannot be read (") + std::strerror(errno) + ")");
-    if (count == 0)
-      break;
-    text.append(piece.data(), static_cast<std::size_t>(count));
-  }
-  result = parse_config(text, environment);
+  auto file = wire::read_regular_file(path, file_bytes_max);
+  using outcome = wire::file_text::outcome;
+  if (file.result == outcome::too_long)
+    return refuse(std::string(too_long_sentence));
+  if (file.result != outcome::read)
+    return refuse("the file cannot be opened (" + file.problem + "): name another with --config");
+  result = parse_config(file.text, environment);
   const bool holds_key =
-      text.find("auth_key") != std::string::npos || text.find("previous_key") != std::string::npos;
-  if (result.ok() && holds_key && S_ISREG(facts.st_mode) && (facts.st_mode & 077) != 0)
+      file.text.find("auth_key") != std::string::npos || file.text.find("previous_key") != std::string::npos;
+  if (result.ok() && holds_key && (file.mode & 077U) != 0)
     result.warnings.push_back(path +
                               " holds the authentication key and can be read by others than its owner: run "
                               "chmod 600 on it");
-  wire::wipe(std::as_writable_bytes(std::span(text)));
+  wire::wipe(std::as_writable_bytes(std::span(file.text)));
   return result;
 }
 

@@ -151,9 +151,7 @@ config_problem whole_file(std::size_t line, std::string sentence) {
 config_problem parse_config_tree(std::string_view text, config_node& root) {
   root = {};
   if (text.size() > file_bytes_max)
-    return whole_file(
-        0, "the file is larger than 1 MiB: a configuration has a few hundred bytes, so this must be "
-           "another file");
+    return whole_file(0, std::string(too_long_sentence));
   const auto bad = std::find_if(text.begin(), text.end(), [](char c) {
     return (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\r' && c != '\t') || c == '\x7f';
   });

@@ -18,6 +18,8 @@ namespace memkv::cli {
 
 /// Largest configuration file, in bytes, and deepest nesting of maps and lists in it.
 inline constexpr std::size_t file_bytes_max = std::size_t{1} << 20;
+inline constexpr std::string_view too_long_sentence =
+    "the file is larger than 1 MiB: a configuration has a few hundred bytes, so this must be another file";
 inline constexpr std::size_t depth_max = 8;
 /// Most "[" and "{" in it: four for each drive there may be.
 inline constexpr std::size_t brackets_max = 1024;

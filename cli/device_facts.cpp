@@ -226,4 +226,19 @@ path_facts look_at_path(const std::string& path) {
   return facts;
 }
 
+std::string loop_device_on(const std::string& root, const std::string& file) {
+  const fs::path block = fs::path(root.empty() ? "/" : root) / "sys/class/block";
+  struct stat about {
+  }, backing{};
+  if (::stat(file.c_str(), &about) != 0)
+    return {};
+  for (const auto& name : names_in(block)) {
+    const auto path = name.starts_with("loop") ? line_of(block / name / "loop/backing_file") : std::string{};
+    if (!path.empty() && ::stat(path.c_str(), &backing) == 0 && backing.st_dev == about.st_dev &&
+        backing.st_ino == about.st_ino)
+      return "/dev/" + name;
+  }
+  return {};
+}
+
 } // namespace memkv::cli

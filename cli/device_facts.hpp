@@ -65,4 +65,9 @@ struct path_facts {
 /// What a path leads to, through symbolic links.
 [[nodiscard]] path_facts look_at_path(const std::string& path);
 
+/// "/dev/loop3" when the file is what a loop device keeps its bytes in: then they are that device's, and
+/// whoever uses it is not seen at the file. Empty when there is none, or one whose path for the file means
+/// nothing here.
+[[nodiscard]] std::string loop_device_on(const std::string& root, const std::string& file);
+
 } // namespace memkv::cli

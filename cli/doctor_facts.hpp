@@ -103,6 +103,7 @@ struct log_facts {
   std::string directory;
   std::string problem; // errno in words, when not writable
   std::uint64_t free_bytes = 0;
+  bool is_pipe = false;
 };
 
 /// What was found out by opening a drive and reading from it.

@@ -200,6 +200,7 @@ log_facts read_log_facts(const std::string& file) {
   struct stat about {};
   facts.exists = ::stat(file.c_str(), &about) == 0;
   facts.is_file = facts.exists && !S_ISDIR(about.st_mode);
+  facts.is_pipe = facts.exists && S_ISFIFO(about.st_mode);
   facts.writable =
       facts.exists ? ::access(file.c_str(), W_OK) == 0 : ::access(facts.directory.c_str(), W_OK | X_OK) == 0;
   if (!facts.writable)

@@ -131,6 +131,10 @@ finding judge_log(const log_facts& log) {
             (log.exists ? "cannot be written (" : "cannot be made in " + log.directory + " (") + log.problem +
                 ")",
             "name another with --log-file, or let the server's user write there"};
+  if (log.is_pipe) // opening it to see would be the end of the input of whoever reads it
+    return {skipped, "log", log.file,
+            "is a pipe, and a start is refused while nobody reads it: start its reader before the server",
+            ""};
   if (log.free_bytes < log_room_bytes)
     return {warning, "log", log.file, "its file system has " + about_size(log.free_bytes) + " left",
             "make room there"};

@@ -43,6 +43,9 @@ public:
         taken += earlier.wanted_bytes - earlier.allocated_bytes;
     }
     room_bytes_ = drive.room_bytes - std::min(drive.room_bytes, taken);
+    others_are_there_ = std::ranges::any_of(facts.drives, [](const doctor_drive_facts& each) {
+      return each.where.kind == path_kind::regular_file;
+    });
     beside_ = taken == 0 ? "" : " beside the drives before it";
   }
 
@@ -184,7 +187,13 @@ private:
                  "will be made, but max_size is " + about_size(drive_.wanted_bytes) + " and " +
                      drive_.directory + " has room for " + about_size(room_bytes_) + beside_,
                  "lower max_size, or name another directory");
-    say(ok, "drive", "will be made in full size, " + about_size(drive_.wanted_bytes), "");
+    const auto what = "will be made in full size, " + about_size(drive_.wanted_bytes);
+    // A path that was mistyped, or a file system that is not mounted, would otherwise go by in silence.
+    if (others_are_there_)
+      say(warning, "drive", what + ", and empty, although other drives of this server are there",
+          "if blocks were kept in it, correct the path or mount its file system before the start");
+    else
+      say(ok, "drive", what, "");
     return kept();
   }
 
@@ -295,7 +304,8 @@ private:
   }
 
   const doctor_drive_facts& drive_;
-  std::uint64_t room_bytes_ = 0; // less what the drives before it will take of the same file system
+  bool others_are_there_ = false; // files of other drives of the configuration
+  std::uint64_t room_bytes_ = 0;  // less what the drives before it will take of the same file system
   std::string beside_;
   const doctor_facts& facts_;
   std::vector<finding>& out_;

@@ -42,14 +42,4 @@ std::string text_row(std::string_view name, const std::string& value) {
   return text + value + "\n";
 }
 
-std::string hex_text(std::span<const std::byte, 16> value) {
-  constexpr std::string_view digits = "0123456789abcdef";
-  std::string text;
-  for (const std::byte each : value) {
-    text += digits[std::to_integer<unsigned>(each) / 16];
-    text += digits[std::to_integer<unsigned>(each) % 16];
-  }
-  return text;
-}
-
 } // namespace memkv::cli

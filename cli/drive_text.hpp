@@ -3,9 +3,9 @@
 // Threading: pure functions. Ownership: values. Errors: none.
 #pragma once
 
-#include <cstddef>
+#include "wire/hex.hpp"
+
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
 
@@ -23,7 +23,7 @@ namespace memkv::cli {
 /// A line of a summary: name, blanks up to a column, value.
 [[nodiscard]] std::string text_row(std::string_view name, const std::string& value);
 
-/// 32 hexadecimal digits.
-[[nodiscard]] std::string hex_text(std::span<const std::byte, 16> value);
+/// An identity of 16 bytes is 32 digits.
+using wire::hex_text;
 
 } // namespace memkv::cli

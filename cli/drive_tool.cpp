@@ -29,6 +29,10 @@ std::string open_for_tool(const std::string& path, drive_access access, const st
     if (access == drive_access::write && drive.facts.read_only)
       return path + " is read-only: make it writable, or name another drive";
   }
+  // Who uses a loop device cannot be seen at its file, and what it holds back would be written over us.
+  if (const auto device = drive.is_file ? loop_device_on(root, path) : std::string{}; !device.empty())
+    return path + " is in use by " + device + ": name that device, or detach the file with losetup -d " +
+           device;
   engine::uring_device_options options;
   options.path = path;
   options.read_only = access == drive_access::read;

@@ -2,6 +2,7 @@
 
 #include "actors/log.hpp"
 #include "cli/config.hpp"
+#include "cli/doctor_gather.hpp" // read_nic_facts
 #include "cli/drive_progress.hpp"
 #include "cli/drive_text.hpp"
 #include "cli/drive_tool.hpp"
@@ -69,7 +70,20 @@ std::string look(setup& work) {
 
 std::string choose_config(setup& work, const parsed& line, bool keep) {
   auto& config = work.config;
-  config.rdma_device = line.text("rdma");
+  const auto rdma = line.text("rdma");
+  if (rdma != "none") {
+    config.rdma_device = rdma;
+    const auto nic = read_nic_facts("", rdma);
+    config.rdma_absent = !nic.present;
+    std::string there;
+    for (const auto& other : nic.others)
+      there += (there.empty() ? "" : ", ") + other;
+    if (config.rdma_absent)
+      log::warn(target, "this machine has no RDMA device " + rdma +
+                            ", and a server with this configuration is degraded: " +
+                            (there.empty() ? "" : "name one of " + there + " with --rdma, ") +
+                            "write --rdma none, or put the device in");
+  }
   memory_facts memory;
   if (!read_memory_facts("", memory))
     return "the available memory cannot be read from /proc/meminfo: mount /proc";

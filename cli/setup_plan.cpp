@@ -198,23 +198,26 @@ std::string setup_yaml(const setup_config& config) {
                      "  address: 0.0.0.0:9900\n"
                      "memory:\n"
                      "  max_size: " +
-                     format_size(config.pool_bytes) +
-                     "\n"
-                     "rdma:\n"
-                     "  device: " +
-                     scalar(config.rdma_device) +
-                     "\n"
-                     "storage:\n"
-                     "  mode: direct\n"
-                     "  # What the drives were formatted with, and their order: neither can be changed "
-                     "without memkv setup.\n"
-                     "  block_size: " +
-                     format_size(config.sizes.block_bytes) +
-                     "\n"
-                     "  shard_size: " +
-                     format_size(config.sizes.shard_bytes) +
-                     "\n"
-                     "  drives:\n";
+                     format_size(config.pool_bytes) + "\n";
+  if (config.rdma_absent)
+    text += "# This machine had no such device when this was made. Without it the server serves over TCP and "
+            "is\n"
+            "# degraded; on a machine that is to do without RDMA, take these lines out.\n";
+  if (!config.rdma_device.empty())
+    text += "rdma:\n"
+            "  device: " +
+            scalar(config.rdma_device) + "\n";
+  text += "storage:\n"
+          "  mode: direct\n"
+          "  # What the drives were formatted with, and their order: neither can be changed "
+          "without memkv setup.\n"
+          "  block_size: " +
+          format_size(config.sizes.block_bytes) +
+          "\n"
+          "  shard_size: " +
+          format_size(config.sizes.shard_bytes) +
+          "\n"
+          "  drives:\n";
   for (const auto& media : config.media)
     text += "    - media: " + scalar(media) + "\n";
   return text;

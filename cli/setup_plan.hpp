@@ -50,7 +50,8 @@ struct setup_sizes {
 
 struct setup_config {
   std::vector<std::string> media; // absolute paths
-  std::string rdma_device;
+  std::string rdma_device;        // empty: the file has no section rdma
+  bool rdma_absent = false;       // this machine has no such device: the file says what to do about that
   std::uint64_t pool_bytes = 0;
   setup_sizes sizes;
 };

@@ -2,6 +2,7 @@
 
 #include "actors/license_watch.hpp"
 #include "actors/log.hpp"
+#include "actors/patient_reader.hpp"
 #include "actors/run_server.hpp"
 #include "cli/admin_endpoint.hpp"
 #include "cli/config.hpp"
@@ -124,8 +125,9 @@ int run_start_command(const parsed& line) {
       std::min<std::uint64_t>(verdict.blocks_max, std::numeric_limits<std::uint32_t>::max()));
   options.time = time;
   const auto keys = wire::built_in_license_keys();
-  options.license = std::make_shared<actors::license_watch>(
-      license, wire::read_license_file, std::vector<wire::license_key>(keys.begin(), keys.end()), time);
+  options.license =
+      std::make_shared<actors::license_watch>(license, actors::patient_reader(wire::read_license_file),
+                                              std::vector<wire::license_key>(keys.begin(), keys.end()), time);
   options.beside = [&admin](std::uint16_t port, std::string& why) { return admin->begin(port, why); };
   const int code = actors::run_server(
       options,

@@ -1,9 +1,9 @@
 #include "client/options.hpp"
+#include "wire/regular_file.hpp"
 
 #include <yaml-cpp/yaml.h>
 
 #include <cstdio>
-#include <fstream>
 #include <limits>
 #include <set>
 #include <sstream>
@@ -243,21 +243,15 @@ status apply_config_text(std::string_view text, std::string_view file_name, opti
 }
 
 status apply_config_file(const std::string& path, options& target) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) {
-    return {errc::bad_config,
-            path + ": the file of MEMKV_CONFIG cannot be opened: check its path and permissions"};
-  }
-  std::string text(config_file_bytes_max + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<std::size_t>(file.gcount()));
-  if (file.bad()) {
-    return {errc::bad_config, path + ": the file cannot be read"};
-  }
-  if (text.size() > config_file_bytes_max) {
+  const auto file = wire::read_regular_file(path, config_file_bytes_max);
+  if (file.result == wire::file_text::outcome::too_long) {
     return {errc::bad_config, path + ": a configuration file has at most 1 MiB"};
   }
-  return apply_config_text(text, path, target);
+  if (file.result != wire::file_text::outcome::read) {
+    return {errc::bad_config, path + ": the file of MEMKV_CONFIG cannot be opened (" + file.problem +
+                                  "): check its path and permissions"};
+  }
+  return apply_config_text(file.text, path, target);
 }
 
 status apply_environment(const environment& lookup, options& target) {

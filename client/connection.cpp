@@ -373,7 +373,9 @@ void connection::finish_connecting(short revents, std::int64_t now_ns) {
     read_replies();
   }
   if ((state_ == state::connecting || state_ == state::greeting) && now_ns >= opening_until_ns_) {
-    fail_to_open(state_ == state::greeting ? errc::clock_or_key : errc::server_down, now_ns);
+    // A Hello of another key is answered by the end of the connection; one of another time by nothing, and so
+    // is one that a busy server has not come to yet.
+    fail_to_open(state_ == state::greeting ? errc::no_greeting : errc::server_down, now_ns);
   }
 }
 

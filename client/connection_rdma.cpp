@@ -180,7 +180,7 @@ std::deque<request*>::iterator connection::find_sendable() {
       place = backlog_.begin();
       continue;
     }
-    if (session_state_ != session_state::none && device().closed()) {
+    if (session_state_ != session_state::none && !device().holds(session_)) {
       fail_rdma("the RDMA device " + device().name() + " is gone or its port is down");
       place = backlog_.begin();
       continue;
@@ -262,7 +262,7 @@ void connection::encode_rdma(request& wanted, wire::frame_header& header) {
     if (memory == nullptr) {
       return {};
     }
-    return {const_cast<std::byte*>(owner.data_of(item)), memory->on_device[rail_].rkey};
+    return {const_cast<std::byte*>(owner.data_of(item)), memory->on_device[rail_].rkey()};
   };
   if (wanted.kind == request_kind::batch_write) {
     std::vector<wire::batch_write_item> items;

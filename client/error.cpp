@@ -53,6 +53,9 @@ constexpr error_text error_texts[] = {
     {errc::clock_or_key, "clock_or_key",
      "the server accepts connections but does not answer: clock skew or wrong key? compare the clocks (60 s) "
      "and auth_key on both sides"},
+    {errc::no_greeting, "no_greeting",
+     "the server accepts connections but did not answer a greeting within connect_timeout_ms: is it stopped "
+     "or overloaded, or is there clock skew? look at the server, and compare the clocks (60 s)"},
     {errc::bad_reply, "bad_reply",
      "an answer of the server failed a check and the connection was closed: look for a wrong port (data is "
      "on 9900, administration on 9901), a server that is not memkv, or damage on the network"},

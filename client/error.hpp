@@ -36,7 +36,7 @@ enum class errc : std::uint8_t {
   bad_config = 65,       // the configuration file, the environment or the options cannot be used
   server_down = 66,      // no connection to the server of this key can be made
   connection_lost = 67,  // the connection ended before the answer; a put may or may not have taken effect
-  clock_or_key = 68,     // the server accepts connections and does not answer a Hello
+  clock_or_key = 68,     // the server takes a Hello for one of another key or time
   bad_reply = 69,        // an answer failed a check; the connection was closed
   queue_full = 70,       // a bound of the client is reached
   closed = 71,           // the client is being destroyed
@@ -44,6 +44,7 @@ enum class errc : std::uint8_t {
   pending = 73,               // the operation has not finished yet
   rdma_failed = 74,           // RDMA to the server of this key could not be set up, or broke
   memory_not_registered = 75, // it has to travel over RDMA, is not in registered memory and too large to copy
+  no_greeting = 76,           // the server accepts connections and did not answer a Hello in time
 };
 
 /// A short name such as `not_found`.

@@ -36,6 +36,7 @@ bool is_unreachable(errc code) noexcept {
   case errc::server_down:
   case errc::connection_lost:
   case errc::clock_or_key:
+  case errc::no_greeting:
   case errc::bad_reply:
   case errc::unavailable:
   case errc::shutting_down:

@@ -2,6 +2,7 @@
 
 #include "wire/key_id.hpp"
 #include "wire/placement.hpp"
+#include "wire/text.hpp"
 
 #include <algorithm>
 
@@ -13,12 +14,10 @@ std::vector<std::string> split_list(std::string_view text) {
     const std::size_t comma = std::min(text.find(','), text.size());
     std::string_view entry = text.substr(0, comma);
     text.remove_prefix(std::min(comma + 1, text.size()));
-    const std::size_t first = entry.find_first_not_of(" \t");
-    if (first == std::string_view::npos) {
-      continue;
+    entry = wire::trimmed(entry);
+    if (!entry.empty()) {
+      entries.emplace_back(entry);
     }
-    entry = entry.substr(first, entry.find_last_not_of(" \t") - first + 1);
-    entries.emplace_back(entry);
   }
   return entries;
 }

@@ -40,6 +40,23 @@ constexpr std::uint32_t deadlines_in_a_row_max = 3;
   return wishes;
 }
 
+[[nodiscard]] rdma_device::opener opener_of(const options& chosen, const std::string& name) {
+  if (chosen.open_fabric) {
+    return [open = chosen.open_fabric, name](std::unique_ptr<verbs::fabric>& made) {
+      const status opened = open(name, made);
+      return opened.ok() ? verbs::status{} : verbs::status{verbs::errc::device_failed, opened.text};
+    };
+  }
+  return [wishes = wishes_of(chosen), name](std::unique_ptr<verbs::fabric>& made) {
+    const verbs::ibverbs_library* library = nullptr;
+    if (verbs::status loaded = verbs::load_ibverbs(library); !loaded.ok()) {
+      return loaded;
+    }
+    std::vector<std::string> warnings; // said when the client was made
+    return verbs::open_ibverbs_fabric(*library, name, 1, wishes, made, warnings);
+  };
+}
+
 } // namespace
 
 // ---- devices ----
@@ -78,7 +95,12 @@ status rdma_core::open_devices(const options& chosen, std::vector<std::string>& 
       return {errc::bad_config, "rdma_devices: " + (name.empty() ? "" : name + ": ") + opened.text};
     }
     std::string known = name.empty() ? fabric->facts().name : name;
-    devices_.push_back(std::make_unique<rdma_device>(std::move(known), std::move(fabric)));
+    // With auto the first failure is the end of RDMA, so nobody asks for the device again.
+    rdma_device::opener again;
+    if (strict_) {
+      again = opener_of(chosen, known);
+    }
+    devices_.push_back(std::make_unique<rdma_device>(std::move(known), std::move(fabric), std::move(again)));
   }
   notes.insert(notes.end(), warnings.begin(), warnings.end());
   return {};

@@ -62,7 +62,7 @@ public:
   [[nodiscard]] bool has_open_device() const noexcept;
   [[nodiscard]] staging_area* staging() noexcept { return staging_ ? &*staging_ : nullptr; }
   [[nodiscard]] std::uint32_t staging_rkey(std::size_t device) const noexcept {
-    return staging_on_device_[device].rkey;
+    return staging_on_device_[device].rkey();
   }
 
   [[nodiscard]] status register_memory(std::span<std::byte> range, registered_memory& out);

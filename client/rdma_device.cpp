@@ -2,6 +2,10 @@
 
 #include "wire/auth.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <chrono>
 #include <utility>
 
 namespace memkv::client {
@@ -12,24 +16,97 @@ namespace {
 }
 
 constexpr verbs::remote_access lent{.read = true, .write = true};
+/// Between two attempts to open a device again.
+constexpr std::uint64_t again_ns = 100'000'000;
+
+[[nodiscard]] std::uint64_t steady_ns() noexcept {
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                        std::chrono::steady_clock::now().time_since_epoch())
+                                        .count());
+}
 
 } // namespace
 
-rdma_device::rdma_device(std::string name, std::unique_ptr<verbs::fabric> fabric)
-    : name_(std::move(name)), fabric_(std::move(fabric)) {
+rdma_device::rdma_device(std::string name, std::unique_ptr<verbs::fabric> fabric, opener open_again)
+    : name_(std::move(name)), open_again_(std::move(open_again)), fabric_(std::move(fabric)) {
   event_descriptor_ = fabric_->event_descriptor();
   dc_ = fabric_->facts().dc;
 }
 
 rdma_device::~rdma_device() {
   close();
+  for (const auto& [id, one] : regions_) {
+    if (one.descriptor >= 0) {
+      ::close(one.descriptor);
+    }
+  }
 }
+
+// ---- opening it again ----
+
+verbs::status rdma_device::open_if_closed() {
+  if (fabric_) {
+    return {};
+  }
+  if (!open_again_) {
+    return gone(name_);
+  }
+  // Each call that fails says why, but the driver is not asked for each of them.
+  if (const std::uint64_t now_ns = steady_ns(); tried_ns_ == 0 || now_ns - tried_ns_ >= again_ns) {
+    problem_ = open_anew();
+    tried_ns_ = steady_ns();
+  }
+  return fabric_ ? verbs::status{} : problem_;
+}
+
+verbs::status rdma_device::open_anew() {
+  if (verbs::status opened = open_again_(fabric_); !opened.ok()) {
+    fabric_.reset();
+    return {opened.code, gone(name_).text + " It cannot be opened again: " + opened.text};
+  }
+  verbs::status fit = fabric_->facts().port_active ? verbs::status{} : gone(name_);
+  for (auto place = regions_.begin(); fit.ok() && place != regions_.end(); ++place) {
+    fit = make(place->second);
+  }
+  if (!fit.ok()) {
+    close_fabric();
+    return fit;
+  }
+  dc_ = fabric_->facts().dc;
+  event_descriptor_ = fabric_->event_descriptor();
+  ++openings_;
+  closed_ = false;
+  return {};
+}
+
+verbs::status rdma_device::make(region& one) {
+  verbs::status made = one.descriptor >= 0 ? fabric_->register_dma_buf(one.descriptor, one.offset, one.length,
+                                                                       one.address, lent, one.made)
+                                           : fabric_->register_memory(one.range, lent, one.made);
+  if (made.ok()) {
+    *one.key = one.made->rkey();
+  }
+  return made;
+}
+
+verbs::status rdma_device::add(region one, memory& out) {
+  one.key = std::make_shared<std::atomic<std::uint32_t>>(0);
+  if (verbs::status registered = make(one); !registered.ok()) {
+    return registered;
+  }
+  out = {++last_, one.key};
+  regions_.emplace(out.id, std::move(one));
+  return {};
+}
+
+// ---- what is made on it ----
 
 verbs::status rdma_device::open_session(bool dc, session& out) {
   const std::lock_guard lock(mutex_);
-  if (!fabric_) {
-    return gone(name_);
+  if (verbs::status there = open_if_closed(); !there.ok()) {
+    return there;
   }
+  dc = dc && dc_;
   open_session_parts parts;
   wire::rdma_address address;
   if (dc) {
@@ -66,7 +143,7 @@ verbs::status rdma_device::open_session(bool dc, session& out) {
     address.packet_number = self.packet_number;
     address.reads_served_max = self.reads_served_max;
   }
-  out = {++last_, address};
+  out = {++last_, openings_.load(), address};
   sessions_.emplace(out.id, std::move(parts));
   return {};
 }
@@ -105,37 +182,48 @@ std::size_t rdma_device::sessions() const {
 
 verbs::status rdma_device::register_memory(std::span<std::byte> range, memory& out) {
   const std::lock_guard lock(mutex_);
-  if (!fabric_) {
-    return gone(name_);
+  if (verbs::status there = open_if_closed(); !there.ok()) {
+    return there;
   }
-  std::unique_ptr<verbs::memory_region> made;
-  if (verbs::status registered = fabric_->register_memory(range, lent, made); !registered.ok()) {
-    return registered;
-  }
-  out = {++last_, made->rkey()};
-  regions_.emplace(out.id, std::move(made));
-  return {};
+  region one;
+  one.range = range;
+  return add(std::move(one), out);
 }
 
 verbs::status rdma_device::register_dma_buf(int descriptor, std::uint64_t offset, std::uint64_t length,
                                             std::uint64_t address, memory& out) {
   const std::lock_guard lock(mutex_);
-  if (!fabric_) {
-    return gone(name_);
+  if (verbs::status there = open_if_closed(); !there.ok()) {
+    return there;
   }
-  std::unique_ptr<verbs::memory_region> made;
-  if (verbs::status registered = fabric_->register_dma_buf(descriptor, offset, length, address, lent, made);
-      !registered.ok()) {
-    return registered;
+  region one;
+  // The caller may close its own, and it is wanted again when the device is opened again.
+  one.descriptor = ::fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+  if (one.descriptor < 0) {
+    return {verbs::errc::invalid_argument, "The descriptor of device memory is none that is open."};
   }
-  out = {++last_, made->rkey()};
-  regions_.emplace(out.id, std::move(made));
-  return {};
+  one.offset = offset;
+  one.length = length;
+  one.address = address;
+  const int held = one.descriptor;
+  verbs::status added = add(std::move(one), out);
+  if (!added.ok()) {
+    ::close(held);
+  }
+  return added;
 }
 
 void rdma_device::deregister(handle memory) noexcept {
   const std::lock_guard lock(mutex_);
-  regions_.erase(memory);
+  const auto place = regions_.find(memory);
+  if (place == regions_.end()) {
+    return;
+  }
+  place->second.made.reset();
+  if (place->second.descriptor >= 0) {
+    ::close(place->second.descriptor);
+  }
+  regions_.erase(place);
 }
 
 bool rdma_device::watch() noexcept {
@@ -163,9 +251,15 @@ bool rdma_device::watch() noexcept {
 void rdma_device::close() noexcept {
   const std::lock_guard lock(mutex_);
   closed_ = true;
+  close_fabric();
+}
+
+void rdma_device::close_fabric() noexcept {
   event_descriptor_ = -1;
   sessions_.clear();
-  regions_.clear();
+  for (auto& [id, one] : regions_) {
+    one.made.reset();
+  }
   fabric_.reset();
 }
 

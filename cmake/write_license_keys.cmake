@@ -17,6 +17,15 @@ macro(add_license_key pem development)
   math(EXPR count "${count} + 1")
 endmacro()
 
+# What stands between the lines of the only key, without ends of lines; empty when there is not one alone.
+function(bytes_of_key pem out)
+  set(${out} "" PARENT_SCOPE)
+  if(pem MATCHES "^[ \t\r\n]*-----BEGIN PUBLIC KEY-----([^-]*)-----END PUBLIC KEY-----[ \t\r\n]*$")
+    string(REGEX REPLACE "[ \t\r\n]" "" bytes "${CMAKE_MATCH_1}")
+    set(${out} "${bytes}" PARENT_SCOPE)
+  endif()
+endfunction()
+
 if(RELEASE_KEY)
   if(NOT EXISTS "${RELEASE_KEY}")
     message(FATAL_ERROR "MEMKV_LICENSE_KEY names ${RELEASE_KEY}, which is not there: name the PEM file of "
@@ -24,14 +33,21 @@ if(RELEASE_KEY)
   endif()
   file(READ "${RELEASE_KEY}" release_public)
   string(FIND "${release_public}" "PRIVATE KEY" private_at)
-  string(FIND "${release_public}" "-----BEGIN PUBLIC KEY-----" public_at)
-  if(NOT private_at EQUAL -1 OR NOT public_at EQUAL 0)
-    message(FATAL_ERROR "MEMKV_LICENSE_KEY names ${RELEASE_KEY}, which is not a public key in PEM form: make "
-                        "one with openssl pkey -pubout, and never give the private half to a build.")
+  bytes_of_key("${release_public}" release_bytes)
+  bytes_of_key("${development_public}" development_bytes)
+  string(LENGTH "${release_bytes}" release_length)
+  # One key of P-384 in the one form that openssl pkey -pubout writes: then two texts are the same key only if
+  # their bytes are the same.
+  if(NOT private_at EQUAL -1 OR NOT release_length EQUAL 160 OR
+     NOT release_bytes MATCHES "^MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAE[A-Za-z0-9+/]+$")
+    message(FATAL_ERROR "MEMKV_LICENSE_KEY names ${RELEASE_KEY}, which is not a public key in PEM form, on "
+                        "the curve P-384 and not compressed: make one with openssl pkey -pubout, and never "
+                        "give the private half to a build.")
   endif()
-  string(STRIP "${release_public}" release_text)
-  string(STRIP "${development_public}" development_text)
-  if(release_text STREQUAL development_text)
+  string(REPEAT "." 64 line)
+  string(REGEX REPLACE "(${line})" "\\1\n" release_lines "${release_bytes}")
+  set(release_public "-----BEGIN PUBLIC KEY-----\n${release_lines}\n-----END PUBLIC KEY-----\n")
+  if(release_bytes STREQUAL development_bytes)
     message(FATAL_ERROR "MEMKV_LICENSE_KEY names the development key, whose private half everybody has: make "
                         "a pair with memkv-license key.")
   endif()

@@ -4,7 +4,11 @@
 #include "wire/assert.hpp"
 #include "wire/crc32c.hpp"
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <array>
+#include <cstdint>
 #include <cstring>
 #include <utility>
 
@@ -58,6 +62,24 @@ bool range_is_valid(std::uint32_t offset, std::uint32_t length, std::uint32_t ex
          (length % chunk_bytes == 0 || offset + length == extent_length);
 }
 
+/// Whether all of it is in memory: reading it waits for no device.
+bool is_resident(std::span<const std::byte> bytes) noexcept {
+  constexpr std::size_t pages_max = 1024;
+  std::array<unsigned char, pages_max> found;
+  const auto begin = reinterpret_cast<std::uintptr_t>(bytes.data()) / page_bytes * page_bytes;
+  const auto end = reinterpret_cast<std::uintptr_t>(bytes.data()) + bytes.size();
+  for (auto at = begin; at < end; at += pages_max * page_bytes) {
+    const auto length = std::min<std::size_t>(end - at, pages_max * page_bytes);
+    if (::mincore(reinterpret_cast<void*>(at), length, found.data()) != 0)
+      return false;
+    const auto pages = (length + page_bytes - 1) / page_bytes;
+    if (!std::all_of(found.begin(), found.begin() + static_cast<std::ptrdiff_t>(pages),
+                     [](unsigned char each) { return (each & 1U) != 0; }))
+      return false;
+  }
+  return true;
+}
+
 std::vector<run> runs_of(const extent_header& header) {
   std::vector<run> runs;
   for (std::size_t i = 0; i < header.run_count(); ++i)
@@ -69,8 +91,8 @@ std::vector<run> runs_of(const extent_header& header) {
 
 extent_expectation drive_store_core::expectation(const block_entry& entry) const {
   extent_expectation expected;
-  expected.format_id = super_.format_id;
-  expected.drive_id = super_.drive_id;
+  expected.format_id = format_id_;
+  expected.drive_id = drive_id_;
   expected.id = entry.id;
   expected.generation = entry.generation;
   expected.put_id = entry.put_id;
@@ -112,6 +134,76 @@ errc drive_store_core::view(const block_pin& pin, std::string_view name_space, s
   return compare_mapped(*pin, name_space, key, 0, 0xFFFFFFFF, false, out);
 }
 
+errc drive_store_core::read_mapped_file(const block_entry& entry, std::string_view name_space,
+                                        std::span<const std::byte> key, std::uint32_t offset,
+                                        std::uint32_t length, bool only_resident, extent_view& out) const {
+  const std::span<const std::byte> page =
+      mapping_.subspan(places_.data_page_offset(entry.header_page), page_bytes);
+  if (only_resident && !is_resident(page))
+    return errc::busy;
+  // A read that is cut off leaves nothing behind that owns memory: the header is copied first, all else
+  // after.
+  std::array<std::byte, page_bytes> copy;
+  if (!guarded_read(page, [&] { std::memcpy(copy.data(), page.data(), page.size()); }))
+    return errc::io_error;
+  extent_header header;
+  if (const errc checked = check_extent_header(copy, expectation(entry), places_, header);
+      checked != errc::ok)
+    return checked;
+  if (!same_name(header, name_space, key))
+    return errc::not_found;
+  if (!range_is_valid(offset, length, header.length))
+    return errc::invalid_argument;
+  for (const device_piece& piece : extent_pieces(places_, runs_of(header), offset, length)) {
+    out.pieces.push_back(mapping_.subspan(piece.offset, piece.length));
+    if (only_resident && !is_resident(out.pieces.back()))
+      return errc::busy;
+  }
+  out.sums =
+      std::make_shared<const std::vector<std::byte>>(header.chunk_crc32c.begin(), header.chunk_crc32c.end());
+  out.chunk_crc32c = *out.sums;
+  if (!options_.verify_on_read)
+    return errc::ok;
+  bool matches = true;
+  std::size_t chunk = offset / chunk_bytes;
+  std::size_t filled = 0;
+  std::uint32_t sum = 0;
+  for (const auto piece : out.pieces) {
+    const bool readable = guarded_read(piece, [&] {
+      std::size_t done = 0;
+      while (done < piece.size()) {
+        const std::size_t count = std::min(chunk_bytes - filled, piece.size() - done);
+        sum = wire::crc32c(piece.subspan(done, count), sum);
+        done += count;
+        filled += count;
+        if (filled < chunk_bytes)
+          continue;
+        matches = matches && sum == header.chunk_at(chunk);
+        ++chunk;
+        filled = 0;
+        sum = 0;
+      }
+    });
+    if (!readable)
+      return errc::io_error;
+    if (!matches)
+      return errc::corrupt;
+  }
+  return filled == 0 || sum == header.chunk_at(chunk) ? errc::ok : errc::corrupt;
+}
+
+bool drive_store_core::read_resident(const block_pin& pin, std::string_view name_space,
+                                     std::span<const std::byte> key, std::uint32_t offset,
+                                     std::uint32_t length, extent_view& out) const {
+  if (mapping_.empty() || !writable_.empty() || counters_.offline.load(std::memory_order_relaxed))
+    return false;
+  extent_view seen;
+  if (read_mapped_file(*pin, name_space, key, offset, length, true, seen) != errc::ok)
+    return false;
+  out = std::move(seen);
+  return true;
+}
+
 struct drive_store_core::device_read {
   const block_entry* entry = nullptr;
   entry_handle handle = no_entry;
@@ -137,62 +229,13 @@ void drive_store_core::read(const block_pin& pin, std::string_view name_space, s
   const block_entry& entry = *pin;
   if (!mapping_.empty()) {
     extent_view view;
-    errc result = errc::io_error;
-    bool readable = true;
+    errc result = errc::ok;
     if (!writable_.empty()) {
       result = compare_mapped(entry, name_space, key, offset, length, options_.verify_on_read, view);
     } else {
-      // A read that is cut off leaves nothing behind that owns memory: the header is copied first, all else
-      // after.
-      std::array<std::byte, page_bytes> copy;
-      const std::uint64_t at = places_.data_page_offset(entry.header_page);
-      const std::span<const std::byte> page = mapping_.subspan(at, page_bytes);
-      readable = guarded_read(page, [&] { std::memcpy(copy.data(), page.data(), page.size()); });
-      extent_header header;
-      if (readable) {
-        result = check_extent_header(copy, expectation(entry), places_, header);
-        if (result == errc::ok && !same_name(header, name_space, key))
-          result = errc::not_found;
-        if (result == errc::ok && !range_is_valid(offset, length, header.length))
-          result = errc::invalid_argument;
-      }
-      if (readable && result == errc::ok) {
-        for (const device_piece& piece : extent_pieces(places_, runs_of(header), offset, length))
-          view.pieces.push_back(mapping_.subspan(piece.offset, piece.length));
-        view.sums = std::make_shared<const std::vector<std::byte>>(header.chunk_crc32c.begin(),
-                                                                   header.chunk_crc32c.end());
-        view.chunk_crc32c = *view.sums;
-        if (options_.verify_on_read) {
-          bool matches = true;
-          std::size_t chunk = offset / chunk_bytes;
-          std::size_t filled = 0;
-          std::uint32_t sum = 0;
-          for (std::size_t i = 0; readable && matches && i < view.pieces.size(); ++i) {
-            const std::span<const std::byte> piece = view.pieces[i];
-            readable = guarded_read(piece, [&] {
-              std::size_t done = 0;
-              while (done < piece.size()) {
-                const std::size_t count = std::min(chunk_bytes - filled, piece.size() - done);
-                sum = wire::crc32c(piece.subspan(done, count), sum);
-                done += count;
-                filled += count;
-                if (filled < chunk_bytes)
-                  continue;
-                matches = matches && sum == header.chunk_at(chunk);
-                ++chunk;
-                filled = 0;
-                sum = 0;
-              }
-            });
-          }
-          if (filled > 0)
-            matches = matches && sum == header.chunk_at(chunk);
-          if (!matches)
-            result = errc::corrupt;
-        }
-      }
+      result = read_mapped_file(entry, name_space, key, offset, length, false, view);
     }
-    if (!readable) {
+    if (result == errc::io_error) {
       bump(counters_.io_errors);
       callback(errc::io_error, {});
       go_offline();

@@ -37,9 +37,9 @@ key_id part_id(const key_id& head, std::uint64_t put_id, std::uint32_t part) noe
 
 drive_store_core::drive_store_core(block_device& device, const store_options& options, clock& time,
                                    const superblock& super)
-    : device_(device), options_(options), time_(time), super_(super), places_(super.places), io_(device),
-      mapping_(device.mapping()), writable_(device.writable_mapping()), units_(places_.units),
-      headers_(units_, places_.unit_bytes),
+    : device_(device), options_(options), time_(time), super_(super), format_id_(super.format_id),
+      drive_id_(super.drive_id), places_(super.places), io_(device), mapping_(device.mapping()),
+      writable_(device.writable_mapping()), units_(places_.units), headers_(units_, places_.unit_bytes),
       entries_max_(options.blocks_max == 0 ? places_.units : std::min(options.blocks_max, places_.units)),
       covered_(options.persistent ? header_extent::whole_page : header_extent::used_bytes),
       batch_bytes_(options.persistent ? journal_batch_bytes_max : page_bytes) {

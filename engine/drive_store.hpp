@@ -223,6 +223,13 @@ public:
   [[nodiscard]] virtual errc view(const block_pin& pin, std::string_view name_space,
                                   std::span<const std::byte> key, extent_view& out) const = 0;
 
+  /// *Any thread*, files only (device with mapping() alone): what read() does, where every page it touches is
+  /// in memory already, so that it waits for nothing. False: it is not, or there is something wrong with the
+  /// block, of which read() draws the consequences.
+  [[nodiscard]] virtual bool read_resident(const block_pin& pin, std::string_view name_space,
+                                           std::span<const std::byte> key, std::uint32_t offset,
+                                           std::uint32_t length, extent_view& out) const = 0;
+
   /// Gives the space of dead entries back whose last pin was released elsewhere (see
   /// block_index::set_reclaim_hook).
   virtual void reclaim() = 0;

@@ -102,6 +102,8 @@ public:
   block_index& index() noexcept override { return *index_; }
   errc view(const block_pin& pin, std::string_view name_space, std::span<const std::byte> key,
             extent_view& out) const override;
+  bool read_resident(const block_pin& pin, std::string_view name_space, std::span<const std::byte> key,
+                     std::uint32_t offset, std::uint32_t length, extent_view& out) const override;
   void reclaim() override;
   void tick() override;
   bool poll(bool wait) override;
@@ -268,6 +270,11 @@ private:
   [[nodiscard]] errc compare_mapped(const block_entry& entry, std::string_view name_space,
                                     std::span<const std::byte> key, std::uint32_t offset,
                                     std::uint32_t length, bool verify, extent_view& out) const;
+  /// The same of a file, whose mapping may fail under the reader: io_error. `only_resident`: busy when a page
+  /// would have to be fetched.
+  [[nodiscard]] errc read_mapped_file(const block_entry& entry, std::string_view name_space,
+                                      std::span<const std::byte> key, std::uint32_t offset,
+                                      std::uint32_t length, bool only_resident, extent_view& out) const;
   struct device_read;
   void begin_read(const std::shared_ptr<device_read>& reading);
   /// Sets the header if it is known, or reads it: then it counts as one of what is left.
@@ -298,6 +305,7 @@ private:
   store_options options_;
   clock& time_;
   superblock super_;
+  const engine::identity format_id_, drive_id_; // of super_, for any thread
   layout places_;
   drive_io io_;
   std::span<const std::byte> mapping_;

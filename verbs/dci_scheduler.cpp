@@ -29,9 +29,14 @@ status dci_scheduler::create(fabric& device, const dci_scheduler_options& option
     return {errc::invalid_argument,
             "The pool of DC initiators needs limits above zero, and at most 4096 initiators."};
   }
-  std::unique_ptr<dci_scheduler> made(new dci_scheduler(device, options));
+  const device_facts& facts = device.facts();
+  dci_scheduler_options cut = options;
+  cut.small_bytes_max = std::min(options.small_bytes_max, options.bytes_posted_max);
+  cut.small_sends_max = std::max(options.sends_max, std::min({options.small_sends_max, facts.sends_max,
+                                                              facts.completions_max / options.initiators}));
+  std::unique_ptr<dci_scheduler> made(new dci_scheduler(device, cut));
   if (status failed =
-          device.create_completion_queue(options.initiators * options.sends_max, made->completions_);
+          device.create_completion_queue(cut.initiators * cut.small_sends_max, made->completions_);
       !failed.ok()) {
     return failed;
   }
@@ -54,6 +59,7 @@ dci_scheduler::dci_scheduler(fabric& device, const dci_scheduler_options& option
 }
 
 dci_scheduler::~dci_scheduler() {
+  MEMKV_ASSERT(attaching_ == 0, "attachments go before their engine");
   for (initiator& one : initiators_) {
     one.pair.reset(); // before the address handles
   }
@@ -62,7 +68,7 @@ dci_scheduler::~dci_scheduler() {
 status dci_scheduler::make_initiator(initiator& one) {
   queue_pair_options wanted;
   wanted.completions = completions_.get();
-  wanted.sends_max = options_.sends_max;
+  wanted.sends_max = options_.small_sends_max;
   wanted.reads_max = device_.facts().reads_max;
   if (status failed = device_.create_dc_initiator(wanted, one.pair); !failed.ok()) {
     return failed;
@@ -109,16 +115,77 @@ dci_scheduler::client* dci_scheduler::find(client_id id, std::uint32_t& index) n
   return &clients_[index];
 }
 
-status dci_scheduler::attach(const peer_address& peer, client_id& out, peer_address& own) {
-  if (peer.what != peer_address::kind::dc)
-    return {errc::unsupported, "the address is not that of a DC target"};
-  if (auto made = attach(peer.port, peer.number, peer.dc_key, out); !made.ok())
-    return made;
+class dci_scheduler::dc_attachment final : public attachment {
+public:
+  dc_attachment(dci_scheduler& owner, const peer_address& client) : peer(client), owner_(owner) {
+    ++owner_.attaching_;
+  }
+  ~dc_attachment() override { --owner_.attaching_; }
+  void reach() noexcept override { way->run(); }
+
+  peer_address peer;
+  std::unique_ptr<slow_step> way; // to the address handle
+
+private:
+  dci_scheduler& owner_;
+};
+
+status dci_scheduler::start_attach(const peer_address& peer, std::unique_ptr<attachment>& out) {
+  if (peer.what != peer_address::kind::dc) {
+    return {errc::unsupported, "The address is not that of a DC target."};
+  }
+  if (statistics_.clients + attaching_ >= options_.clients_max) {
+    return {errc::queue_full, "As many clients are attached as may be."};
+  }
+  if (peer.number > 0xFFFFFF) {
+    return {errc::invalid_argument, "The number of a DC target has 24 bits."};
+  }
+  auto made = std::make_unique<dc_attachment>(*this, peer);
+  if (status failed = device_.start_address_handle(peer.port, made->way); !failed.ok()) {
+    return failed;
+  }
+  out = std::move(made);
+  return {};
+}
+
+status dci_scheduler::finish_attach(std::unique_ptr<attachment> made, client_id& out, peer_address& own) {
+  auto& one = static_cast<dc_attachment&>(*made);
+  std::unique_ptr<address_handle> handle;
+  if (status failed = device_.finish_address_handle(*one.way, handle); !failed.ok()) {
+    return failed;
+  }
+  std::uint32_t index = free_clients_.first;
+  if (index == none) {
+    index = static_cast<std::uint32_t>(clients_.size());
+    clients_.emplace_back();
+  } else {
+    free_clients_.first = clients_[index].next_active;
+  }
+  client& added = clients_[index];
+  const std::uint32_t generation = added.generation + 1;
+  added = {};
+  added.generation = generation;
+  added.state = session::open;
+  added.handle = std::move(handle);
+  added.address = {added.handle.get(), one.peer.number, one.peer.dc_key};
+  ++statistics_.clients;
+  out = id_of(index);
   own = {};
   own.what = peer_address::kind::dc;
   own.port = device_.self();
   own.mtu_bytes = device_.path().mtu_bytes;
   return {};
+}
+
+status dci_scheduler::attach(const endpoint& port, std::uint32_t target_number, std::uint64_t key,
+                             client_id& out) {
+  peer_address peer;
+  peer.what = peer_address::kind::dc;
+  peer.port = port;
+  peer.number = target_number;
+  peer.dc_key = key;
+  peer_address own;
+  return attach(peer, out, own);
 }
 
 engine_statistics dci_scheduler::engine_facts() const noexcept {
@@ -135,37 +202,6 @@ engine_statistics dci_scheduler::engine_facts() const noexcept {
   out.destroyed = now.destroyed;
   out.reports = now.reports;
   return out;
-}
-
-status dci_scheduler::attach(const endpoint& port, std::uint32_t target_number, std::uint64_t key,
-                             client_id& out) {
-  if (statistics_.clients >= options_.clients_max) {
-    return {errc::queue_full, "As many clients are attached as may be."};
-  }
-  if (target_number > 0xFFFFFF) {
-    return {errc::invalid_argument, "The number of a DC target has 24 bits."};
-  }
-  std::unique_ptr<address_handle> handle;
-  if (status failed = device_.create_address_handle(port, handle); !failed.ok()) {
-    return failed;
-  }
-  std::uint32_t index = free_clients_.first;
-  if (index == none) {
-    index = static_cast<std::uint32_t>(clients_.size());
-    clients_.emplace_back();
-  } else {
-    free_clients_.first = clients_[index].next_active;
-  }
-  client& added = clients_[index];
-  const std::uint32_t generation = added.generation + 1;
-  added = {};
-  added.generation = generation;
-  added.state = session::open;
-  added.handle = std::move(handle);
-  added.address = {added.handle.get(), target_number, key};
-  ++statistics_.clients;
-  out = id_of(index);
-  return {};
 }
 
 status dci_scheduler::submit(client_id id, const transfer& one) {
@@ -372,17 +408,22 @@ void dci_scheduler::rebuild(std::vector<outcome>& out) {
 }
 
 bool dci_scheduler::has_room(const initiator& one, std::uint64_t bytes) const noexcept {
-  return one.state == service::ready && one.posted.count < options_.sends_max &&
-         (one.posted.count == 0 || one.bytes + bytes <= options_.bytes_posted_max);
+  if (one.state != service::ready || one.posted.count == 0) {
+    return one.state == service::ready;
+  }
+  // Beyond the plain credit only what no other client waits behind, or loses with it.
+  return (one.posted.count < options_.sends_max && one.bytes + bytes <= options_.bytes_posted_max) ||
+         (alone() && one.posted.count < options_.small_sends_max &&
+          one.bytes + bytes <= options_.small_bytes_max);
 }
 
 std::uint32_t dci_scheduler::choose(std::uint32_t index, std::uint64_t bytes) noexcept {
   client& owner = clients_[index];
   if (owner.initiator != none) {
     initiator& current = initiators_[owner.initiator];
-    const bool alone = active_.count == 1; // then nobody waits for it to leave
-    if (current.peer == index && (alone || current.quota > 0) && has_room(current, bytes)) {
-      current.quota -= alone ? 0 : 1;
+    // Alone, nobody waits for it to leave.
+    if (current.peer == index && (alone() || current.quota > 0) && has_room(current, bytes)) {
+      current.quota -= alone() ? 0 : 1;
       return owner.initiator;
     }
   }

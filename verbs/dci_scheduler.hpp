@@ -7,8 +7,10 @@
 //   cost_bytes_min counts as one of that size, since its cost is not its bytes.
 //   Choice of an initiator: the one connected to the client already, until it has taken `quota` transfers
 //   in a row for it while others waited; else the next one in turn that has credit, idle ones first, because
-//   work for one peer waits for work to another that was posted before it. So a batch of a client that is
-//   alone is one doorbell as long as the credit of an initiator lasts.
+//   work for one peer waits for work to another that was posted before it.
+//   Credit: an initiator has sends_max requests posted and bytes_posted_max bytes. While a client is the only
+//   one that has something queued, small transfers go beyond the first of these, up to small_sends_max and
+//   small_bytes_max: so a batch of a client that is alone is one doorbell for each small_bytes_max of it.
 //
 // Each transfer that submit took has exactly one outcome, and **with its outcome its buffer is the caller's
 // again, not before**: not when its deadline passes, not when its client is detached. Once the outcome
@@ -47,6 +49,9 @@ struct dci_scheduler_options {
   std::uint32_t sends_max = 64; // posted on one initiator: its credit
   std::uint64_t bytes_posted_max = 16ULL
                                    << 20; // the same in bytes; a single transfer is posted whatever it has
+  // Both credits of a client that nobody waits beside, if they are more. Cut to what the device can.
+  std::uint32_t small_sends_max = 1024;
+  std::uint64_t small_bytes_max = 4ULL << 20;
   std::uint32_t quota = 32;
   std::uint32_t signal_interval = 16; // of a batch, each so many'th request is signalled
   std::uint32_t clients_max = 65'536;
@@ -80,9 +85,11 @@ public:
                        std::unique_ptr<dci_scheduler>& out);
   ~dci_scheduler() override;
 
+  using transfer_engine::attach;
   status attach(const endpoint& port, std::uint32_t target_number, std::uint64_t key, client_id& out);
   // transfer_engine
-  status attach(const peer_address& peer, client_id& out, peer_address& own) override;
+  status start_attach(const peer_address& peer, std::unique_ptr<attachment>& out) override;
+  status finish_attach(std::unique_ptr<attachment> made, client_id& out, peer_address& own) override;
   status submit(client_id client, const transfer& one) override;
   status detach(client_id client, std::vector<outcome>& out) override;
   void run(std::uint64_t now_ns, std::vector<outcome>& out) override;
@@ -97,6 +104,7 @@ public:
 
 private:
   static constexpr std::uint32_t none = ~0U;
+  class dc_attachment;
 
   enum class place_of : std::uint8_t { free, queued, posted };
   struct slot {
@@ -160,6 +168,7 @@ private:
   void rebuild(std::vector<outcome>& out);
   void fill(std::vector<outcome>& out);
   [[nodiscard]] bool has_room(const initiator& one, std::uint64_t bytes) const noexcept;
+  [[nodiscard]] bool alone() const noexcept { return active_.count == 1; }
   [[nodiscard]] std::uint32_t choose(std::uint32_t index, std::uint64_t bytes) noexcept;
   void assign(std::uint32_t number, std::uint32_t chosen);
   void ring(initiator& one, std::vector<outcome>& out);
@@ -168,7 +177,8 @@ private:
   dci_scheduler_options options_;
   std::unique_ptr<completion_queue> completions_;
   std::vector<client> clients_; // before the initiators, whose requests name their handles
-  list free_clients_;           // linked through next_active
+  std::uint32_t attaching_ = 0;
+  list free_clients_; // linked through next_active
   std::vector<slot> slots_;
   std::vector<std::uint32_t> free_slots_; // the last one is still in the processor's cache
   deadline_wheel wheel_;

@@ -33,7 +33,9 @@
 // with that of the next signalled one on its queue pair, or of one that failed. The last of a batch is always
 // signalled, so nothing stays unreported for ever.
 //
-// Threading: a fabric and all it made belong to one thread at a time. Ownership: the caller's, through
+// Threading: a fabric and all it made belong to one thread at a time, but for the middle of what may take
+// long: finding the way to a peer can block for a second where nobody answers, so it is in three parts, of
+// which the one that blocks may be done by any thread (slow_step). Ownership: the caller's, through
 // unique_ptr; what a fabric made is destroyed before it, queue pairs before their completion queue, address
 // handles and memory regions after the report of the last request that names them. Errors: values; a
 // function that fails has done nothing, unless it says otherwise. Limits: device_facts, and what is given
@@ -72,6 +74,17 @@ public:
 struct endpoint {
   gid port_gid{};
   std::uint16_t lid = 0; // InfiniBand only
+};
+
+/// The part of a call that may block for seconds, since it asks the network. What starts it is quick, and so
+/// is what finishes it; both are for the fabric's thread, which may do everything else in between, but for
+/// what the step is for. A step that is not to be finished is destroyed, by that thread as well, before what
+/// it is for, and not while run() goes on.
+class slow_step {
+public:
+  virtual ~slow_step() = default;
+  /// Once, in any thread. What came of it is told by the call that finishes.
+  virtual void run() noexcept = 0;
 };
 
 /// A peer's port, ready to be named in requests. DC only; an RC queue pair knows its peer.
@@ -186,8 +199,17 @@ public:
   /// What the peer has to know. Changes with every reset.
   [[nodiscard]] virtual rc_address address() const noexcept = 0;
   /// From `initial` to `ready`. The peer does the same with our address; what is sent before it did is
-  /// retried by the device for path_options::retry_ms.
-  virtual status connect(const rc_address& peer) noexcept = 0;
+  /// retried by the device for path_options::retry_ms. May block: the three parts one after the other.
+  status connect(const rc_address& peer) noexcept {
+    std::unique_ptr<slow_step> step;
+    if (status refused = start_connect(peer, step); !refused.ok())
+      return refused;
+    step->run();
+    return finish_connect(*step);
+  }
+  /// Between the two nothing is posted and nothing is reset.
+  virtual status start_connect(const rc_address& peer, std::unique_ptr<slow_step>& out) noexcept = 0;
+  virtual status finish_connect(slow_step& step) noexcept = 0;
   virtual post_result post_receives(std::span<const receive_request> batch) noexcept = 0;
   /// From any state to `initial`, with a packet number of its own: the peer must learn the new address, and
   /// connect again as well. wrong_state unless outstanding() is 0.
@@ -247,8 +269,16 @@ public:
                                      std::unique_ptr<dc_initiator>& out) noexcept = 0;
   /// unsupported without DC.
   virtual status create_dc_target(std::uint64_t key, std::unique_ptr<dc_target>& out) noexcept = 0;
-  virtual status create_address_handle(const endpoint& peer,
-                                       std::unique_ptr<address_handle>& out) noexcept = 0;
+  /// May block: the three parts one after the other.
+  status create_address_handle(const endpoint& peer, std::unique_ptr<address_handle>& out) noexcept {
+    std::unique_ptr<slow_step> step;
+    if (status refused = start_address_handle(peer, step); !refused.ok())
+      return refused;
+    step->run();
+    return finish_address_handle(*step, out);
+  }
+  virtual status start_address_handle(const endpoint& peer, std::unique_ptr<slow_step>& out) noexcept = 0;
+  virtual status finish_address_handle(slow_step& step, std::unique_ptr<address_handle>& out) noexcept = 0;
 
   /// What happened to port or device since the last call, one by one; none when that was all.
   [[nodiscard]] virtual fabric_event next_event() noexcept = 0;

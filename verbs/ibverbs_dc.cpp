@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 namespace memkv::verbs::detail {
 namespace {
@@ -19,6 +20,32 @@ public:
 private:
   const ibverbs_library& library_;
   ibv_ah* handle_;
+};
+
+/// On Ethernet the kernel looks for the peer on the network.
+class handle_step final : public slow_step {
+public:
+  handle_step(const ibverbs_library& library, ibv_pd* domain, const ibv_ah_attr& way, const gid& peer)
+      : peer(peer), library_(library), domain_(domain), way_(way) {}
+  ~handle_step() override {
+    if (made != nullptr) {
+      library_.destroy_ah(made);
+    }
+  }
+  void run() noexcept override {
+    errno = 0;
+    made = library_.create_ah(domain_, &way_);
+    problem = errno;
+  }
+
+  ibv_ah* made = nullptr;
+  int problem = EINTR; // until run() has tried
+  gid peer{};
+
+private:
+  const ibverbs_library& library_;
+  ibv_pd* domain_;
+  ibv_ah_attr way_;
 };
 
 // Initiators -------------------------------------------------------------------------------------------
@@ -356,18 +383,21 @@ status hardware::create_dc_target(std::uint64_t key, std::unique_ptr<dc_target>&
   return {};
 }
 
-status hardware::create_address_handle(const endpoint& peer, std::unique_ptr<address_handle>& out) noexcept {
+status hardware::start_address_handle(const endpoint& peer, std::unique_ptr<slow_step>& out) noexcept {
   if (!device.dc) {
     return {errc::unsupported, no_dc};
   }
-  ibv_ah_attr way = way_to(peer);
-  errno = 0;
-  ibv_ah* const handle = library.create_ah(domain, &way);
-  if (handle == nullptr) {
-    return failed(errc::device_failed, device.name + " finds no path to the peer " + to_text(peer.port_gid),
-                  errno);
+  out = std::make_unique<handle_step>(library, domain, way_to(peer), peer.port_gid);
+  return {};
+}
+
+status hardware::finish_address_handle(slow_step& step, std::unique_ptr<address_handle>& out) noexcept {
+  auto& done = static_cast<handle_step&>(step);
+  if (done.made == nullptr) {
+    return failed(errc::device_failed, device.name + " finds no path to the peer " + to_text(done.peer),
+                  done.problem);
   }
-  out = std::make_unique<hardware_handle>(library, handle);
+  out = std::make_unique<hardware_handle>(library, std::exchange(done.made, nullptr));
   return {};
 }
 

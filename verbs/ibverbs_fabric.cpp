@@ -37,6 +37,30 @@ private:
   std::uint64_t length_;
 };
 
+/// A queue pair on its way to `ready`. The driver lets several threads change queue pairs, each its own; the
+/// first change is where the kernel looks for the peer on the network.
+class connect_step final : public slow_step {
+public:
+  explicit connect_step(const ibverbs_library& library, ibv_qp* pair) : library_(library), pair_(pair) {}
+  void run() noexcept override {
+    to_receive_failed = library_.modify_qp(pair_, &to_receive, to_receive_mask);
+    if (to_receive_failed == 0)
+      to_send_failed = library_.modify_qp(pair_, &to_send, to_send_mask);
+  }
+
+  ibv_qp_attr to_receive{};
+  ibv_qp_attr to_send{};
+  int to_receive_mask = 0;
+  int to_send_mask = 0;
+  int to_receive_failed = EINTR; // until run() has tried
+  int to_send_failed = EINTR;
+  gid peer{};
+
+private:
+  const ibverbs_library& library_;
+  ibv_qp* pair_;
+};
+
 class hardware_rc final : public hardware_queue_pair<rc_queue_pair> {
 public:
   hardware_rc(hardware& owner, const queue_pair_options& options, ibv_qp* pair)
@@ -49,7 +73,8 @@ public:
     return {owner_.self(), pair_->qp_num, packet_number_, owner_.chosen.mtu_bytes,
             owner_.device.reads_served_max};
   }
-  status connect(const rc_address& peer) noexcept override;
+  status start_connect(const rc_address& peer, std::unique_ptr<slow_step>& out) noexcept override;
+  status finish_connect(slow_step& step) noexcept override;
   post_result post_receives(std::span<const receive_request> batch) noexcept override;
   status reset() noexcept override;
   /// To the state `initial`, from that of a new or a reset queue pair.
@@ -171,7 +196,7 @@ status hardware_rc::initialise() noexcept {
   return {};
 }
 
-status hardware_rc::connect(const rc_address& peer) noexcept {
+status hardware_rc::start_connect(const rc_address& peer, std::unique_ptr<slow_step>& out) noexcept {
   if (state_ != queue_pair_state::initial) {
     return {errc::wrong_state, "The queue pair is connected, or has to be reset."};
   }
@@ -180,38 +205,47 @@ status hardware_rc::connect(const rc_address& peer) noexcept {
     return {errc::invalid_argument, "The peer's address is none: MTU or a number is out of range."};
   }
   const path_options& path = owner_.chosen;
-  ibv_qp_attr attributes{};
-  attributes.qp_state = IBV_QPS_RTR;
-  attributes.path_mtu = mtu_of(std::min(peer.mtu_bytes, path.mtu_bytes));
-  attributes.dest_qp_num = peer.queue_pair_number;
-  attributes.rq_psn = peer.packet_number;
-  attributes.max_dest_rd_atomic = static_cast<std::uint8_t>(std::min(owner_.device.reads_served_max, 255U));
-  attributes.min_rnr_timer = receiver_wait;
-  attributes.ah_attr = owner_.way_to(peer.port);
-  int number = owner_.library.modify_qp(pair_, &attributes,
-                                        IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
-                                            IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
-  if (number != 0) {
-    return failed(errc::device_failed,
-                  owner_.device.name + " finds no path to the peer " + to_text(peer.port.port_gid), number);
-  }
-  attributes = {};
-  attributes.qp_state = IBV_QPS_RTS;
-  attributes.timeout = timeout_of(path.retry_ms);
-  attributes.retry_cnt = retries;
-  attributes.rnr_retry = std::min<std::uint8_t>(path.receiver_retries, 7);
-  attributes.sq_psn = packet_number_;
-  attributes.max_rd_atomic =
+  auto made = std::make_unique<connect_step>(owner_.library, pair_);
+  made->peer = peer.port.port_gid;
+  made->to_receive.qp_state = IBV_QPS_RTR;
+  made->to_receive.path_mtu = mtu_of(std::min(peer.mtu_bytes, path.mtu_bytes));
+  made->to_receive.dest_qp_num = peer.queue_pair_number;
+  made->to_receive.rq_psn = peer.packet_number;
+  made->to_receive.max_dest_rd_atomic =
+      static_cast<std::uint8_t>(std::min(owner_.device.reads_served_max, 255U));
+  made->to_receive.min_rnr_timer = receiver_wait;
+  made->to_receive.ah_attr = owner_.way_to(peer.port);
+  made->to_receive_mask = IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+                          IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+  made->to_send.qp_state = IBV_QPS_RTS;
+  made->to_send.timeout = timeout_of(path.retry_ms);
+  made->to_send.retry_cnt = retries;
+  made->to_send.rnr_retry = std::min<std::uint8_t>(path.receiver_retries, 7);
+  made->to_send.sq_psn = packet_number_;
+  made->to_send.max_rd_atomic =
       static_cast<std::uint8_t>(std::min<std::uint32_t>(owner_.reads_of(options_), peer.reads_served_max));
-  number = owner_.library.modify_qp(pair_, &attributes,
-                                    IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
-                                        IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC);
-  if (number != 0) {
+  made->to_send_mask = IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN |
+                       IBV_QP_MAX_QP_RD_ATOMIC;
+  out = std::move(made);
+  return {};
+}
+
+status hardware_rc::finish_connect(slow_step& step) noexcept {
+  const auto& done = static_cast<connect_step&>(step);
+  if (done.to_receive_failed != 0) {
+    return failed(errc::device_failed,
+                  owner_.device.name + " finds no path to the peer " + to_text(done.peer),
+                  done.to_receive_failed);
+  }
+  if (done.to_send_failed != 0) {
     state_ = queue_pair_state::error; // it left `initial`, and only a reset brings it back
     return failed(errc::device_failed, "A queue pair of " + owner_.device.name + " cannot be made ready",
-                  number);
+                  done.to_send_failed);
   }
-  state_ = queue_pair_state::ready;
+  // What was flushed meanwhile took it to the error state.
+  if (state_ == queue_pair_state::initial) {
+    state_ = queue_pair_state::ready;
+  }
   return {};
 }
 

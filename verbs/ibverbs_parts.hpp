@@ -78,7 +78,8 @@ public:
   status create_dc_initiator(const queue_pair_options& options,
                              std::unique_ptr<dc_initiator>& out) noexcept override;
   status create_dc_target(std::uint64_t key, std::unique_ptr<dc_target>& out) noexcept override;
-  status create_address_handle(const endpoint& peer, std::unique_ptr<address_handle>& out) noexcept override;
+  status start_address_handle(const endpoint& peer, std::unique_ptr<slow_step>& out) noexcept override;
+  status finish_address_handle(slow_step& step, std::unique_ptr<address_handle>& out) noexcept override;
   fabric_event next_event() noexcept override;
   int event_descriptor() const noexcept override { return context->async_fd; }
 

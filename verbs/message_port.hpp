@@ -36,10 +36,10 @@ class message_port {
 public:
   virtual ~message_port() = default;
 
-  /// As transfer_engine::attach, for a session that carries messages as well. `ours` is posted when this
-  /// returns. queue_full also when no room is left for the messages of another session.
-  virtual status attach_with_messages(const peer_address& peer, const message_room& theirs,
-                                      const message_room& ours, client_id& out, peer_address& own) = 0;
+  /// As transfer_engine::start_attach, for a session that carries messages as well. `ours` is posted when
+  /// finish_attach has returned. queue_full also when no room is left for the messages of another session.
+  virtual status start_attach_with_messages(const peer_address& peer, const message_room& theirs,
+                                            const message_room& ours, std::unique_ptr<attachment>& out) = 0;
   /// not_found; wrong_state when the session is broken or ending; invalid_argument when it carries no
   /// messages, or this one is empty or longer than the peer has room for; queue_full when as many are on the
   /// way as may be, or the peer was sent messages_max more than it has sent itself.

@@ -29,7 +29,7 @@ status rc_scheduler::make_mailbox(const message_room& theirs, const message_room
   }
   const device_facts& facts = device_.facts();
   const std::uint32_t slots =
-      std::min({theirs.messages_max, options_.message_sends_max, facts.sends_max - options_.sends_max});
+      std::min({theirs.messages_max, options_.message_sends_max, facts.sends_max - statistics_.sends_client});
   if (slots == 0 || ours.messages_max > facts.receives_max) {
     return {errc::unsupported, facts.name + " has no room for so many messages beside the transfers."};
   }
@@ -55,13 +55,23 @@ status rc_scheduler::make_mailbox(const message_room& theirs, const message_room
   return {};
 }
 
-status rc_scheduler::attach_with_messages(const peer_address& peer, const message_room& theirs,
-                                          const message_room& ours, client_id& out, peer_address& own) {
+status rc_scheduler::start_attach_with_messages(const peer_address& peer, const message_room& theirs,
+                                                const message_room& ours, std::unique_ptr<attachment>& out) {
   std::unique_ptr<mailbox> messages;
   if (status failed = make_mailbox(theirs, ours, messages); !failed.ok()) {
     return failed;
   }
-  return add_client(peer, std::move(messages), out, own);
+  return start_client(peer, std::move(messages), out);
+}
+
+status rc_scheduler::attach_with_messages(const peer_address& peer, const message_room& theirs,
+                                          const message_room& ours, client_id& out, peer_address& own) {
+  std::unique_ptr<attachment> made;
+  if (status refused = start_attach_with_messages(peer, theirs, ours, made); !refused.ok()) {
+    return refused;
+  }
+  made->reach();
+  return finish_attach(std::move(made), out, own);
 }
 
 status rc_scheduler::post_receive(rc_queue_pair& pair, const mailbox& messages, std::uint32_t index,

@@ -69,18 +69,25 @@ status rc_scheduler::create(fabric& device, const rc_scheduler_options& options,
   rc_scheduler_options cut = options;
   cut.message_reports_max = std::min(options.message_reports_max, facts.completions_max / 4);
   cut.transfer_bytes_max = std::min(options.transfer_bytes_max, facts.transfer_bytes_max);
+  cut.small_bytes_max = std::min(options.small_bytes_max, options.bytes_client_max);
+  cut.sends_max = std::min(options.sends_max, facts.sends_max);
   const std::uint32_t left = facts.completions_max - cut.message_reports_max;
-  cut.sends_max =
-      std::min(std::clamp(left / options.clients_max, options.sends_min, options.sends_max), facts.sends_max);
-  const std::uint32_t pairs_max =
-      cut.sends_max == 0 ? 0 : std::min(options.clients_max, left / cut.sends_max);
+  const std::uint32_t share_of_it = left / options.clients_max;
+  // Where it is short, a third of it is for deeper queue pairs of those who are there.
+  const std::uint32_t each =
+      std::min(std::clamp(share_of_it >= options.sends_max ? share_of_it : share_of_it - share_of_it / 3,
+                          options.sends_min, options.sends_max),
+               facts.sends_max);
+  const std::uint32_t pairs_max = each == 0 ? 0 : std::min(options.clients_max, left / each);
   if (pairs_max == 0) {
     return {errc::no_resources, facts.name + " has no room for the completions of a single queue pair."};
   }
+  const std::uint32_t deep = std::min(options.deep_reports_max, left - pairs_max * each);
   std::unique_ptr<rc_scheduler> made(new rc_scheduler(device, cut));
   made->pairs_max_ = pairs_max;
-  made->statistics_.sends_client = cut.sends_max;
-  if (status failed = device.create_completion_queue(pairs_max * cut.sends_max + cut.message_reports_max,
+  made->statistics_.sends_client = each;
+  made->statistics_.deep_free = deep;
+  if (status failed = device.create_completion_queue(pairs_max * each + deep + cut.message_reports_max,
                                                      made->completions_);
       !failed.ok()) {
     return failed;
@@ -98,6 +105,7 @@ rc_scheduler::rc_scheduler(fabric& device, const rc_scheduler_options& options)
 }
 
 rc_scheduler::~rc_scheduler() {
+  MEMKV_ASSERT(attaching_ == 0, "attachments go before their engine");
   for (client& one : clients_) {
     one.pair.reset(); // before the memory of messages
   }
@@ -159,29 +167,99 @@ std::uint32_t rc_scheduler::queue_pair_number(client_id id) const noexcept {
              : 0;
 }
 
-status rc_scheduler::attach(const peer_address& peer, client_id& out, peer_address& own) {
-  return add_client(peer, nullptr, out, own);
+/// Has the queue pair, and the room for messages. Receives are posted when it is connected, so nothing is
+/// reported of it before.
+class rc_scheduler::rc_attachment final : public attachment {
+public:
+  rc_attachment(rc_scheduler& owner, std::unique_ptr<mailbox> box) : messages(std::move(box)), owner_(owner) {
+    ++owner_.attaching_;
+    ++owner_.pairs_;
+    depth = owner_.take_depth(messages == nullptr ? 0 : messages->slots);
+    owner_.count_mailbox(messages.get(), true);
+  }
+  ~rc_attachment() override {
+    --owner_.attaching_;
+    if (attached) {
+      return;
+    }
+    way.reset();
+    pair.reset(); // before the memory of messages
+    --owner_.pairs_;
+    owner_.give_depth_back(depth);
+    owner_.count_mailbox(messages.get(), false);
+  }
+  void reach() noexcept override { way->run(); }
+
+  std::unique_ptr<mailbox> messages;
+  std::unique_ptr<rc_queue_pair> pair;
+  std::unique_ptr<slow_step> way;
+  std::uint32_t depth = 0;
+  bool attached = false; // all of it is the client's
+
+private:
+  rc_scheduler& owner_;
+};
+
+/// What a new queue pair has room for, with room for `beside` more.
+std::uint32_t rc_scheduler::take_depth(std::uint32_t beside) noexcept {
+  const std::uint32_t each = statistics_.sends_client;
+  const std::uint32_t wanted = std::max(options_.small_sends_max, options_.sends_max);
+  const std::uint32_t possible = device_.facts().sends_max - beside;
+  const std::uint32_t more =
+      std::min({std::max(wanted, each) - each, std::max(possible, each) - each, statistics_.deep_free / 8});
+  statistics_.deep_free -= more;
+  return each + more;
 }
 
-status rc_scheduler::add_client(const peer_address& peer, std::unique_ptr<mailbox> messages, client_id& out,
-                                peer_address& own) {
+void rc_scheduler::give_depth_back(std::uint32_t depth) noexcept {
+  statistics_.deep_free += depth - statistics_.sends_client;
+}
+
+void rc_scheduler::count_mailbox(const mailbox* one, bool there) noexcept {
+  if (one == nullptr) {
+    return;
+  }
+  const std::uint32_t reports = one->slots + one->ours.messages_max;
+  message_reserved_ += there ? reports : 0 - reports;
+  statistics_.message_memory += there ? one->memory.size() : 0 - one->memory.size();
+}
+
+status rc_scheduler::start_attach(const peer_address& peer, std::unique_ptr<attachment>& out) {
+  return start_client(peer, nullptr, out);
+}
+
+status rc_scheduler::start_client(const peer_address& peer, std::unique_ptr<mailbox> messages,
+                                  std::unique_ptr<attachment>& out) {
   if (status refused = check(peer); !refused.ok()) {
     return refused;
   }
-  if (statistics_.engine.clients >= options_.clients_max) {
+  if (statistics_.engine.clients + attaching_ >= options_.clients_max) {
     return {errc::queue_full, "As many clients are attached as may be."};
   }
   if (pairs_ >= pairs_max_) {
     return {errc::queue_full, "The completion queue of " + device_.facts().name +
                                   " has no room for another client: it is as large as the device makes it."};
   }
+  auto made = std::make_unique<rc_attachment>(*this, std::move(messages));
+  const mailbox* const box = made->messages.get();
   queue_pair_options wanted;
   wanted.completions = completions_.get();
-  wanted.sends_max = options_.sends_max + (messages == nullptr ? 0 : messages->slots);
-  wanted.receives_max = messages == nullptr ? 0 : messages->ours.messages_max;
+  wanted.sends_max = made->depth + (box == nullptr ? 0 : box->slots);
+  wanted.receives_max = box == nullptr ? 0 : box->ours.messages_max;
   wanted.reads_max = std::min(device_.facts().reads_max, peer.reads_served_max);
-  std::unique_ptr<rc_queue_pair> pair;
-  if (status failed = device_.create_rc(wanted, pair); !failed.ok()) {
+  if (status failed = device_.create_rc(wanted, made->pair); !failed.ok()) {
+    return failed;
+  }
+  if (status failed = made->pair->start_connect(to_rc_address(peer), made->way); !failed.ok()) {
+    return failed;
+  }
+  out = std::move(made);
+  return {};
+}
+
+status rc_scheduler::finish_attach(std::unique_ptr<attachment> made, client_id& out, peer_address& own) {
+  auto& one = static_cast<rc_attachment&>(*made);
+  if (status failed = one.pair->finish_connect(*one.way); !failed.ok()) {
     return failed;
   }
   if (free_client_ == none) {
@@ -189,17 +267,12 @@ status rc_scheduler::add_client(const peer_address& peer, std::unique_ptr<mailbo
     clients_.emplace_back();
   }
   const std::uint32_t index = free_client_;
-  if (messages != nullptr) {
-    for (std::uint32_t number = 0; number < messages->ours.messages_max; ++number) {
-      if (status failed = post_receive(*pair, *messages, index, number); !failed.ok()) {
-        pair.reset(); // before the memory of messages
+  if (one.messages != nullptr) {
+    for (std::uint32_t number = 0; number < one.messages->ours.messages_max; ++number) {
+      if (status failed = post_receive(*one.pair, *one.messages, index, number); !failed.ok()) {
         return failed;
       }
     }
-  }
-  if (status failed = pair->connect(to_rc_address(peer)); !failed.ok()) {
-    pair.reset();
-    return failed;
   }
   client& added = clients_[index];
   free_client_ = added.next_active;
@@ -207,15 +280,12 @@ status rc_scheduler::add_client(const peer_address& peer, std::unique_ptr<mailbo
   added = {};
   added.generation = generation;
   added.state = session::open;
-  if (messages != nullptr) {
-    message_reserved_ += messages->slots + messages->ours.messages_max;
-    statistics_.message_memory += messages->memory.size();
-  }
-  added.messages = std::move(messages);
-  added.pair = std::move(pair);
+  added.messages = std::move(one.messages);
+  added.pair = std::move(one.pair);
+  added.depth = one.depth;
+  one.attached = true;
   own = to_peer_address(added.pair->address());
   out = id_of(index);
-  ++pairs_;
   ++statistics_.engine.clients;
   ++statistics_.engine.queue_pairs_ready;
   return {};
@@ -301,11 +371,9 @@ void rc_scheduler::destroy_pair(std::uint32_t index) {
   message_wheel_.remove(index);
   gone.pair.reset();
   --pairs_;
-  if (gone.messages != nullptr) {
-    message_reserved_ -= gone.messages->slots + gone.messages->ours.messages_max;
-    statistics_.message_memory -= gone.messages->memory.size();
-    gone.messages.reset();
-  }
+  give_depth_back(gone.depth);
+  count_mailbox(gone.messages.get(), false);
+  gone.messages.reset();
 }
 
 void rc_scheduler::destroy_with_posted(std::uint32_t index, std::vector<outcome>& out) {
@@ -455,7 +523,9 @@ bool rc_scheduler::has_room(std::uint64_t bytes) const noexcept {
 
 bool rc_scheduler::within_bounds(const client& one, std::uint64_t bytes) const noexcept {
   return one.posted.count == 0 ||
-         (one.posted.count < options_.sends_max && one.bytes + bytes <= options_.bytes_client_max);
+         (one.posted.count < std::min(options_.sends_max, one.depth) &&
+          one.bytes + bytes <= options_.bytes_client_max) ||
+         (one.posted.count < one.depth && one.bytes + bytes <= options_.small_bytes_max);
 }
 
 /// Only asked when there is room for it.

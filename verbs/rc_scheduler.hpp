@@ -5,9 +5,10 @@
 // its messages and transfers are in the batch.
 //   Fairness: deficit round robin by bytes between clients that have something queued. A transfer below
 //   cost_bytes_min counts as one of that size, since its cost is not its bytes.
-//   Bounds: on requests and bytes that are posted, of all clients and of one. A client that has something
-//   posted gets no more than four times what is left for all, so that those who are slow never have all of
-//   it: one alone takes at most four fifths, two four ninths each.
+//   Bounds: on requests and bytes that are posted, of all clients and of one. Small transfers of a client go
+//   beyond sends_max, up to the depth of its queue pair, while they are at most small_bytes_max together. A
+//   client that has something posted gets no more than four times what is left for all, so that those who
+//   are slow never have all of it: one alone takes at most four fifths, two four ninths each.
 //
 // Deadlines. A transfer that is still queued is dropped when its deadline has passed. One that was posted
 // cannot be taken back: when its deadline has passed, and posted_ns_min since it was posted, its queue pair
@@ -27,7 +28,8 @@
 // Room. Queue pairs reserve room in the one completion queue. What the device has of it is shared out when
 // the engine is made: messages get message_reports_max, at most a quarter, and each of clients_max as many
 // requests as the rest allows, from sends_min to sends_max. Where that is too little for clients_max, attach
-// answers queue_full earlier.
+// answers queue_full earlier. What is left then, at most deep_reports_max, makes queue pairs deeper, up to
+// small_sends_max: each client that comes gets an eighth of it at most, and gives it back when it goes.
 //
 // Threading: one thread, that of the fabric. Ownership: the fabric outlives the scheduler; buffers and their
 // memory regions are the caller's, and stay until the outcome. Errors: values. Limits: all in the options;
@@ -37,8 +39,8 @@
 
 #include "verbs/deadline_wheel.hpp"
 #include "verbs/fabric.hpp"
-#include "verbs/number_list.hpp"
 #include "verbs/message_port.hpp"
+#include "verbs/number_list.hpp"
 #include "verbs/transfer_engine.hpp"
 
 #include <deque>
@@ -53,7 +55,10 @@ struct rc_scheduler_options {
   std::uint32_t sends_min = 4;
   std::uint64_t bytes_client_max = 16ULL
                                    << 20; // the same in bytes; a single transfer is posted whatever it has
-  std::uint32_t posted_max = 8192;        // transfers posted for all clients
+  std::uint32_t small_sends_max = 1024;   // posted for one client while they are no more than
+  std::uint64_t small_bytes_max = 4ULL << 20;
+  std::uint32_t deep_reports_max = 65'536;       // requests of all clients beyond sends_max of each
+  std::uint32_t posted_max = 8192;               // transfers posted for all clients
   std::uint64_t bytes_posted_max = 256ULL << 20; // the same in bytes
   std::uint32_t signal_interval = 16;            // of a batch, each so many'th request is signalled,
   std::uint64_t signal_bytes = 256ULL << 10;     // and each after so many bytes
@@ -71,7 +76,8 @@ struct rc_scheduler_options {
 
 struct rc_statistics {
   engine_statistics engine;
-  std::uint32_t sends_client = 0; // transfers that one client may have posted, on this device
+  std::uint32_t sends_client = 0; // transfers that each client may have posted, on this device
+  std::uint32_t deep_free = 0;    // that are left for deeper queue pairs
   std::uint64_t messages_sent = 0;
   std::uint64_t messages_received = 0;
   std::uint64_t message_memory = 0; // bytes registered now
@@ -88,7 +94,8 @@ public:
   ~rc_scheduler() override;
 
   // transfer_engine
-  status attach(const peer_address& peer, client_id& out, peer_address& own) override;
+  status start_attach(const peer_address& peer, std::unique_ptr<attachment>& out) override;
+  status finish_attach(std::unique_ptr<attachment> made, client_id& out, peer_address& own) override;
   status submit(client_id client, const transfer& one) override;
   status detach(client_id client, std::vector<outcome>& out) override;
   void run(std::uint64_t now_ns, std::vector<outcome>& out) override;
@@ -97,8 +104,11 @@ public:
   [[nodiscard]] completion_queue& completions() noexcept override { return *completions_; }
   [[nodiscard]] engine_statistics engine_facts() const noexcept override { return statistics_.engine; }
   // message_port
+  status start_attach_with_messages(const peer_address& peer, const message_room& theirs,
+                                    const message_room& ours, std::unique_ptr<attachment>& out) override;
+  /// All of attaching, one part after the other.
   status attach_with_messages(const peer_address& peer, const message_room& theirs, const message_room& ours,
-                              client_id& out, peer_address& own) override;
+                              client_id& out, peer_address& own);
   status send_message(client_id client, std::span<const std::byte> bytes) override;
   void take_messages(std::vector<message>& out) override;
 
@@ -108,6 +118,7 @@ public:
 
 private:
   static constexpr std::uint32_t none = ~0U;
+  class rc_attachment;
 
   enum class place_of : std::uint8_t { free, queued, posted };
   struct slot {
@@ -138,6 +149,7 @@ private:
     std::uint32_t generation = 0;
     std::unique_ptr<mailbox> messages;
     std::unique_ptr<rc_queue_pair> pair; // goes before the memory of messages
+    std::uint32_t depth = 0;             // transfers that the queue pair takes
     bool draining = false;
     std::uint64_t since_ns = 0; // draining
     list queue;
@@ -166,8 +178,11 @@ private:
   void append_draining(std::uint32_t index) noexcept;
   void unlink_draining(std::uint32_t index) noexcept;
 
-  status add_client(const peer_address& peer, std::unique_ptr<mailbox> messages, client_id& out,
-                    peer_address& own);
+  status start_client(const peer_address& peer, std::unique_ptr<mailbox> messages,
+                      std::unique_ptr<attachment>& out);
+  [[nodiscard]] std::uint32_t take_depth(std::uint32_t beside) noexcept;
+  void give_depth_back(std::uint32_t depth) noexcept;
+  void count_mailbox(const mailbox* one, bool there) noexcept;
   status make_mailbox(const message_room& theirs, const message_room& ours, std::unique_ptr<mailbox>& out);
   static status post_receive(rc_queue_pair& pair, const mailbox& messages, std::uint32_t index,
                              std::uint32_t number);
@@ -197,7 +212,8 @@ private:
   rc_scheduler_options options_;
   std::unique_ptr<completion_queue> completions_;
   std::uint32_t pairs_max_ = 0; // for which the completion queue has room
-  std::uint32_t pairs_ = 0;
+  std::uint32_t pairs_ = 0;     // those of clients that are being attached included
+  std::uint32_t attaching_ = 0;
   std::uint32_t message_reserved_ = 0; // of message_reports_max
   std::deque<client> clients_;
   std::uint32_t free_client_ = none; // linked through next_active

@@ -223,7 +223,7 @@ public:
   }
   rc_address address() const noexcept override { return pair_.self; }
 
-  status connect(const rc_address& peer) noexcept override {
+  status start_connect(const rc_address& peer, std::unique_ptr<slow_step>& out) noexcept override {
     if (!pair_.node->alive) {
       return error(errc::device_failed, "The device is gone.");
     }
@@ -233,6 +233,21 @@ public:
     if (peer.mtu_bytes < 256 || peer.mtu_bytes > 4096 || (peer.mtu_bytes & (peer.mtu_bytes - 1)) != 0) {
       return error(errc::invalid_argument, "The peer's path MTU is none of 256, 512, 1024, 2048 and 4096.");
     }
+    auto made = std::make_unique<simulated_way>();
+    made->wait = core().way_taking;
+    made->peer = peer;
+    out = std::move(made);
+    return {};
+  }
+
+  status finish_connect(slow_step& step) noexcept override {
+    if (!pair_.node->alive) {
+      return error(errc::device_failed, "The device is gone.");
+    }
+    if (pair_.state != queue_pair_state::initial) {
+      return error(errc::wrong_state, "The queue pair is connected, or has to be reset.");
+    }
+    const rc_address& peer = static_cast<simulated_way&>(step).peer;
     pair_.peer = peer;
     pair_.mtu_bytes = std::min(peer.mtu_bytes, pair_.self.mtu_bytes);
     pair_.reads_max =
@@ -458,11 +473,22 @@ status simulated_node::create_dc_target(std::uint64_t key, std::unique_ptr<dc_ta
   return {};
 }
 
-status simulated_node::create_address_handle(const endpoint& peer,
-                                             std::unique_ptr<address_handle>& out) noexcept {
+status simulated_node::start_address_handle(const endpoint& peer, std::unique_ptr<slow_step>& out) noexcept {
   if (!alive) {
     return error(errc::device_failed, "The device is gone.");
   }
+  auto made = std::make_unique<simulated_way>();
+  made->wait = core->way_taking;
+  made->peer.port = peer;
+  out = std::move(made);
+  return {};
+}
+
+status simulated_node::finish_address_handle(slow_step& step, std::unique_ptr<address_handle>& out) noexcept {
+  if (!alive) {
+    return error(errc::device_failed, "The device is gone.");
+  }
+  const endpoint& peer = static_cast<simulated_way&>(step).peer.port;
   std::uint64_t node = 0;
   for (unsigned index = 8; index < 16; ++index) {
     node = node << 8U | peer.port_gid[index];

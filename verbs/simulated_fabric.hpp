@@ -24,6 +24,7 @@
 #include "verbs/fabric.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -93,6 +94,8 @@ public:
   void kill(fabric& node);
   /// Cut off, or back again.
   void set_reachable(fabric& node, bool reachable);
+  /// What finding the way to a peer waits for, from now on: called by slow_step::run, hence by its thread.
+  void set_way_taking(std::function<void(const endpoint& peer)> wait);
   /// This queue pair reports nothing until it is destroyed.
   void withhold_reports(std::uint32_t queue_pair);
 

@@ -428,6 +428,10 @@ void simulated_network::set_reachable(fabric& node, bool reachable) {
   static_cast<detail::simulated_node&>(node).reachable = reachable;
 }
 
+void simulated_network::set_way_taking(std::function<void(const endpoint&)> wait) {
+  core_->way_taking = std::move(wait);
+}
+
 void simulated_network::withhold_reports(std::uint32_t queue_pair) {
   const auto found = core_->pairs.find(queue_pair);
   MEMKV_ASSERT(found != core_->pairs.end(), "reports are withheld from a queue pair that exists");

@@ -42,6 +42,16 @@ struct simulated_handle final : address_handle {
   ~simulated_handle() override;
 };
 
+/// Waits, if it was told to: everything else happens when it is finished.
+struct simulated_way final : slow_step {
+  std::function<void(const endpoint&)> wait;
+  rc_address peer; // of an address handle: the port alone
+  void run() noexcept override {
+    if (wait)
+      wait(peer.port);
+  }
+};
+
 struct simulated_request {
   work_request request; // `local` and `target` are not used; their copies follow
   std::array<local_range, simulated_segments_max> local{};
@@ -129,6 +139,7 @@ struct simulated_core {
   std::map<std::uint64_t, simulated_node*> nodes;
   std::vector<std::string> misuse;
   simulated_statistics statistics;
+  std::function<void(const endpoint&)> way_taking;
 
   void schedule(simulated_event::what kind, const simulated_pair& pair, std::uint64_t time_ns,
                 std::uint64_t serial);
@@ -185,7 +196,8 @@ struct simulated_node final : fabric {
   status create_dc_initiator(const queue_pair_options& options,
                              std::unique_ptr<dc_initiator>& out) noexcept override;
   status create_dc_target(std::uint64_t key, std::unique_ptr<dc_target>& out) noexcept override;
-  status create_address_handle(const endpoint& peer, std::unique_ptr<address_handle>& out) noexcept override;
+  status start_address_handle(const endpoint& peer, std::unique_ptr<slow_step>& out) noexcept override;
+  status finish_address_handle(slow_step& step, std::unique_ptr<address_handle>& out) noexcept override;
   fabric_event next_event() noexcept override;
   int event_descriptor() const noexcept override { return -1; }
 };

@@ -14,6 +14,8 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
 namespace memkv::verbs {
@@ -78,16 +80,39 @@ struct engine_statistics {
   std::array<std::uint64_t, completion_status_last + 1> reports{}; // by status
 };
 
+/// A client that is being attached. It counts as one until it is attached, or this is destroyed, which undoes
+/// what was made for it.
+///
+/// Threading: the fabric's, but for reach(). Ownership: goes before its engine; not destroyed while reach()
+/// goes on.
+class attachment {
+public:
+  virtual ~attachment() = default;
+  /// Finds the way to the client, which may block for seconds where nobody answers. Once, in any thread: the
+  /// engine goes on with everything else meanwhile.
+  virtual void reach() noexcept = 0;
+};
+
 class transfer_engine {
 public:
   /// Destroys the queue pairs: afterwards no buffer and no client's memory is touched, and there are no
   /// outcomes.
   virtual ~transfer_engine() = default;
 
-  /// `own` is what the client has to know of this side: for RC its queue pair, which is ready to send; for DC
-  /// the port alone. queue_full when there are as many clients as there may be; unsupported when the kind is
-  /// not this engine's; invalid_argument when the address cannot be one.
-  virtual status attach(const peer_address& peer, client_id& out, peer_address& own) = 0;
+  /// The first part of attaching, which is quick. queue_full when there are as many clients as there may be;
+  /// unsupported when the kind is not this engine's; invalid_argument when the address cannot be one.
+  virtual status start_attach(const peer_address& peer, std::unique_ptr<attachment>& out) = 0;
+  /// The last part, of an attachment of this engine that has reached its client. `own` is what the client has
+  /// to know of this side: for RC its queue pair, which is ready to send; for DC the port alone.
+  virtual status finish_attach(std::unique_ptr<attachment> made, client_id& out, peer_address& own) = 0;
+  /// All of it, one after the other.
+  status attach(const peer_address& peer, client_id& out, peer_address& own) {
+    std::unique_ptr<attachment> made;
+    if (status refused = start_attach(peer, made); !refused.ok())
+      return refused;
+    made->reach();
+    return finish_attach(std::move(made), out, own);
+  }
   /// not_found; wrong_state when the session is broken or ending; queue_full; invalid_argument. The first
   /// two and the last say that the transfer will never be taken.
   virtual status submit(client_id client, const transfer& one) = 0;
@@ -97,7 +122,7 @@ public:
   /// Appends outcomes. To be called when the completion queue has reports, after submit, and at next_ns.
   virtual void run(std::uint64_t now_ns, std::vector<outcome>& out) = 0;
   /// Destroys the queue pairs and ends every session; transfers not done are `retryable`. Nothing else may be
-  /// called afterwards.
+  /// called afterwards; attachments may still be destroyed.
   virtual void close(std::vector<outcome>& out) = 0;
 
   /// When run has something to do even without reports; ~0 when never.

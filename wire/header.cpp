@@ -51,6 +51,20 @@ const opcode_facts* facts_of(opcode code) noexcept {
   return by_number[static_cast<std::uint8_t>(code)];
 }
 
+/// What a request of this kind may have set.
+std::uint32_t flags_of(opcode code) noexcept {
+  switch (code) {
+  case opcode::tcp_put:
+    return flags::if_absent;
+  case opcode::lookup:
+    return flags::lease; // that it is a queue pair's is looked at by who knows
+  case opcode::read:
+    return flags::release;
+  default:
+    return 0;
+  }
+}
+
 } // namespace
 
 bool known(opcode code) noexcept {
@@ -157,8 +171,7 @@ header_fault decode_header(bytes_view fixed, frame_header& out) noexcept {
   if (out.payload_length == 0 && !all_zero(out.digest))
     return header_fault::digest_without_payload;
   if (out.direction == direction::request) {
-    const std::uint32_t allowed = out.opcode == opcode::tcp_put ? flags::if_absent : 0;
-    if ((out.flags & ~allowed) != 0)
+    if ((out.flags & ~flags_of(out.opcode)) != 0)
       return header_fault::unknown_flag;
     if (out.status_code != 0)
       return header_fault::status_in_request;

@@ -64,6 +64,10 @@ namespace flags {
 inline constexpr std::uint32_t last = 1;
 /// TcpPut: store only if no such block exists.
 inline constexpr std::uint32_t if_absent = 2;
+/// Lookup on a queue pair: the block is pinned for a while, for Reads.
+inline constexpr std::uint32_t lease = 4;
+/// Read: the lease ends with it.
+inline constexpr std::uint32_t release = 8;
 } // namespace flags
 
 /// The fixed part, decoded. `header_length` is set by the encoder of a frame from its variable part.
@@ -88,6 +92,8 @@ struct frame_header {
   [[nodiscard]] enum status status() const noexcept { return status_from(status_code); }
   [[nodiscard]] bool last() const noexcept { return (flags & flags::last) != 0; }
   [[nodiscard]] bool if_absent() const noexcept { return (flags & flags::if_absent) != 0; }
+  [[nodiscard]] bool lease() const noexcept { return (flags & flags::lease) != 0; }
+  [[nodiscard]] bool release() const noexcept { return (flags & flags::release) != 0; }
 
   friend bool operator==(const frame_header&, const frame_header&) noexcept = default;
 };

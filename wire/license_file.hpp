@@ -1,5 +1,5 @@
 // Licences as they lie on this machine: the two functions that a search needs, over the real environment and
-// the real files. The only part of wire/ that touches a file; it stands in the library of licences alone.
+// the real files. With regular_file.hpp the only part of wire/ that touches a file.
 //
 // Threading: any thread; read_license_file may wait for a file system. Errors: in license_text. Limits:
 // license_file_bytes_max; a longer file is refused, and what is no regular file too.

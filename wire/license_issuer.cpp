@@ -1,5 +1,7 @@
 #include "wire/license_issuer.hpp"
 
+#include "wire/hex.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include <openssl/bn.h>
@@ -100,13 +102,7 @@ std::string random_license_id() {
   std::array<unsigned char, 16> bytes{};
   if (RAND_bytes(bytes.data(), static_cast<int>(bytes.size())) != 1)
     return {};
-  constexpr std::string_view digits = "0123456789abcdef";
-  std::string text;
-  for (const auto byte : bytes) {
-    text += digits[byte >> 4U];
-    text += digits[byte & 15U];
-  }
-  return text;
+  return hex_text(std::as_bytes(std::span(bytes)));
 }
 
 namespace detail {

@@ -1,5 +1,7 @@
 #include "wire/license_search.hpp"
 
+#include "wire/text.hpp"
+
 #include <algorithm>
 #include <array>
 #include <optional>
@@ -10,6 +12,13 @@ namespace {
 
 constexpr std::array<const char*, 3> variables{"MEMKV_LICENSE", "AISTOR_LICENSE", "MINIO_LICENSE"};
 
+/// A token with something around it, in it or cut off it passes for a path. It must not reach a log: whoever
+/// reads that could use it.
+bool may_be_token(std::string_view value) noexcept {
+  constexpr std::size_t shortest = 32; // less than the header of a token
+  return value.size() >= shortest && value.find("eyJ") != std::string_view::npos;
+}
+
 std::string shown_path(const std::string& path) {
   constexpr std::size_t most = 200;
   return path.size() <= most ? path : path.substr(0, most) + "...";
@@ -18,6 +27,13 @@ std::string shown_path(const std::string& path) {
 /// A file that was read, or could not be.
 void judge(found_license& found, const license_text& file, std::span<const license_key> keys,
            std::uint64_t now_s) {
+  if (file.result != license_text::outcome::read && may_be_token(found.path)) {
+    found.verdict.problem =
+        "the value is no path of a file, and looks like a license with something around "
+        "or in it that is not part of it: give the license alone, or the path of its file";
+    found.path.clear();
+    return;
+  }
   if (file.result != license_text::outcome::read) {
     found.verdict.problem = "the license file " + shown_path(found.path) + " cannot be read: " + file.problem;
     return;
@@ -48,11 +64,7 @@ found_license look_at(const license_place& place, const license_reader& read,
 } // namespace
 
 std::string_view trimmed_license(std::string_view text) noexcept {
-  constexpr std::string_view blanks = " \t\r\n";
-  const auto begin = text.find_first_not_of(blanks);
-  if (begin == std::string_view::npos)
-    return {};
-  return text.substr(begin, text.find_last_not_of(blanks) - begin + 1);
+  return trimmed(text, " \t\r\n");
 }
 
 // The header of a token is a JSON object, so a token begins with '{"' in base64.

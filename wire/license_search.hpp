@@ -9,6 +9,7 @@
 #pragma once
 
 #include "wire/license.hpp"
+#include "wire/regular_file.hpp"
 
 #include <functional>
 #include <string>
@@ -19,14 +20,8 @@ namespace memkv::wire {
 
 constexpr std::size_t license_file_bytes_max = 2 * license_bytes_max;
 
-/// What reading a file gave.
-struct license_text {
-  enum class outcome : std::uint8_t { read, absent, forbidden, failed };
-  outcome result = outcome::absent;
-  std::string text;    // read: at most license_file_bytes_max
-  std::string problem; // else: why, in a few words
-};
-
+/// What reading a file gave: at most license_file_bytes_max.
+using license_text = file_text;
 using license_reader = std::function<license_text(const std::string& path)>;
 /// A variable's value; nullptr when it is not set.
 using license_variable = std::function<const char*(const char* name)>;

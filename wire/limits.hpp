@@ -46,6 +46,9 @@ inline constexpr std::uint32_t frames_in_flight_max = 128;
 /// RDMA sessions of one connection.
 inline constexpr std::uint32_t sessions_connection_max = 16;
 
+/// Values being written and leases of one queue pair of messages, together.
+inline constexpr std::uint32_t tokens_max = 64;
+
 /// How far a frame's time stamp may be from the receiver's clock, either way.
 inline constexpr std::uint64_t drift_ns_max = 60'000'000'000;
 /// Frames dropped without an answer; the one that reaches this number closes the connection.

@@ -139,7 +139,8 @@ void lookup_reply::encode(byte_writer& out) const noexcept {
   out.write(value_crc32c);
   out.write_zeros(4);
   out.write(lease_token);
-  out.write_zeros(8);
+  out.write(lease_ms);
+  out.write_zeros(4);
 }
 
 status lookup_reply::decode(bytes_view variable, lookup_reply& out) noexcept {
@@ -148,7 +149,8 @@ status lookup_reply::decode(bytes_view variable, lookup_reply& out) noexcept {
   out.value_crc32c = in.read<std::uint32_t>();
   in.read_zeros(4);
   out.lease_token = in.read<std::uint64_t>();
-  in.read_zeros(8);
+  out.lease_ms = in.read<std::uint32_t>();
+  in.read_zeros(4);
   return outcome(in);
 }
 

@@ -133,7 +133,8 @@ struct generation_reply {
 struct lookup_reply {
   std::uint64_t generation = 0;
   std::uint32_t value_crc32c = 0;
-  std::uint64_t lease_token = 0; ///< 0 over TCP
+  std::uint64_t lease_token = 0; ///< 0 without the flag LEASE
+  std::uint32_t lease_ms = 0;    ///< likewise
 
   static constexpr std::size_t size = 32;
   [[nodiscard]] std::size_t encoded_size() const noexcept { return size; }

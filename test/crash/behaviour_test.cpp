@@ -9,7 +9,12 @@
 
 #include <caf/test/unit_test.hpp>
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 using namespace memkv;
 using namespace memkv::crash;
@@ -611,6 +616,75 @@ CAF_TEST(memory is filled in place and read where it lies) {
   CAF_CHECK(result == errc::corrupt);
   CAF_CHECK(!store->index().find_and_pin(id_of(key)));
   CAF_CHECK_EQUAL(store->counters().corrupt_blocks, 1u);
+}
+
+CAF_TEST(of a file what is in memory is read at once and what is damaged is left to the drive) {
+  std::string folder = (std::filesystem::temp_directory_path() / "memkv-test-XXXXXX").string();
+  CAF_REQUIRE(::mkdtemp(folder.data()) != nullptr);
+  const std::string path = folder + "/drive";
+  {
+    test_clock time;
+    std::unique_ptr<engine::block_device> device;
+    std::unique_ptr<engine::drive_store> store;
+    engine::store_options settings;
+    settings.extent_bytes_max = mib;
+    engine::drive_description description;
+    description.path = path;
+    description.size_bytes = 64 * mib;
+    CAF_REQUIRE(engine::open_drive(description, settings, time, {}, device, store).ok());
+    const auto until = [&](const auto& condition) {
+      for (int turn = 0; turn < 1000 && !condition(); ++turn)
+        store->poll(false);
+      CAF_REQUIRE(condition());
+    };
+    const content what = content_of(1, 300'000);
+    auto bytes = bytes_of(what);
+    engine::put_description put;
+    const std::string key = "a";
+    put.id = id_of(key);
+    put.name_space = "tenant";
+    put.key = wire::as_bytes_view(key);
+    put.length = put.value_length = length_of(what);
+    bool done = false;
+    store->allocate(put, [&](errc code, const engine::reservation& space) {
+      CAF_REQUIRE(code == errc::ok);
+      store->write(space.token, 0, {bytes.data(), length_of(what)}, [&, token = space.token](errc written) {
+        CAF_REQUIRE(written == errc::ok);
+        store->commit(token, sums_of(std::span(bytes).first(length_of(what))), false, 0,
+                      [&](errc result, std::uint64_t) { done = result == errc::ok; });
+      });
+    });
+    until([&] { return done; });
+
+    const auto pin = store->index().find_and_pin(id_of(key));
+    engine::extent_view view;
+    const std::uint32_t low = 64 * kib, length = 128 * kib;
+    CAF_REQUIRE(store->read_resident(pin, "tenant", wire::as_bytes_view(key), low, length, view));
+    std::vector<std::byte> got;
+    for (const auto& piece : view.pieces)
+      got.insert(got.end(), piece.begin(), piece.end());
+    CAF_CHECK(std::ranges::equal(got, std::span(bytes).subspan(low, length)));
+    CAF_CHECK_EQUAL(view.chunk_crc32c.size(), 20u);
+    // Another key, a range that is none, a byte that is wrong: nothing is given, and nothing is decided.
+    CAF_CHECK(!store->read_resident(pin, "tenant", wire::as_bytes_view("b"), low, length, view));
+    CAF_CHECK(!store->read_resident(pin, "tenant", wire::as_bytes_view(key), low + 1, length, view));
+    const auto at = static_cast<std::size_t>(view.pieces.front().data() - device->mapping().data());
+    const int file = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    CAF_REQUIRE(file >= 0);
+    const auto wrong = bytes[low + 5000] ^ std::byte{1};
+    CAF_REQUIRE(::pwrite(file, &wrong, 1, static_cast<off_t>(at + 5000)) == 1);
+    ::close(file);
+    CAF_CHECK(!store->read_resident(pin, "tenant", wire::as_bytes_view(key), low, length, view));
+    CAF_CHECK_EQUAL(store->counters().corrupt_blocks, 0u);
+    errc result = errc::ok;
+    store->read(pin, "tenant", wire::as_bytes_view(key), low, length, {},
+                [&](errc code, const auto&) { result = code; });
+    CAF_CHECK(result == errc::corrupt);
+    CAF_CHECK_EQUAL(store->counters().corrupt_blocks, 1u);
+    CAF_CHECK(!store->index().find_and_pin(id_of(key)));
+  }
+  CAF_CHECK_EQUAL(::unlink(path.c_str()), 0);
+  CAF_CHECK_EQUAL(::rmdir(folder.c_str()), 0);
 }
 
 CAF_TEST(a block that is dropped while pinned gives its space back when the pin goes) {

@@ -209,7 +209,8 @@ private:
   /// connection.
   static bool is_late(const item_result& result) {
     const auto why = result.code == errc::not_found ? result.cause : result.code;
-    return why == errc::deadline_exceeded || why == errc::connection_lost || why == errc::server_down;
+    return why == errc::deadline_exceeded || why == errc::connection_lost || why == errc::server_down ||
+           why == errc::no_greeting;
   }
 
   [[nodiscard]] bool bit(std::uint64_t mask, std::uint32_t key) const {

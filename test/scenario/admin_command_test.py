@@ -379,15 +379,20 @@ def large_answers():
     server.close()
 
 
+SERVER_ID = "0123456789abcdef" * 2
+
+
 def check_signature(request, key):
     method, target, headers = request
-    text = f"memkv admin request v1\n{method}\n{target}\n{hashlib.sha256(b'').hexdigest()}\n"
+    text = f"memkv admin request v2\n{method}\n{target}\n{hashlib.sha256(b'').hexdigest()}\n"
     text += f"{headers['x-memkv-time']}\n{headers['x-memkv-nonce']}\n"
+    text += f"{SERVER_ID}\n"
     right = hmac.new(bytes.fromhex(key), text.encode(), hashlib.sha256).hexdigest()
     fresh = abs(int(headers["x-memkv-time"]) - time.time()) < 10
     return (
         fresh
         and re.fullmatch("[0-9a-f]{32}", headers["x-memkv-nonce"])
+        and headers["x-memkv-server"] == SERVER_ID
         and headers["x-memkv-signature"] == right
     )
 
@@ -398,7 +403,7 @@ def resets_of_drives(folder):
     looks = {"state": "online"}
 
     def status(_):
-        document = fake_admin.status_document()
+        document = fake_admin.status_document(server_id=SERVER_ID)
         device = document["storage"]["devices"][0]
         device.update(device_id=2, **looks)
         return http(200, document)
@@ -473,6 +478,22 @@ def resets_of_drives(folder):
     silent = Listener(fake_admin.says_nothing)
     result = admin("drives", "reset", "2", "-s", silent.address, "--timeout-ms", "300")
     expect_one_fault(result, silent, "may have begun", "a reset without an answer")
+    # What is signed names its server; one that does not say who it is gets nothing signed.
+    signed = {"MEMKV_AUTH_KEY": KEY}
+    result = admin("drives", "reset", "2", "-s", silent.address, "--timeout-ms", "300", **signed)
+    expect_one_fault(result, silent, "no answer within", "a server that does not say who it is")
+    expect("may have begun" not in result.err, "nothing was asked for", result)
+    for answer, part in (
+        (http(200, fake_admin.status_document()), "which server it is"),
+        (http(200, fake_admin.status_document(server_id="\x1b[31m")), "which server it is"),
+        (http(200, b"garbage"), "JSON"),
+        (http(404, {"error": "no such path"}), "HTTP 404: no such path"),
+        (http(503, {"error": "stuck", "status": "unhealthy"}), "HTTP 503: stuck"),
+    ):
+        other.answers["/v1/status"] = answer
+        result = admin("drives", "reset", "2", "-s", other.address, **signed)
+        expect_one_fault(result, other, part, f"a reset of a server that says {part}")
+    expect(all(each[0] == "GET" for each in other.requests), "nothing was signed for it", result)
     for each in (server, other, silent):
         each.close()
 
@@ -636,6 +657,10 @@ def encrypted():
     expect_one_fault(result, wrong, "certificate is refused", "a certificate for another address")
     result = admin("health", "-s", server.url, "--ca-file", "/does/not/exist")
     expect(result.code == 1 and "/does/not/exist" in result.err, "no such file", result)
+    pipe = certificates.path("nobody_writes", "pem")
+    os.mkfifo(pipe)
+    result = admin("health", "-s", server.url, "--ca-file", pipe)
+    expect(result.code == 1 and "no regular file" in result.err, "a pipe for a file", result)
     result = admin("health", "-s", f"http://{server.address}")
     expect(
         result.code == 1 and "write https://" in result.err or "data port" in result.err,

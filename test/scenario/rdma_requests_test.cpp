@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <set>
 #include <tuple>
 
 using namespace memkv;
@@ -324,7 +325,7 @@ CAF_TEST(a batch of a thousand small values takes one control message and few fo
       plan.transfers = 0;
     });
     // A raw drive answers one by one, and nothing waits for company.
-    const std::uint64_t few = kind == storage::memory ? 2 * count / 64 : count;
+    const std::uint64_t few = kind == storage::memory ? 2 : count;
     CAF_CHECK_LESS_OR_EQUAL(messages, few);
     spoil(one.memory);
     for (std::uint32_t index = 0; index < count; ++index)
@@ -340,6 +341,82 @@ CAF_TEST(a batch of a thousand small values takes one control message and few fo
     CAF_CHECK_EQUAL(world.counters().reads.value(), count);
     CAF_CHECK_EQUAL(world.counters().read_bytes.value(), count * bytes);
   }
+}
+
+CAF_TEST(what is more than the pool takes of one session waits and is not refused) {
+  // Of each a thousand transfers.
+  constexpr std::uint32_t requests = 6, count = 8, bytes = 512 * kib;
+  constexpr std::uint64_t most = actors::rdma_rails::transfers_session_max;
+  rdma_world world{storage::memory};
+  set(world, [](test::pool_plan& plan) { plan.transfer_bytes_max = 4 * kib; });
+  {
+    user one{world, requests * count * bytes}, other{world, mib};
+    CAF_REQUIRE(one.attach() == status::ok);
+    CAF_REQUIRE(other.attach() == status::ok);
+    const auto value = pattern("all", 1, one.memory.size());
+    std::ranges::copy(value, one.memory.begin());
+    const auto pending = [&](std::uint64_t number) {
+      return rdma_world::eventually([&] {
+        const std::lock_guard guard(world.plan->lock);
+        return world.plan->pending == number;
+      });
+    };
+    const auto for_all = [&](const auto& each, std::uint32_t request) {
+      for (std::uint32_t index = request * count; index < (request + 1) * count; ++index)
+        each(std::to_string(index), index * bytes);
+    };
+    for (const bool writes : {true, false}) {
+      set(world, [](test::pool_plan& plan) { plan.silent = true; });
+      std::set<std::uint64_t> asked;
+      for (std::uint32_t request = 0; request < requests; ++request) {
+        one.writes.clear();
+        one.reads.clear();
+        if (writes)
+          for_all([&](const auto& key, std::size_t at) { one.add(key, at, bytes); }, request);
+        else
+          for_all([&](const auto& key, std::size_t at) { one.want(key, at, bytes); }, request);
+        asked.insert(writes ? one.send_writes() : one.send_reads());
+      }
+      CAF_CHECK(pending(most));
+      // One whose turn does not come in time.
+      if (writes) {
+        one.writes.clear();
+        one.add("late", 0, bytes);
+        const auto late = one.send_writes(100);
+        CAF_CHECK(are(one.written(late), {status::deadline_exceeded}));
+      }
+      // Others have their own.
+      other.writes.clear();
+      other.add("other", 0, bytes);
+      const auto id = other.send_writes();
+      CAF_CHECK(pending(most + bytes / (4 * kib)));
+      CAF_CHECK_EQUAL(world.facts().requests_open, requests + 1);
+      if (!writes)
+        spoil(one.memory);
+      speak(world);
+      CAF_CHECK(are(other.written(id), {status::ok}));
+      while (!asked.empty()) {
+        const auto answer = one.client->receive();
+        CAF_REQUIRE(answer.status() == status::ok);
+        CAF_CHECK_EQUAL(asked.erase(answer.header.request_id), 1u);
+        std::vector<status> found;
+        if (writes) {
+          wire::batch_put_reply_view view;
+          CAF_REQUIRE(wire::batch_put_reply_view::decode(answer.variable, view) == status::ok);
+          for (std::uint32_t index = 0; index < view.size(); ++index)
+            found.push_back(view[index].status);
+        } else {
+          wire::batch_read_reply_view view;
+          CAF_REQUIRE(wire::batch_read_reply_view::decode(answer.variable, view) == status::ok);
+          for (std::uint32_t index = 0; index < view.size(); ++index)
+            found.push_back(view[index].status);
+        }
+        CAF_CHECK(all(found, status::ok, count));
+      }
+    }
+    CAF_CHECK(same(one.memory, value));
+  }
+  CAF_CHECK(nothing_is_left(world));
 }
 
 CAF_TEST(a batch that is larger than the buffer pool passes) {

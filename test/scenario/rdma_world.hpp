@@ -54,6 +54,7 @@ struct pool_plan {
   std::uint64_t unreachable = 0; // transfers whose memory is none that the device reaches: never
   std::map<std::uint64_t, session> sessions;
   std::uint64_t next_session = 1000;
+  std::map<std::uint64_t, std::vector<std::vector<std::byte>>> answers; // to messages, by session
 };
 using pool_plan_ptr = std::shared_ptr<pool_plan>;
 
@@ -186,6 +187,11 @@ inline caf::behavior stand_in_pool(caf::stateful_actor<pool_state>* self, pool_p
         if (!queue.empty())
           schedule();
       },
+      [plan](const send_messages& message) {
+        const std::lock_guard guard(plan->lock);
+        for (const auto& each : message.messages)
+          plan->answers[each.session].push_back(each.bytes);
+      },
       // From the test: the transport broke.
       [plan, end_session](const session_ended& message) {
         const std::lock_guard guard(plan->lock);
@@ -229,7 +235,10 @@ public:
     [[nodiscard]] wire::status status() const { return header.status(); }
   };
 
-  wire_client(int descriptor, const wire::shared_key& key) : socket_(descriptor), mac_(key) {
+  /// `order`: a lock of who works on this thread's memory beyond the socket, which orders nothing for those
+  /// who look for races; null: nobody does.
+  wire_client(int descriptor, const wire::shared_key& key, std::mutex* order = nullptr)
+      : socket_(descriptor), mac_(key), order_(order) {
     const timeval patience{20, 0};
     ::setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     const auto nonce = wire::random_nonce();
@@ -280,6 +289,7 @@ public:
     read(trailer);
     out.payload.resize(out.header.payload_length);
     read(out.payload);
+    fence();
     return out;
   }
   answer receive(std::uint64_t id) {
@@ -294,7 +304,12 @@ public:
   }
 
 private:
+  void fence() {
+    if (order_ != nullptr)
+      const std::lock_guard guard(*order_);
+  }
   void write(std::vector<std::byte>& frame) {
+    fence();
     const auto now = std::chrono::system_clock::now().time_since_epoch();
     wire::seal(frame,
                static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count()),
@@ -318,6 +333,7 @@ private:
   wire::mac mac_;
   wire::session_keys keys_;
   std::uint64_t next_id_ = 1;
+  std::mutex* order_;
 };
 
 enum class storage { memory, memory_out_of_reach, file, raw };
@@ -411,7 +427,7 @@ public:
     auto slot = door_->admit(ends[0], {}, why);
     CAF_REQUIRE(slot != nullptr);
     caf::anon_send(reactor, actors::new_connection{std::move(slot)});
-    return std::make_unique<wire_client>(ends[1], *options.key);
+    return std::make_unique<wire_client>(ends[1], *options.key, &plan->lock);
   }
 
   [[nodiscard]] actors::reactor_facts facts() {

@@ -214,6 +214,7 @@ def a_set_lives_through_everything(folder, loops, chance, sector_bytes, count):
     config = succeeds("setup", "--drives", *drives)
     for device in drives:
         expect(f"- media: {device}\n" in config, "the configuration lacks a drive", config)
+    expect("\nrdma:\n  device: mlx5_0\n" in config, "the configuration names no RDMA device", config)
     expect("  max_size: 1 GiB\n" in config, "half of the memory, and at least 1 GiB", config)
     if count > 1:
         config = small(config)
@@ -222,6 +223,7 @@ def a_set_lives_through_everything(folder, loops, chance, sector_bytes, count):
         compare(blocks)
         refused("drive", "verify", drives[0], says="is in use")
         refused("drive", "reset", drives[-1], says="is in use")
+        refused("drive", "reset", loops.image(drives[-1]), says=f"is in use by {drives[-1]}")
         refused("setup", "--force", "--drives", *drives, says="is in use")
         server.end(signal.SIGTERM)
     for device in drives:
@@ -312,6 +314,9 @@ def idempotent_keeps_a_set_and_nothing_else(loops):
     before = [digest(device) for device in drives]
     refused("setup", "--drives", *drives, says=f"{drives[0]} holds memkv data (drive 0 of 3")
     again = succeeds("setup", "--idempotent", "--drives", *drives)
+    bare = succeeds("setup", "--idempotent", "--rdma", "none", "--drives", *drives)
+    expect("rdma" not in bare, "the file has a section rdma", bare)
+    expect(bare.endswith(again[again.index("storage:") :]), "the file is another one", bare)
     expect(again == config, "what is there is what is printed", again)
     expect(succeeds("setup", "--idempotent", "--force", "--drives", *drives) == config, "force keeps it, too")
     refused("setup", "--idempotent", "--drives", *reversed(drives), says=f"{drives[2]} is drive 2 of 3")

@@ -37,7 +37,6 @@ STALLED_S = 1.0
 SEND_BYTES = 256 * 1024  # the kernel's buffer of an attacker: what it holds has not reached the server
 LOAD_S = float(os.environ.get("MEMKV_ADMIN_LOAD_S") or 6)  # of each kind
 ROUNDS = 3
-IP_BIND_ADDRESS_NO_PORT = 24  # of Linux: connect() chooses the port; Python names it from 3.12 on
 
 
 def connect(port: int, timeout_s: float = LIMIT_S) -> socket.socket:
@@ -401,15 +400,11 @@ class Slowness(Attack):
             # Each from an address of its own: a fast machine uses up all ports of one within a second, and
             # for as long nobody else connects from there.
             while not over.is_set():
-                with socket.socket() as one:
-                    one.settimeout(LIMIT_S)
-                    one.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-                    one.bind((f"127.0.0.{number + 2}", 0))
-                    try:
-                        one.connect(("127.0.0.1", self.port))
-                        made[number] += 1
-                    except OSError:
-                        over.wait(0.01)
+                try:
+                    live_server.connect_from(f"127.0.0.{number + 2}", self.port, LIMIT_S).close()
+                    made[number] += 1
+                except OSError:
+                    over.wait(0.01)
         stormers = [threading.Thread(target=storm, args=(number,)) for number in range(len(made))]
         for each in stormers:
             each.start()

@@ -36,7 +36,7 @@ def hold(port: int, count: int, address: str) -> None:
         opened = []
         for _ in range(min(100, count - at)):
             nonce = os.urandom(page.NONCE_BYTES)
-            one = socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(address, 0))
+            one = live_server.connect_from(address, port, 60)
             header = Header(Opcode.Hello, 1, variable=page.encode_hello(nonce))
             one.sendall(page.seal(KEY, header.encode(), time.time_ns()))
             opened.append((one, nonce))

@@ -12,6 +12,7 @@ import pathlib
 import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -175,6 +176,24 @@ class Server:
     def raw(self, namespace: bytes = b"", port: int | None = None) -> checks.Raw:
         """A connection whose bytes the test writes itself."""
         return checks.Raw(self.target(namespace, port))
+
+
+IP_BIND_ADDRESS_NO_PORT = 24  # of Linux; Python names it from 3.12 on
+
+
+def connect_from(source: str, port: int, timeout_s: float) -> socket.socket:
+    """A connection from this address of loopback. Its port is chosen by connect(): thousands of ports that
+    bind() has chosen are lost to everybody on the machine for a minute, whatever their own address is."""
+    one = socket.socket()
+    try:
+        one.settimeout(timeout_s)
+        one.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        one.bind((source, 0))
+        one.connect(("127.0.0.1", port))
+    except OSError:
+        one.close()
+        raise
+    return one
 
 
 def program() -> str:

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -58,6 +59,11 @@ public:
     if (found != nodes_.end())
       network_.kill(*found->second);
     return found != nodes_.end();
+  }
+  /// What finding the way to a peer waits for, from now on; not called under the lock.
+  void set_way_taking(std::function<void(const verbs::endpoint& peer)> wait) {
+    const std::lock_guard guard(lock_);
+    network_.set_way_taking(std::move(wait));
   }
   void withhold_reports(const std::string& name) {
     const std::lock_guard guard(lock_);
@@ -185,9 +191,14 @@ private:
       const std::lock_guard guard(network_.lock_);
       return inner_->address();
     }
-    verbs::status connect(const verbs::rc_address& peer) noexcept override {
+    verbs::status start_connect(const verbs::rc_address& peer,
+                                std::unique_ptr<verbs::slow_step>& out) noexcept override {
       const std::lock_guard guard(network_.lock_);
-      return inner_->connect(peer);
+      return inner_->start_connect(peer, out);
+    }
+    verbs::status finish_connect(verbs::slow_step& step) noexcept override {
+      const std::lock_guard guard(network_.lock_);
+      return inner_->finish_connect(step);
     }
     verbs::post_result post_receives(std::span<const verbs::receive_request> batch) noexcept override {
       const std::lock_guard guard(network_.lock_);
@@ -248,9 +259,14 @@ private:
                                    std::unique_ptr<verbs::dc_target>& out) noexcept override {
       return make<locked_target>(out, [&](auto& made) { return inner_->create_dc_target(key, made); });
     }
-    verbs::status create_address_handle(const verbs::endpoint& peer,
+    verbs::status start_address_handle(const verbs::endpoint& peer,
+                                       std::unique_ptr<verbs::slow_step>& out) noexcept override {
+      const std::lock_guard guard(network_.lock_);
+      return inner_->start_address_handle(peer, out);
+    }
+    verbs::status finish_address_handle(verbs::slow_step& step,
                                         std::unique_ptr<verbs::address_handle>& out) noexcept override {
-      return make<locked_handle>(out, [&](auto& made) { return inner_->create_address_handle(peer, made); });
+      return make<locked_handle>(out, [&](auto& made) { return inner_->finish_address_handle(step, made); });
     }
     verbs::fabric_event next_event() noexcept override {
       const std::lock_guard guard(network_.lock_);

@@ -174,9 +174,13 @@ public:
                                  std::unique_ptr<verbs::dc_target>& out) noexcept override {
     return behind_->create_dc_target(key, out);
   }
-  verbs::status create_address_handle(const verbs::endpoint& peer,
+  verbs::status start_address_handle(const verbs::endpoint& peer,
+                                     std::unique_ptr<verbs::slow_step>& out) noexcept override {
+    return behind_->start_address_handle(peer, out);
+  }
+  verbs::status finish_address_handle(verbs::slow_step& step,
                                       std::unique_ptr<verbs::address_handle>& out) noexcept override {
-    return behind_->create_address_handle(peer, out);
+    return behind_->finish_address_handle(step, out);
   }
   verbs::fabric_event next_event() noexcept override { return behind_->next_event(); }
   int event_descriptor() const noexcept override { return behind_->event_descriptor(); }
@@ -184,6 +188,36 @@ public:
 private:
   std::unique_ptr<verbs::fabric> behind_;
   std::function<void()> before_;
+};
+
+/// Where ways to peers of one name are held up until it opens.
+class gate {
+public:
+  void wait() {
+    std::unique_lock guard(lock_);
+    ++waiting_;
+    changed_.notify_all();
+    changed_.wait(guard, [this] { return open_; });
+    --waiting_;
+  }
+  void open() {
+    {
+      const std::lock_guard guard(lock_);
+      open_ = true;
+    }
+    changed_.notify_all();
+  }
+  /// Until so many wait at it.
+  bool holds_up(unsigned count) {
+    std::unique_lock guard(lock_);
+    return changed_.wait_for(guard, 20s, [&] { return waiting_ == count; });
+  }
+
+private:
+  std::mutex lock_;
+  std::condition_variable changed_;
+  unsigned waiting_ = 0;
+  bool open_ = false;
 };
 
 struct fixture {
@@ -245,6 +279,7 @@ struct fixture {
     out.dc.initiators = 2;
     out.rc.sends_max = 128;
     out.rc.clients_max = 64;
+    out.dc.small_sends_max = out.rc.small_sends_max = 0;
     out.past = past;
     // Both ways of waiting, whatever machine this is.
     out.spin_ns_max = rc ? 20'000 : 0;
@@ -277,16 +312,19 @@ struct fixture {
     caf::anon_send_exit(owner, caf::exit_reason::kill);
     std::erase(connections, owner);
   }
-  session_attached attach(const caf::actor& owner, const verbs::peer_address& client) {
+  std::uint64_t begin_attach(const caf::actor& owner, const verbs::peer_address& client) {
     attach_session wanted;
     wanted.request = next_request++;
     wanted.pool = pool;
     wanted.client = client;
     caf::anon_send(caf::actor_cast<connection_actor>(owner), wanted);
+    return wanted.request;
+  }
+  session_attached answer_to(std::uint64_t request) {
     session_attached out;
     CAF_REQUIRE(what.eventually([&](const heard& all) {
       for (const auto& each : all.attached)
-        if (each.request == wanted.request) {
+        if (each.request == request) {
           out = each;
           return true;
         }
@@ -294,6 +332,19 @@ struct fixture {
     }));
     return out;
   }
+  session_attached attach(const caf::actor& owner, const verbs::peer_address& client) {
+    return answer_to(begin_attach(owner, client));
+  }
+  /// Ways to `host` alone are held up.
+  std::shared_ptr<gate> hold_up(const client_host& at) {
+    auto made = std::make_shared<gate>();
+    network.set_way_taking([made, to = at.device->self().port_gid](const verbs::endpoint& peer) {
+      if (peer.port_gid == to)
+        made->wait();
+    });
+    return made;
+  }
+  [[nodiscard]] std::uint64_t queue_pairs() { return network.statistics().queue_pairs; }
   std::uint64_t session_of(const caf::actor& owner) {
     const auto made = attach(owner, client_address());
     CAF_REQUIRE(made.result == wire::status::ok);
@@ -371,7 +422,7 @@ struct fixture {
   /// Waits until the sessions have come to this number.
   bool sessions_become(std::uint64_t count) {
     const auto limit = std::chrono::steady_clock::now() + 20s;
-    while (facts().sessions != count)
+    for (auto now = facts(); now.sessions != count || now.attaching != 0; now = facts())
       if (std::chrono::steady_clock::now() >= limit)
         return false;
     return true;
@@ -645,6 +696,155 @@ CAF_TEST(sessions end with their connection at each step of their life) {
     CAF_CHECK(memories.untouched());
     check_conduct();
   }
+}
+
+CAF_TEST(bytes move while the way to another client is looked for) {
+  for (const bool over_rc : {false, true}) {
+    begin(over_rc);
+    start();
+    const auto owner = connect(), other = connect();
+    const auto session = session_of(owner);
+    client_host silent{network, 4096, "silent"};
+    const auto closed = hold_up(silent);
+    const auto asked = begin_attach(other, over_rc ? silent.rc_address() : silent.address());
+    CAF_REQUIRE(closed->holds_up(1));
+    move({transfer(session, owner, true, 0, 4096), transfer(session, owner, false, 4096, 4096)});
+    CAF_CHECK(answered(2));
+    CAF_CHECK(results() == std::set{wire::status::ok});
+    // Others are attached, on the same connection as well, and detached.
+    CAF_CHECK(detach(owner, session_of(owner)).result == wire::status::ok);
+    CAF_CHECK(detach(other, session_of(other)).result == wire::status::ok);
+    CAF_CHECK_EQUAL(facts().attaching, 1u);
+    CAF_CHECK_EQUAL(facts().connections, 2u);
+    closed->open();
+    const auto made = answer_to(asked);
+    CAF_CHECK(made.result == wire::status::ok);
+    CAF_CHECK(detach(other, made.session).result == wire::status::ok);
+    CAF_CHECK(detach(owner, session).result == wire::status::ok);
+    CAF_CHECK(sessions_become(0));
+    CAF_CHECK_EQUAL(facts().connections, 0u);
+    network.set_way_taking({});
+    check_conduct();
+  }
+}
+
+CAF_TEST(attaches under way are bounded) {
+  for (const bool over_rc : {false, true}) {
+    begin(over_rc);
+    auto with = settings();
+    with.attaching_max = 6;
+    with.attaching_connection_max = 4;
+    with.attaching_threads = 2;
+    with.attach_wait_ns_max = 60'000 * millisecond;
+    start(std::move(with));
+    client_host silent{network, 4096, "silent"};
+    const auto address = [&] { return over_rc ? silent.rc_address() : silent.address(); };
+    const auto closed = hold_up(silent);
+    const auto owner = connect(), other = connect();
+    std::vector<std::uint64_t> asked;
+    for (unsigned index = 0; index < 2; ++index)
+      asked.push_back(begin_attach(owner, address()));
+    CAF_REQUIRE(closed->holds_up(2));
+    for (unsigned index = 0; index < 2; ++index)
+      asked.push_back(begin_attach(owner, address()));
+    CAF_CHECK(attach(owner, address()).result == wire::status::busy);
+    for (unsigned index = 0; index < 2; ++index)
+      asked.push_back(begin_attach(other, address()));
+    CAF_CHECK(attach(other, address()).result == wire::status::busy);
+    CAF_CHECK_EQUAL(facts().attaching, 6u);
+    closed->open();
+    for (const auto each : asked)
+      CAF_CHECK(answer_to(each).result == wire::status::ok);
+    CAF_CHECK_EQUAL(facts().attaching, 0u);
+    network.set_way_taking({});
+    check_conduct();
+  }
+}
+
+CAF_TEST(an attach that has waited for too long is answered busy) {
+  auto with = settings();
+  with.attach_wait_ns_max = 0; // which each has
+  start(std::move(with));
+  CAF_REQUIRE(sessions_become(0)); // it is there
+  const auto before = queue_pairs();
+  const auto owner = connect();
+  CAF_CHECK(attach(owner, host.address()).result == wire::status::busy);
+  CAF_CHECK(sessions_become(0));
+  CAF_CHECK_EQUAL(facts().connections, 0u);
+  CAF_CHECK_EQUAL(queue_pairs(), before);
+}
+
+CAF_TEST(an attach is undone when its connection dies before it is done) {
+  for (const bool over_rc : {false, true}) {
+    begin(over_rc);
+    auto with = settings();
+    with.attaching_threads = 1;
+    start(std::move(with));
+    const auto witness = connect();
+    session_of(witness);
+    client_host silent{network, 4096, "silent"};
+    const auto closed = hold_up(silent);
+    const auto first = over_rc ? silent.rc_address() : silent.address();
+    const auto second = over_rc ? silent.rc_address() : silent.address();
+    const auto before = queue_pairs();
+    // One under way, one that waits.
+    const auto owner = connect();
+    begin_attach(owner, first);
+    CAF_REQUIRE(closed->holds_up(1));
+    begin_attach(owner, second);
+    while (facts().attaching != 2) {
+    }
+    kill(owner);
+    while (facts().connections != 1) {
+    }
+    closed->open();
+    CAF_CHECK(sessions_become(1));
+    CAF_CHECK_EQUAL(queue_pairs(), before);
+    CAF_CHECK_EQUAL(facts().counters.attached, 1u);
+    network.set_way_taking({});
+    check_conduct();
+  }
+}
+
+CAF_TEST(a pool that ends while clients are being attached leaves no queue pair behind) {
+  enum class end { in_order, killed, device_taken };
+  for (const bool over_rc : {false, true})
+    for (const auto how : {end::in_order, end::killed, end::device_taken}) {
+      begin(over_rc);
+      client_host silent{network, 4096, "silent"};
+      const auto first = over_rc ? silent.rc_address() : silent.address();
+      const auto second = over_rc ? silent.rc_address() : silent.address();
+      const auto before = queue_pairs();
+      auto with = settings();
+      with.attaching_threads = 1;
+      start(std::move(with));
+      const auto closed = hold_up(silent);
+      const auto owner = connect();
+      begin_attach(owner, first);
+      CAF_REQUIRE(closed->holds_up(1));
+      begin_attach(owner, second);
+      while (facts().attaching != 2) {
+      }
+      self->monitor(pool);
+      if (how == end::device_taken)
+        CAF_REQUIRE(network.kill("server"));
+      else
+        caf::anon_send_exit(pool,
+                            how == end::killed ? caf::exit_reason::kill : caf::exit_reason::user_shutdown);
+      // The device is not closed over the head of whoever still uses it.
+      bool early = false;
+      self->receive([&](const caf::down_msg&) { early = true; }, caf::after(50ms) >> [] {});
+      CAF_REQUIRE(!early);
+      closed->open();
+      wait_for_end();
+      CAF_CHECK_EQUAL(queue_pairs(), before);
+      network.set_way_taking({});
+      // The next one is as good as new.
+      rc = over_rc;
+      start();
+      CAF_CHECK(detach(owner, session_of(owner)).result == wire::status::ok);
+      check_conduct();
+    }
 }
 
 CAF_TEST(no byte moves after a pool that was killed with transfers in flight) {

@@ -230,6 +230,22 @@ CAF_TEST(a file that disappears is warned of once and its return is told) {
   CAF_CHECK_EQUAL(here.warnings.size(), 3u);
 }
 
+CAF_TEST(a file that is not read yet changes nothing and is not warned of) {
+  world here{license_of("Example", 100 * day_s)};
+  here.put("rubbish");
+  here.live(1);
+  here.file->result = wire::license_text::outcome::pending;
+  here.live(5);
+  CAF_CHECK(here.warnings.empty() && here.infos.empty());
+  // What was wrong before and is wrong after is the same at two looks.
+  here.put("rubbish");
+  here.live(1);
+  CAF_CHECK_EQUAL(here.warned_of("no valid license"), 1u);
+  here.file->result = wire::license_text::outcome::pending;
+  here.skip(100 * day_s);
+  CAF_CHECK(!here.ended.empty());
+}
+
 CAF_TEST(a clock that jumps for a moment ends nothing) {
   for (const std::int64_t step : {std::int64_t(400 * day_s), -std::int64_t(400 * day_s)}) {
     world here{license_of("Example", 100 * day_s)};

@@ -37,6 +37,7 @@ struct probe {
   std::atomic<int> completions{0};
   std::atomic<int> nothings{0};
   std::atomic<bool> stopped{false};
+  std::atomic<bool> throws_at_the_end{false};
   int sockets[2] = {-1, -1};
   probe() { CAF_REQUIRE_EQUAL(::socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0); }
   ~probe() {
@@ -58,6 +59,8 @@ private:
       ++owner_.seen_.completions;
       if (result > 0)
         owner_.arm();
+      else if (owner_.seen_.throws_at_the_end)
+        throw std::runtime_error("as planned, in a completion");
     }
     char byte = 0;
 
@@ -91,6 +94,8 @@ private:
   void on_stop() override {
     ::shutdown(seen_.sockets[0], SHUT_RDWR);
     seen_.stopped = true;
+    if (seen_.throws_at_the_end)
+      throw std::runtime_error("as planned, at the end");
   }
   void arm() {
     auto* sqe = next_sqe(&receive_);
@@ -182,6 +187,14 @@ CAF_TEST(a kill ends it after the kernel gave everything back) {
 
 CAF_TEST(an exception in a handler ends it in the same order) {
   caf::anon_send(who, throw_up{});
+  CAF_CHECK(down_reason() == caf::exit_reason::unhandled_exception);
+  CAF_CHECK(seen.stopped);
+  CAF_CHECK_EQUAL(seen.completions, 1);
+}
+
+CAF_TEST(an exception while it ends leaves nothing with the kernel either) {
+  seen.throws_at_the_end = true;
+  caf::anon_send_exit(who, caf::exit_reason::user_shutdown);
   CAF_CHECK(down_reason() == caf::exit_reason::unhandled_exception);
   CAF_CHECK(seen.stopped);
   CAF_CHECK_EQUAL(seen.completions, 1);

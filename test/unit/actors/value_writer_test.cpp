@@ -93,17 +93,30 @@ public:
   /// A part of the value that is stored goes, as if its drive had lost it; the drive it was on, which is not
   /// the head's.
   std::uint32_t lose_part(const wire::key_id& head) {
+    auto number = 1U;
+    if (table_.home(part_of(head, number)) == table_.home(head))
+      number = 2;
+    const auto home = table_.home(part_of(head, number));
+    CAF_REQUIRE(home != table_.home(head));
+    lose_part(head, number);
+    return home;
+  }
+  void lose_part(const wire::key_id& head, std::uint32_t number) {
+    const auto part = part_of(head, number);
+    auto result = errc::cancelled;
+    table_.at(table_.home(part)).body->store->erase(part, 0, [&](errc code) { result = code; });
+    CAF_REQUIRE(result == errc::ok);
+  }
+  wire::key_id part_of(const wire::key_id& head, std::uint32_t number) {
     const auto pin = table_.at(table_.home(head)).body->store->index().find_and_pin(head);
     CAF_REQUIRE(static_cast<bool>(pin));
-    auto part = engine::part_id(head, pin->put_id, 1);
-    if (table_.home(part) == table_.home(head))
-      part = engine::part_id(head, pin->put_id, 2);
-    const auto home = table_.home(part);
-    CAF_REQUIRE(home != table_.home(head));
-    auto result = errc::cancelled;
-    table_.at(home).body->store->erase(part, 0, [&](errc code) { result = code; });
-    CAF_REQUIRE(result == errc::ok);
-    return home;
+    return engine::part_id(head, pin->put_id, number);
+  }
+  [[nodiscard]] std::uint64_t used_bytes() {
+    std::uint64_t sum = 0;
+    for (std::uint32_t index = 0; index < table_.size(); ++index)
+      sum += table_.at(index).body->store->counters().used_bytes;
+    return sum;
   }
 
   void answer_all() {
@@ -283,6 +296,74 @@ CAF_TEST(a value for which there is no space is refused at once) {
   CAF_CHECK(writer.finished());
   CAF_CHECK(writer.result() == status::no_space);
   CAF_CHECK_EQUAL(client.blocks(), 0u);
+}
+
+CAF_TEST(a range holds the head of a value and the parts that it lies in and no other) {
+  struct wanted {
+    std::uint64_t offset, length;
+    std::vector<std::uint32_t> parts; // without the head
+  };
+  for (const auto& [offset, length, parts] : std::vector<wanted>{{0, 1, {}},
+                                                                 {4 * mib - 1, 1, {}},
+                                                                 {4 * mib, 1, {1}},
+                                                                 {5 * mib, 3 * mib, {1}},
+                                                                 {8 * mib - 1, 2, {1, 2}},
+                                                                 {8 * mib, 0, {2}},
+                                                                 {10 * mib - 1, 1, {2}},
+                                                                 {10 * mib, 0, {}},
+                                                                 {3 * mib, 6 * mib, {1, 2}}}) {
+    fixture fresh;
+    auto& client = fresh.client;
+    fresh.store_striped();
+    value_reader reader(client, 1, 0);
+    const auto open = [&](value_reader& with) {
+      return with.open("", wire::as_bytes_view(std::string_view{"key"}), offset, length, 0, mib);
+    };
+    CAF_REQUIRE(open(reader) == status::ok);
+    CAF_CHECK_EQUAL(reader.value_length(), 10 * mib);
+    // What is not held is free as soon as it is erased.
+    std::vector<std::uint32_t> held;
+    for (const std::uint32_t part : {1U, 2U}) {
+      const auto before = client.used_bytes();
+      client.lose_part(fresh.id, part);
+      if (client.used_bytes() == before)
+        held.push_back(part);
+      value_reader later(client, 2, 0);
+      const bool wants = std::ranges::find(parts, part) != parts.end();
+      const bool lacks = wants || (part == 2 && !held.empty());
+      CAF_CHECK(open(later) == (lacks ? status::not_found : status::ok));
+    }
+    CAF_CHECK_EQUAL(held, parts);
+    // And what is held is read, whatever has become of it since.
+    std::uint64_t at = offset;
+    while (reader.ready()) {
+      const auto piece = reader.next();
+      CAF_REQUIRE(piece.status == status::ok);
+      for (const auto& span : piece.spans) {
+        CAF_CHECK(std::memcmp(span.data(), fresh.value.data() + at, span.size()) == 0);
+        at += span.size();
+      }
+      if (piece.last)
+        break;
+    }
+    CAF_CHECK_EQUAL(at, length == 0 ? 10 * mib : offset + length);
+  }
+}
+
+CAF_TEST(a range is checked against the value before its parts are looked for) {
+  store_striped();
+  const auto open = [&](std::uint64_t offset, std::uint64_t length, std::uint64_t capacity) {
+    value_reader reader(client, 1, 0);
+    return reader.open("", wire::as_bytes_view(std::string_view{"key"}), offset, length, capacity, mib);
+  };
+  CAF_CHECK(open(10 * mib + 1, 0, 0) == status::out_of_range);
+  CAF_CHECK(open(9 * mib, 2 * mib, mib) == status::ok);
+  CAF_CHECK(open(8 * mib, 2 * mib, mib) == status::buffer_too_small);
+  client.lose_part(id, 2);
+  CAF_CHECK(open(10 * mib + 1, 0, 0) == status::out_of_range);
+  CAF_CHECK(client.erased.empty());
+  CAF_CHECK(open(9 * mib, 1, 0) == status::not_found);
+  CAF_CHECK_EQUAL(client.erased.size(), 1u);
 }
 
 CAF_TEST(a get drops a block of which a part is gone for good) {

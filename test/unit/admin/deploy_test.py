@@ -5,8 +5,10 @@
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 
 ROOT = pathlib.Path(sys.argv.pop(1))
@@ -50,6 +52,21 @@ def used(expression):
 
 
 class Deploy(unittest.TestCase):
+    def test_systemd_knows_every_line_of_the_unit(self):
+        if shutil.which("systemd-analyze") is None:
+            self.skipTest("systemd-analyze is not there")
+        text = (ROOT / "deploy/systemd/memkv.service").read_text()
+        self.assertEqual(text.count("ExecStart=/usr/bin/memkv start "), 1)
+        with tempfile.TemporaryDirectory() as folder:
+            for wrong, unit in ((False, text), (True, text.replace("RestartSec=5", "RestartSecond=5"))):
+                path = pathlib.Path(folder, "memkv.service")
+                path.write_text(unit.replace("/usr/bin/memkv", "/bin/true"))
+                made = subprocess.run(["systemd-analyze", "verify", "--man=no", path], capture_output=True,
+                                      text=True, timeout=60, check=False)
+                # Other units of this machine may have complaints of their own.
+                said = [line for line in made.stderr.splitlines() if "memkv.service" in line]
+                self.assertEqual(bool(said), wrong, made.stderr)
+
     def check_names(self, expression, where):
         for name, labels in used(expression):
             self.assertIn(name, documented(), where)

@@ -1,6 +1,7 @@
 // The server of HTTP on real sockets: slow peers, many peers, stopping.
 #define CAF_SUITE http_server
 #include "admin/http_server.hpp"
+#include "admin/tls.hpp"
 
 #include <caf/test/unit_test.hpp>
 
@@ -12,6 +13,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <filesystem>
 #include <fstream>
 #include <mutex>
 #include <thread>
@@ -353,6 +355,39 @@ CAF_TEST(a port that is taken is told in one sentence and another may be tried) 
   CAF_CHECK(problem.find("cannot listen on 127.0.0.1:" + std::to_string(first->port())) != std::string::npos);
   CAF_CHECK(!second->bind("example", 0, problem));
   CAF_CHECK(second->bind("127.0.0.1", 0, problem));
+}
+
+CAF_TEST(a certificate that changed is read by whoever looks and not by whoever needs it) {
+  namespace fs = std::filesystem;
+  const fs::path from = TLS_DIRECTORY;
+  const auto folder = fs::temp_directory_path() / ("memkv_tls_test." + std::to_string(::getpid()));
+  fs::create_directories(folder);
+  const auto put = [&](const std::string& certificate, const std::string& key) {
+    fs::copy_file(from / certificate, folder / "tls.pem", fs::copy_options::overwrite_existing);
+    fs::copy_file(from / key, folder / "tls.key", fs::copy_options::overwrite_existing);
+  };
+  put("one.pem", "one.key");
+  std::string problem;
+  const auto identity = tls_identity::load(folder / "tls.pem", folder / "tls.key", problem);
+  CAF_REQUIRE_EQUAL(problem, "");
+  const auto first = identity->context();
+  const auto now = clock::now();
+  CAF_CHECK(!identity->wants_look(now, 60s));
+  CAF_CHECK(identity->wants_look(now + 61s, 60s));
+  // One look at a time, however long its disk keeps it.
+  CAF_CHECK(!identity->wants_look(now + 1000s, 60s));
+  identity->look();
+  CAF_CHECK(identity->context() == first);
+  CAF_CHECK(identity->wants_look(now + 1000s, 60s));
+  put("one.pem", "two.key");
+  identity->look();
+  CAF_CHECK(identity->context() == first);
+  put("ec.pem", "ec.key");
+  CAF_CHECK(identity->context() == first);
+  identity->look();
+  CAF_CHECK(identity->context() != nullptr);
+  CAF_CHECK(identity->context() != first);
+  fs::remove_all(folder);
 }
 
 CAF_TEST(certificates and keys that cannot be used are told in one sentence) {

@@ -94,11 +94,12 @@ inline actors::server_report full_report() {
        report.cache.segments, report.cache.dropped_segments, report.resident_bytes, report.connections,
        report.connections_unauthenticated, report.connections_max, report.connections_accepted,
        report.connections_refused, report.sessions, report.requests_open, report.held_bytes,
-       report.rdma_connections, report.log_lines_lost);
+       report.rdma_connections, report.log_lines_lost, report.values_open, report.leases_open);
   auto& all = report.requests;
   fill(all.reads, all.read_bytes, all.read_misses, all.writes, all.write_bytes, all.write_failures,
        all.deletes, all.exists_keys, all.prefixes, all.frames, all.digest_mismatches, all.corrupt_blocks,
-       all.incomplete_blocks, all.deadlines_exceeded, all.busy, all.dropped_stale, all.dropped_replayed);
+       all.incomplete_blocks, all.deadlines_exceeded, all.busy, all.dropped_stale, all.dropped_replayed,
+       all.values_expired, all.leases_expired);
   all.closed = {{"peer_closed", 3}, {"idle", 1}};
   actors::latency_series series;
   series.operation = "get";

@@ -76,6 +76,27 @@ CAF_TEST(every part of the request is signed) {
   CAF_CHECK(check(made) == verdict::good);
 }
 
+CAF_TEST(a signature for one server is none for another or for any) {
+  const std::string here = "a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5", there = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a";
+  // printf 'memkv admin request v2\n...\n<nonce>\n<server>\n' | openssl dgst -sha256 -mac HMAC -macopt
+  // hexkey:...
+  const auto made = sign_request(key, "POST", target, "", 1'763'720'000, nonce_of(7), here);
+  CAF_CHECK_EQUAL(made.server, here);
+  CAF_CHECK_EQUAL(made.signature, "5d870655d8adfe4840415324d21509bbc15989774ea804aa5ab5525a356b3764");
+  for (const auto& server : {there, std::string{}}) {
+    auto other = made;
+    other.server = server;
+    CAF_CHECK(check(other) == verdict::wrong);
+  }
+  auto added = sign(1);
+  added.server = here;
+  CAF_CHECK(check(added) == verdict::wrong);
+  for (const auto& server : {here.substr(1), here + "0", std::string{"no server"}, here + "\n"})
+    CAF_CHECK(check(sign_request(key, "POST", target, "", now, nonce_of(2), server)) == verdict::malformed);
+  CAF_CHECK(check(made) == verdict::good);
+  CAF_CHECK(check(made) == verdict::replayed);
+}
+
 CAF_TEST(another key does not do) {
   const auto other = key_of("1f1e2d3c4b5a69788796a5b4c3d2e1f00123456789abcdef0fedcba987654321");
   CAF_CHECK(check(sign_request(other, "POST", target, "", now, nonce_of(1))) == verdict::wrong);

@@ -69,9 +69,11 @@ struct fixture {
     made->open(door);
     return made;
   }
-  http_request sign(http_request request, std::uint64_t at = now) {
+  http_request sign(http_request request, std::uint64_t at = now, std::string_view server = {}) {
     const auto made =
-        sign_request(key, request.method, request.target, request.body, at, wire::random_nonce());
+        sign_request(key, request.method, request.target, request.body, at, wire::random_nonce(), server);
+    if (!server.empty())
+      request.headers.push_back({"x-memkv-server", made.server});
     request.headers.push_back({"x-memkv-time", made.time});
     request.headers.push_back({"x-memkv-nonce", made.nonce});
     request.headers.push_back({"x-memkv-signature", made.signature});
@@ -252,6 +254,35 @@ CAF_TEST(a reset comes from loopback or is signed) {
   // A wrong signature does not become right by coming from loopback.
   CAF_CHECK_EQUAL(made->answer(from_loopback(other)).status, 401);
   CAF_CHECK_EQUAL(door->resets.size(), 2u);
+}
+
+CAF_TEST(a request that was signed for another server is refused here) {
+  const auto made = make();
+  const auto reset = ask("POST", "/v1/drives/2/reset");
+  const auto refused = made->answer(sign(reset, now, "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a"));
+  CAF_CHECK_EQUAL(refused.status, 401);
+  CAF_CHECK(member(refused.body, "error").get<std::string>().find("another server") != std::string::npos);
+  CHECK_FITS(refused, "/v1/drives/{id}/reset", "post");
+  // From loopback as well, and when the header says nothing, or is there twice.
+  CAF_CHECK_EQUAL(made->answer(from_loopback(sign(reset, now, "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a"))).status,
+                  401);
+  auto odd = sign(reset);
+  odd.headers.push_back({"x-memkv-server", ""});
+  CAF_CHECK_EQUAL(made->answer(odd).status, 401);
+  auto bare = reset;
+  bare.headers.push_back({"x-memkv-server", "a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5"});
+  CAF_CHECK_EQUAL(made->answer(from_loopback(bare)).status, 401);
+  auto twice = sign(reset, now, "a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5");
+  twice.headers.push_back({"x-memkv-server", "a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5"});
+  CAF_CHECK_EQUAL(made->answer(twice).status, 401);
+  CAF_CHECK(door->resets.empty());
+  // Nobody can say which server this is while its gateway is silent.
+  const auto before = std::exchange(door->now, {});
+  CAF_CHECK_EQUAL(made->answer(sign(reset, now, "a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5")).status, 503);
+  CAF_CHECK(door->resets.empty());
+  door->now = before;
+  CAF_CHECK_EQUAL(made->answer(sign(reset, now, "A5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5")).status, 202);
+  CAF_CHECK_EQUAL(door->resets.size(), 1u);
 }
 
 CAF_TEST(without a key only loopback may change anything and an open server lets everybody) {

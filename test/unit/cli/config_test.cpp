@@ -311,6 +311,13 @@ CAF_TEST(unknown and misspelt and repeated keys are refused with line and key) {
   check_refused({with_storage("colour: blue"), 7, "storage.colour", "use mode, block_size"});
   check_refused({minimal + "netwrok: {}\n", 7, "netwrok", "did you mean network?"});
   check_refused({minimal + "license: x\n", 7, "license", "is not a key"});
+  // Somebody else's file may hold a secret in every line.
+  for (const std::string line : {"root:$6$secret:20228:0:99999:7::: x\n", "\"secret words\": 1\n"}) {
+    const auto refused = parse_config(line, {}).problem;
+    CAF_CHECK_EQUAL(refused.line, 1u);
+    CAF_CHECK(refused.sentence.starts_with("(what stands here) is not a key of the configuration: use "));
+    CAF_CHECK_EQUAL(refused.sentence.find("secret"), std::string::npos);
+  }
   check_refused({minimal + "Storage: {}\n", 7, "Storage", "did you mean storage?"});
   check_refused({with_storage("mode: memory"), 7, "storage.mode", "the first is in line 4"});
   check_refused({minimal + "network: {}\n", 7, "network", "the first is in line 1"});
@@ -451,9 +458,17 @@ CAF_TEST(files that cannot be read are refused by name) {
       describe("/nonexistent/config.yaml", loaded.problem),
       "/nonexistent/config.yaml: the file cannot be opened (No such file or directory): name another with "
       "--config");
-  CAF_CHECK(!load_config("/", {}).ok());
-  loaded = load_config("/dev/zero", {});
-  CAF_CHECK(loaded.problem.sentence.find("larger than 1 MiB") != std::string::npos);
+  const auto pipe =
+      (std::filesystem::temp_directory_path() / ("memkv_config_pipe." + std::to_string(::getpid()))).string();
+  CAF_REQUIRE_EQUAL(::mkfifo(pipe.c_str(), 0600), 0);
+  for (const auto& path : {std::string("/"), std::string("/dev/zero"), pipe})
+    CAF_CHECK_EQUAL(describe(path, load_config(path, {}).problem),
+                    path + ": the file cannot be opened (it is no regular file): name another with --config");
+  std::filesystem::remove(pipe);
+  const auto large = pipe + ".yaml";
+  std::ofstream(large) << std::string((1U << 20U) + 1, '#');
+  CAF_CHECK(load_config(large, {}).problem.sentence.find("larger than 1 MiB") != std::string::npos);
+  std::filesystem::remove(large);
 }
 
 CAF_TEST(random damage to a file is accepted or refused with a sentence) {

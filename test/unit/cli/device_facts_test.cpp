@@ -197,6 +197,25 @@ CAF_TEST(devices that cannot be written at any place are known) {
   CAF_CHECK(root.read(disk).zoned);
 }
 
+CAF_TEST(a file that a loop device lies on is known by every name it has) {
+  const fake_root here;
+  const auto file = here.path + "/image", link = here.path + "/link", other = here.path + "/other";
+  here.put("/image", "bytes");
+  here.put("/other", "bytes");
+  fs::create_symlink(file, link);
+  fs::create_hard_link(file, here.path + "/hard");
+  CAF_CHECK_EQUAL(loop_device_on(here.path, file), "");
+  here.device("virtual/loop0", "7:0"); // not attached: it has no file
+  here.device("virtual/loop7", "7:7");
+  here.put("/sys/devices/virtual/loop7/loop/backing_file", file + "\n");
+  for (const auto& name : {file, link, here.path + "/hard"})
+    CAF_CHECK_EQUAL(loop_device_on(here.path, name), "/dev/loop7");
+  CAF_CHECK_EQUAL(loop_device_on(here.path, other), "");
+  CAF_CHECK_EQUAL(loop_device_on(here.path, here.path + "/none"), "");
+  here.put("/sys/devices/virtual/loop7/loop/backing_file", file + " (deleted)\n");
+  CAF_CHECK_EQUAL(loop_device_on(here.path, file), "");
+}
+
 CAF_TEST(a path is looked at through links) {
   const fake_root root;
   root.put("/image", "1234567");

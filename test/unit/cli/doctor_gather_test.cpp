@@ -13,6 +13,7 @@
 
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -242,6 +243,9 @@ CAF_TEST(a log is looked at without being made) {
   const auto old = read_log_facts(root.path + "/old.log");
   CAF_CHECK(old.exists && old.is_file && old.writable);
   CAF_CHECK(!read_log_facts(root.path).is_file);
+  CAF_CHECK(!old.is_pipe);
+  CAF_REQUIRE_EQUAL(::mkfifo((root.path + "/pipe").c_str(), 0600), 0);
+  CAF_CHECK(read_log_facts(root.path + "/pipe").is_pipe);
   const auto nowhere = read_log_facts(root.path + "/none/new.log");
   CAF_CHECK(!nowhere.writable);
   CAF_CHECK_EQUAL(nowhere.problem, "No such file or directory");

@@ -495,6 +495,22 @@ CAF_TEST(files are judged by directory and room) {
                   "failed /data/d1 will be made, but max_size is 4.00 GiB and /data has room for 2.00 GiB "
                   "beside the drives before it: lower max_size, or name another directory");
   CAF_CHECK(second_of_two(7, 0).starts_with("ok "));
+  auto moved = healthy();
+  moved.loaded.config.storage.mode = storage_mode::file;
+  doctor_drive_facts present;
+  present.path = "/data/d0";
+  present.directory = "/data";
+  present.directory_writable = true;
+  present.room_bytes = 8 * gib;
+  present.wanted_bytes = present.where.size_bytes = present.allocated_bytes = gib;
+  moved.drives = {present, present};
+  moved.drives[0].where.kind = path_kind::regular_file;
+  moved.drives[1].path = "/data/mistyped";
+  CAF_CHECK_EQUAL(said(moved, "drive"),
+                  "ok /data/d0 is a file of 1.00 GiB\n"
+                  "warning /data/mistyped will be made in full size, 1.00 GiB, and empty, although other "
+                  "drives of this server are there: if blocks were kept in it, correct the path or mount its "
+                  "file system before the start");
   CAF_CHECK(second_of_two(0, 4 * gib).starts_with("ok "));
   const auto old = [&](std::uint64_t size, std::uint64_t allocated, std::uint64_t room) {
     return file([&](auto& d) {
@@ -642,6 +658,8 @@ CAF_TEST(a log that cannot be written fails) {
   CAF_CHECK_EQUAL(log([](auto& l) { l.file = ""; }), "ok goes to standard error");
   CAF_CHECK(log([](auto& l) { l.stuck = true; }).starts_with("failed memkv.log does not answer"));
   CAF_CHECK(log([](auto& l) { l.is_file = false; }).starts_with("failed memkv.log is a directory"));
+  CAF_CHECK(
+      log([](auto& l) { l.is_pipe = true; }).starts_with("skipped memkv.log is a pipe, and a start is"));
   CAF_CHECK_EQUAL(
       log([](auto& l) {
         l.exists = l.writable = false;

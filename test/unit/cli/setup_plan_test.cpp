@@ -233,6 +233,11 @@ CAF_TEST(the configuration is what the reader of configurations reads) {
   CAF_REQUIRE_EQUAL(choose_sizes(2048, config.sizes), "");
   CAF_CHECK_EQUAL(check_setup_yaml(config), "");
   const auto yaml = setup_yaml(config);
+  auto without = config;
+  without.rdma_absent = true;
+  CAF_CHECK_EQUAL(check_setup_yaml(without), "");
+  CAF_CHECK(contains(setup_yaml(without), "take these lines out.\nrdma:\n  device: mlx5_0\n"));
+  CAF_CHECK(!contains(yaml, "take these lines out"));
   CAF_CHECK(contains(yaml, "MEMKV_AUTH_KEY"));
   CAF_CHECK(contains(yaml, "\n  mode: direct\n"));
   const auto read = parse_config(yaml, {std::string(any_key)});
@@ -258,8 +263,8 @@ CAF_TEST(names that YAML would take for something else stay names) {
     config.rdma_device = name;
     config.pool_bytes = gib;
     CAF_REQUIRE_EQUAL(choose_sizes(64, config.sizes), "");
-    const bool empty = config.rdma_device.empty();
-    CAF_CHECK_EQUAL(check_setup_yaml(config).empty(), !empty);
+    CAF_CHECK_EQUAL(check_setup_yaml(config), "");
+    CAF_CHECK_EQUAL(contains(setup_yaml(config), "\nrdma:\n"), !config.rdma_device.empty());
   }
   setup_config config;
   config.media = {"/dev/nvme0n1"};

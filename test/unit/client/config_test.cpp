@@ -164,7 +164,11 @@ CAF_TEST(a variable that is wrong is refused by name and a file that is missing 
   CAF_CHECK_EQUAL(load_options(environment_of({{"MEMKV_TRANSPORT", "fast"}}), target).text,
                   "MEMKV_TRANSPORT: must be auto, rdma or tcp, not 'fast'");
   CAF_CHECK_EQUAL(load_options(environment_of({{"MEMKV_CONFIG", "no/such.yaml"}}), target).text,
-                  "no/such.yaml: the file of MEMKV_CONFIG cannot be opened: check its path and permissions");
+                  "no/such.yaml: the file of MEMKV_CONFIG cannot be opened (No such file or directory): "
+                  "check its path and permissions");
+  CAF_CHECK_EQUAL(load_options(environment_of({{"MEMKV_CONFIG", "/dev/zero"}}), target).text,
+                  "/dev/zero: the file of MEMKV_CONFIG cannot be opened (it is no regular file): check its "
+                  "path and permissions");
 }
 
 CAF_TEST(a client is not made without a key or servers or with what this machine lacks) {

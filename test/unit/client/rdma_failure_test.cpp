@@ -332,6 +332,56 @@ CAF_TEST(a device whose port goes down is let go of at once) {
   }
 }
 
+CAF_TEST(with rdma a client works again when the port of its device is back) {
+  rig one(transport_choice::rdma);
+  const int descriptor = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  std::atomic<bool> up{true};
+  std::atomic<unsigned> opened{0};
+  std::atomic<bool> misnamed{false};
+  client::options chosen = one.options(transport_choice::rdma);
+  chosen.open_fabric = [&](const std::string& name, std::unique_ptr<verbs::fabric>& made) {
+    misnamed = misnamed || name != "sim0";
+    ++opened;
+    if (!up)
+      return client::status{errc::rdma_failed, "the port is down"};
+    made = std::make_unique<gifted_fabric>(one.network.create_node(node("sim0", false)), descriptor);
+    return client::status{};
+  };
+  one.make(chosen);
+  bytes value = filled(100'000, 6);
+  bytes target(100'000);
+  bytes elsewhere(100'000);
+  const registered_memory from = one.known(value);
+  const registered_memory to = one.known(target);
+  CAF_CHECK_EQUAL(one.kv->put("key", value).code, errc::ok);
+  for (int outage = 0; outage < 3; ++outage) {
+    up = false;
+    const auto failures = one.kv->count().rdma_failures;
+    const std::uint64_t down = 1;
+    CAF_CHECK_EQUAL(::write(descriptor, &down, sizeof down), static_cast<ssize_t>(sizeof down));
+    CAF_CHECK(comes_true([&] { return one.kv->count().rdma_failures > failures; }));
+    CAF_CHECK_EQUAL(one.network.statistics().queue_pairs, 1u); // the server's
+    for (int call = 0; call < 5; ++call)
+      CAF_CHECK_EQUAL(one.kv->get("key", target).code, errc::rdma_failed);
+    CAF_CHECK(!from.effective());
+    registered_memory refused;
+    CAF_CHECK(one.kv->register_memory(elsewhere, refused).text.find("the port is down") != std::string::npos);
+    up = true;
+    // Memory that was registered is of use again, and so is the staging area.
+    CAF_CHECK(comes_true([&] { return one.kv->get("key", target).code == errc::ok; }));
+    CAF_CHECK(target == value);
+    CAF_CHECK(from.effective());
+    CAF_CHECK_EQUAL(one.kv->get("key", elsewhere).code, errc::ok);
+    CAF_CHECK(elsewhere == value);
+    value = filled(100'000, static_cast<unsigned char>(7 + outage));
+    CAF_CHECK_EQUAL(one.kv->put("key", value).code, errc::ok);
+  }
+  CAF_CHECK(opened >= 4);
+  CAF_CHECK(!misnamed);
+  one.kv.reset();
+  ::close(descriptor);
+}
+
 CAF_TEST(whatever fails no memory is touched late and no wrong bytes are given) {
   const std::uint64_t seed = test_seed();
   CAF_MESSAGE("MEMKV_TEST_SEED=" << seed);

@@ -104,9 +104,13 @@ public:
                                  std::unique_ptr<verbs::dc_target>& out) noexcept override {
     return inner_->create_dc_target(key, out);
   }
-  verbs::status create_address_handle(const verbs::endpoint& peer,
+  verbs::status start_address_handle(const verbs::endpoint& peer,
+                                     std::unique_ptr<verbs::slow_step>& out) noexcept override {
+    return inner_->start_address_handle(peer, out);
+  }
+  verbs::status finish_address_handle(verbs::slow_step& step,
                                       std::unique_ptr<verbs::address_handle>& out) noexcept override {
-    return inner_->create_address_handle(peer, out);
+    return inner_->finish_address_handle(step, out);
   }
   verbs::fabric_event next_event() noexcept override {
     std::uint64_t count = 0;

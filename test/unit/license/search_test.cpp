@@ -132,6 +132,26 @@ CAF_TEST(what is named and cannot be used ends the search with its name) {
                   "MEMKV_LICENSE: the license file secret cannot be read: Permission denied");
 }
 
+CAF_TEST(a license that passes for a path is not repeated in the sentence) {
+  machine here;
+  const auto token = token_named("secret");
+  for (const auto& value :
+       {"\"" + token + "\"", "Bearer " + token, token.substr(0, 40) + "/" + token.substr(40),
+        "/etc/memkv/" + token, "license: " + token,
+        std::string{"eyJhbGciOiJFUzM4NCJ9/"} + std::string(40, 'x')}) {
+    here.variables["MEMKV_LICENSE"] = value;
+    const auto found = here.find();
+    CAF_CHECK_EQUAL(found.verdict.problem.substr(0, 56),
+                    "MEMKV_LICENSE: the value is no path of a file, and looks");
+    CAF_CHECK_EQUAL(found.verdict.problem.find("eyJ"), std::string::npos);
+    CAF_CHECK_EQUAL(found.path, "");
+  }
+  // Who names a file so gets it.
+  here.files["/etc/" + token] = token;
+  here.variables["MEMKV_LICENSE"] = "/etc/" + token;
+  CAF_CHECK_EQUAL(organization_of(here.find()), "secret");
+}
+
 CAF_TEST(a well known file that belongs to somebody else is passed over and told) {
   machine here;
   here.odd["/etc/memkv/memkv.license"] = forbidden;
@@ -166,7 +186,7 @@ CAF_TEST(files are read whole or not at all) {
   CAF_CHECK_EQUAL(read_license_file(path).text.size(), license_file_bytes_max);
   CAF_CHECK(read_license_file(path + "/below").result == outcome::absent);
   std::ofstream{path} << std::string(license_file_bytes_max + 1, 'x');
-  CAF_CHECK(read_license_file(path).result == outcome::failed);
+  CAF_CHECK(read_license_file(path).result == outcome::too_long);
   CAF_CHECK_EQUAL(read_license_file(path).problem, "it is too long for a license");
   CAF_CHECK_EQUAL(read_license_file(folder.string()).problem, "it is no regular file");
   const auto pipe = (folder / "pipe").string();

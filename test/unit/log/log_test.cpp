@@ -6,6 +6,11 @@
 
 #include <nlohmann/json.hpp>
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -194,6 +199,31 @@ CAF_TEST(a log file that cannot be opened is refused and the old place stays) {
   CAF_CHECK(!log::configure(wanted, problem));
   CAF_CHECK(problem.find("/nonexistent-directory/memkv.log cannot be opened") != std::string::npos);
   CAF_CHECK(problem.find("--log-file none") != std::string::npos);
+}
+
+CAF_TEST(a pipe is a log file only while somebody reads it) {
+  const auto pipe =
+      (std::filesystem::temp_directory_path() / ("memkv_log_pipe." + std::to_string(::getpid()))).string();
+  CAF_REQUIRE_EQUAL(::mkfifo(pipe.c_str(), 0600), 0);
+  std::string problem;
+  log::settings wanted;
+  wanted.file = pipe;
+  CAF_CHECK(!log::configure(wanted, problem));
+  CAF_CHECK_EQUAL(problem, "the log file " + pipe +
+                               " cannot be opened (it is a pipe that nobody reads): name another with "
+                               "--log-file, or write --log-file none for standard error");
+  const int reader = ::open(pipe.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  CAF_REQUIRE(reader >= 0);
+  CAF_REQUIRE(log::configure(wanted, problem));
+  log::info(target, "to whoever reads");
+  CAF_REQUIRE(log::configure({}, problem));
+  std::array<char, 256> bytes{};
+  const auto count = ::read(reader, bytes.data(), bytes.size());
+  ::close(reader);
+  std::filesystem::remove(pipe);
+  CAF_REQUIRE(count > 0);
+  const std::string_view line(bytes.data(), static_cast<std::size_t>(count));
+  CAF_CHECK(line.ends_with("to whoever reads\n"));
 }
 
 CAF_TEST(a line that the file system refuses is counted as lost) {

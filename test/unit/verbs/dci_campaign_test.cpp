@@ -68,6 +68,8 @@ public:
       : seen_(seen), state_(seed), network_(network_options(seed)), server_(network_, buffers * cell_bytes) {
     options_.initiators = 1 + chance(4);
     options_.sends_max = 1 + chance(8);
+    options_.small_sends_max = chance(2) == 0 ? 0 : 1 + chance(16);
+    options_.small_bytes_max = chance(600);
     options_.quota = 1 + chance(4);
     options_.signal_interval = 1 + chance(4);
     options_.quantum_bytes = 32 + chance(200);

@@ -27,8 +27,9 @@ struct world {
   std::vector<client_id> clients;
   std::vector<outcome> outcomes;
 
-  explicit world(const dci_scheduler_options& options, const simulated_network_options& network_options = {})
-      : network(network_options), server(network, 1U << 16U), host(network, 1U << 16U) {
+  explicit world(const dci_scheduler_options& options, const simulated_network_options& network_options = {},
+                 const simulated_node_options& node = {})
+      : network(network_options), server(network, 1U << 16U, node), host(network, 1U << 16U) {
     must(dci_scheduler::create(*server.device, options, pool));
   }
   client_id add(machine& at) {
@@ -90,7 +91,7 @@ dci_scheduler_options pool_of(std::uint32_t initiators) {
   dci_scheduler_options options;
   options.initiators = initiators;
   options.clients_max = 100;
-  options.transfers_max = 1000;
+  options.transfers_max = 4096;
   return options;
 }
 
@@ -148,8 +149,10 @@ CAF_TEST(a batch for one client is one doorbell whatever was posted before) {
 }
 
 CAF_TEST(a batch above the credit of one initiator is one doorbell for each that it needs) {
+  dci_scheduler_options options = pool_of(8);
+  options.small_sends_max = 0;
   for (const std::uint32_t size : {65U, 128U, 129U, 512U}) {
-    world w(pool_of(8));
+    world w(options);
     const client_id client = w.add();
     for (std::uint32_t number = 0; number < size; ++number) {
       must(w.pool->submit(client, w.make(number)));
@@ -157,6 +160,64 @@ CAF_TEST(a batch above the credit of one initiator is one doorbell for each that
     w.run();
     CAF_CHECK_EQUAL(w.network.statistics().doorbells, (size + 63) / 64);
     CAF_CHECK_EQUAL(w.pool->statistics().posted, size);
+  }
+}
+
+CAF_TEST(a batch of small transfers of a client that is alone is one doorbell) {
+  for (const std::uint32_t size : {65U, 512U, 1000U, 1024U, 1025U, 4096U}) {
+    world w(pool_of(8));
+    const client_id client = w.add();
+    for (std::uint32_t number = 0; number < size; ++number) {
+      must(w.pool->submit(client, w.make(number)));
+    }
+    w.run();
+    CAF_CHECK_EQUAL(w.network.statistics().doorbells, (size + 1023) / 1024);
+    CAF_CHECK_EQUAL(w.pool->statistics().posted, size);
+  }
+  // Their bytes are bounded.
+  dci_scheduler_options options = pool_of(8);
+  options.small_bytes_max = 100 * 64;
+  for (const std::uint32_t size : {100U, 101U, 800U}) {
+    world w(options);
+    const client_id client = w.add();
+    for (std::uint32_t number = 0; number < size; ++number) {
+      must(w.pool->submit(client, w.make(number, 64)));
+    }
+    w.run();
+    CAF_CHECK_EQUAL(w.network.statistics().doorbells, (size + 99) / 100);
+    CAF_CHECK_EQUAL(w.pool->statistics().posted, size);
+  }
+}
+
+CAF_TEST(small transfers stay within the plain credit while others wait) {
+  world w(pool_of(8));
+  const client_id client = w.add();
+  const client_id other = w.add();
+  for (std::uint32_t number = 0; number < 1000; ++number) {
+    must(w.pool->submit(client, w.make(number)));
+    must(w.pool->submit(other, w.make(1000 + number)));
+  }
+  w.run();
+  CAF_CHECK_EQUAL(w.pool->statistics().posted, 8U * 64U);
+  w.settle();
+  CAF_CHECK_EQUAL(w.pool->statistics().transfers_done, 2000u);
+}
+
+CAF_TEST(the depth of queues and completions of the device bounds what is posted) {
+  for (const bool by_completions : {false, true}) {
+    simulated_node_options tight;
+    (by_completions ? tight.completions_max : tight.sends_max) = by_completions ? 4096 : 512;
+    dci_scheduler_options options = pool_of(8);
+    options.transfers_max = options.transfers_client_max = 5000;
+    world w(options, {}, tight);
+    const client_id client = w.add();
+    for (std::uint32_t number = 0; number < 5000; ++number) {
+      must(w.pool->submit(client, w.make(number)));
+    }
+    w.run();
+    CAF_CHECK_EQUAL(w.pool->statistics().posted, 4096u);
+    w.settle();
+    CAF_CHECK_EQUAL(w.pool->statistics().transfers_done, 5000u);
   }
 }
 
@@ -185,6 +246,7 @@ CAF_TEST(while others wait a client keeps its initiator as long as its quota las
 CAF_TEST(no initiator has more posted than its credit in requests and in bytes) {
   dci_scheduler_options options = pool_of(2);
   options.sends_max = 4;
+  options.small_sends_max = 0;
   options.bytes_posted_max = 3000;
   world w(options);
   const client_id client = w.add();
@@ -296,6 +358,7 @@ CAF_TEST(a dead client takes an initiator down once and not for each of its tran
 CAF_TEST(what is still queued at its deadline is dropped and what is posted keeps its buffer) {
   dci_scheduler_options options = pool_of(1);
   options.sends_max = 1;
+  options.small_sends_max = 0;
   options.posted_ns_min = second;
   world w(options, {.retry_ns = 100 * second});
   machine& doomed = w.more.emplace_back(w.network);
@@ -342,6 +405,7 @@ CAF_TEST(an initiator that does not report is destroyed and replaced) {
 CAF_TEST(detaching drops what is queued at once and waits for what is posted) {
   dci_scheduler_options options = pool_of(1);
   options.sends_max = 2;
+  options.small_sends_max = 0;
   world w(options);
   const client_id client = w.add();
   for (std::uint64_t cookie = 0; cookie < 5; ++cookie) {
@@ -419,6 +483,7 @@ CAF_TEST(a device that is removed ends all transfers as retryable) {
   dci_scheduler_options options = pool_of(2);
   options.posted_ns_min = second;
   options.sends_max = 2;
+  options.small_sends_max = 0;
   world w(options);
   const client_id client = w.add();
   for (std::uint64_t cookie = 0; cookie < 8; ++cookie) {

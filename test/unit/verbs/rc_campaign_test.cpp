@@ -78,6 +78,9 @@ public:
       : seen_(seen), state_(seed), network_(network_options(seed)), server_(network_, buffers * cell_bytes) {
     options_.sends_min = 1;
     options_.sends_max = 1 + chance(8);
+    options_.small_sends_max = chance(2) == 0 ? 0 : 1 + chance(16);
+    options_.small_bytes_max = chance(600);
+    options_.deep_reports_max = chance(200);
     options_.signal_interval = 1 + chance(4);
     options_.signal_bytes = 1 + chance(200);
     options_.message_sends_max = 1 + chance(4);

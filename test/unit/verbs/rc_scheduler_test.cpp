@@ -83,6 +83,7 @@ CAF_TEST(a large transfer is signalled by itself) {
 CAF_TEST(no client has more posted than its bounds in requests and in bytes) {
   rc_scheduler_options options = rc_options();
   options.sends_max = 4;
+  options.small_sends_max = 0;
   options.bytes_client_max = 3000;
   world w(options);
   const client_id client = w.add();
@@ -103,9 +104,72 @@ CAF_TEST(no client has more posted than its bounds in requests and in bytes) {
   CAF_CHECK_EQUAL(w.engine->engine_facts().transfers_done, 41u);
 }
 
+CAF_TEST(a batch of small transfers is one doorbell) {
+  for (const std::uint32_t size : {33U, 1000U, 1024U}) {
+    world w(rc_scheduler_options{});
+    const client_id client = w.add();
+    for (std::uint64_t cookie = 0; cookie < size; ++cookie) {
+      must(w.engine->submit(client, w.make(cookie)));
+    }
+    w.run();
+    CAF_CHECK_EQUAL(w.engine->engine_facts().posted, size);
+    CAF_CHECK_EQUAL(w.network.statistics().doorbells, 1u);
+    w.settle();
+    CAF_CHECK_EQUAL(w.engine->engine_facts().transfers_done, size);
+    CAF_CHECK_EQUAL(w.network.statistics().doorbells, 1u);
+  }
+  rc_scheduler_options options;
+  options.small_bytes_max = 100 * 64;
+  world w(options);
+  const client_id client = w.add();
+  for (std::uint64_t cookie = 0; cookie < 1000; ++cookie) {
+    must(w.engine->submit(client, w.make(cookie, 64)));
+  }
+  w.run();
+  CAF_CHECK_EQUAL(w.engine->engine_facts().posted, 100u);
+}
+
+CAF_TEST(the first clients have deep queue pairs and those who come later what is left) {
+  rc_scheduler_options options;
+  options.clients_max = 100;
+  options.deep_reports_max = 8000;
+  simulated_node_options shallow;
+  shallow.sends_max = 700;
+  world w(options, {}, shallow);
+  const auto posted_by_a_new_one = [&] {
+    const client_id client = w.add();
+    const auto before = w.engine->engine_facts().posted;
+    for (std::uint64_t cookie = 0; cookie < 1000; ++cookie) {
+      must(w.engine->submit(client, w.make(cookie)));
+    }
+    w.run();
+    const auto after = w.engine->engine_facts().posted - before;
+    w.settle();
+    return after;
+  };
+  CAF_CHECK_EQUAL(posted_by_a_new_one(), 700u); // the device's
+  std::uint64_t last = 700;
+  for (int client = 1; client < 100; ++client) {
+    const auto now = posted_by_a_new_one();
+    CAF_CHECK(now <= last && now >= 32);
+    last = now;
+  }
+  CAF_CHECK_EQUAL(last, 32u);
+  // What is given back is for others.
+  must(w.engine->detach(w.clients.front(), w.outcomes));
+  w.settle();
+  CAF_CHECK(posted_by_a_new_one() > 32);
+  for (const client_id client : w.clients) {
+    static_cast<void>(w.engine->detach(client, w.outcomes));
+  }
+  w.settle();
+  CAF_CHECK_EQUAL(w.engine->statistics().deep_free, 8000u);
+}
+
 CAF_TEST(clients that do not move take a share of what may be posted and never all of it) {
   rc_scheduler_options options = rc_options();
   options.bytes_posted_max = 12'000;
+  options.small_sends_max = 0;
   world w(options, {.retry_ns = 100 * second});
   machine& stuck = w.more.emplace_back(w.network);
   const client_id first = w.add(stuck);
@@ -187,7 +251,8 @@ CAF_TEST(what the completion queue has room for is shared out and more clients a
   simulated_node_options tight;
   tight.completions_max = 32'767; // as soft-RoCE has it
   world w({}, {}, tight, 4200);
-  CAF_CHECK_EQUAL(w.engine->statistics().sends_client, 6u);
+  CAF_CHECK_EQUAL(w.engine->statistics().sends_client, 4u);
+  CAF_CHECK_EQUAL(w.engine->statistics().deep_free, 8192u); // a third of what there is beside messages
   std::uint64_t attached = 0;
   for (;;) {
     rc_queue_pair& pair = w.make_pair(w.host);
@@ -202,6 +267,7 @@ CAF_TEST(what the completion queue has room for is shared out and more clients a
     ++attached;
   }
   CAF_CHECK_EQUAL(attached, 4096u);
+  CAF_CHECK(w.engine->statistics().deep_free < 8u);
   must(w.engine->detach(w.clients[7], w.outcomes));
   static_cast<void>(w.add());
 
@@ -222,6 +288,7 @@ CAF_TEST(each error status breaks its own session and no other) {
   for (const completion_status status : errors()) {
     rc_scheduler_options options = rc_options();
     options.sends_max = 4;
+    options.small_sends_max = 0;
     world w(options);
     const client_id guilty = w.add();
     const client_id innocent = w.add();
@@ -273,6 +340,7 @@ CAF_TEST(a key that was withdrawn is refused) {
 CAF_TEST(what is still queued at its deadline is dropped and what is posted keeps its buffer) {
   rc_scheduler_options options = rc_options();
   options.sends_min = options.sends_max = 1;
+  options.small_sends_max = 0;
   options.posted_ns_min = second;
   world w(options, {.retry_ns = 100 * second});
   machine& doomed = w.more.emplace_back(w.network);
@@ -321,6 +389,7 @@ CAF_TEST(a queue pair that does not report is destroyed) {
 CAF_TEST(detaching drops what is queued at once and waits for what is posted) {
   rc_scheduler_options options = rc_options();
   options.sends_min = options.sends_max = 2;
+  options.small_sends_max = 0;
   world w(options);
   const client_id client = w.add();
   for (std::uint64_t cookie = 0; cookie < 5; ++cookie) {
@@ -402,6 +471,7 @@ CAF_TEST(a device that is removed ends all transfers) {
   rc_scheduler_options options = rc_options();
   options.posted_ns_min = second;
   options.sends_min = options.sends_max = 2;
+  options.small_sends_max = 0;
   world w(options);
   const client_id client = w.add();
   for (std::uint64_t cookie = 0; cookie < 8; ++cookie) {

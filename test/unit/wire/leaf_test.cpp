@@ -3,10 +3,13 @@
 
 #include "wire_test.hpp"
 
+#include "wire/hex.hpp"
 #include "wire/payload_digest.hpp"
+#include "wire/text.hpp"
 
 #include <caf/test/unit_test.hpp>
 
+#include <algorithm>
 #include <set>
 
 using namespace memkv::wire;
@@ -345,4 +348,63 @@ CAF_TEST(a keyed digest depends on everything it names) {
   digest.begin(digest_kind::crc32c, request, 1, 0, 0);
   digest.update(value);
   CAF_CHECK(!digest.matches(digest16{}));
+}
+
+CAF_TEST(bytes become digits and digits of the right number become bytes) {
+  const buffer bytes = bytes_of(std::string_view("\x00\x0f\xf0\xff", 4));
+  CAF_CHECK_EQUAL(hex_text(bytes), "000ff0ff");
+  CAF_CHECK_EQUAL(hex_text({}), "");
+  std::array<std::byte, 4> read{};
+  for (const auto* text : {"000ff0ff", "000FF0Ff"}) {
+    read.fill(std::byte{0x55});
+    CAF_CHECK(read_hex(text, read));
+    CAF_CHECK(std::ranges::equal(read, bytes));
+  }
+  for (const auto* text :
+       {"", "000ff0f", "000ff0fff", "000ff0fg", "000ff0f ", "0x0ff0ff", "000ff0f/", "000ff0f:"})
+    CAF_CHECK(!read_hex(text, read));
+  CAF_CHECK(read_hex("", std::span<std::byte>{}));
+}
+
+CAF_TEST(texts are trimmed and lowered byte by byte) {
+  CAF_CHECK_EQUAL(trimmed(" \t a b\t "), "a b");
+  CAF_CHECK_EQUAL(trimmed(" \t "), "");
+  CAF_CHECK_EQUAL(trimmed(""), "");
+  CAF_CHECK_EQUAL(trimmed("\n a \n"), "\n a \n");
+  CAF_CHECK_EQUAL(trimmed("\n a \n", " \n"), "a");
+  CAF_CHECK_EQUAL(lowered("A-Z[`{\xC4\x8F"), "a-z[`{\xC4\x8F");
+}
+
+CAF_TEST(every character is read as it was written and everything else is invalid) {
+  const auto encoded = [](char32_t code) {
+    std::string text;
+    if (code < 0x80) {
+      text = {static_cast<char>(code)};
+    } else if (code < 0x800) {
+      text = {static_cast<char>(0xC0U | code >> 6U), static_cast<char>(0x80U | (code & 0x3FU))};
+    } else if (code < 0x10000) {
+      text = {static_cast<char>(0xE0U | code >> 12U), static_cast<char>(0x80U | (code >> 6U & 0x3FU)),
+              static_cast<char>(0x80U | (code & 0x3FU))};
+    } else {
+      text = {static_cast<char>(0xF0U | code >> 18U), static_cast<char>(0x80U | (code >> 12U & 0x3FU)),
+              static_cast<char>(0x80U | (code >> 6U & 0x3FU)), static_cast<char>(0x80U | (code & 0x3FU))};
+    }
+    return text;
+  };
+  std::uint32_t wrong = 0;
+  for (char32_t code = 0; code <= 0x10FFFF; ++code) {
+    const auto text = encoded(code);
+    const auto found = first_character(text + "x");
+    const bool half = code >= 0xD800 && code <= 0xDFFF;
+    if (half ? found.valid : !found.valid || found.code != code || found.bytes != text.size())
+      ++wrong;
+    if (text.size() > 1 && first_character(std::string_view(text).substr(0, text.size() - 1)).valid)
+      ++wrong;
+  }
+  CAF_CHECK_EQUAL(wrong, 0U);
+  for (const auto* text : {"\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xF0\x8F\xBF\xBF",
+                           "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "\xC3(", "\xE2\x82("}) {
+    CAF_CHECK(!first_character(text).valid);
+    CAF_CHECK_EQUAL(first_character(text).bytes, 1U);
+  }
 }

@@ -88,7 +88,9 @@ CAF_TEST(random fixed messages are read as written) {
     random.fill(refusal.client_nonce);
     round_trip(refusal, random);
     round_trip(generation_reply{random.number()}, random);
-    round_trip(lookup_reply{random.number(), random.any<std::uint32_t>(), random.number()}, random);
+    round_trip(lookup_reply{random.number(), random.any<std::uint32_t>(), random.number(),
+                            random.any<std::uint32_t>()},
+               random);
     round_trip(stat_reply{random.number(), random.number(), random.number(), random.number(),
                           random.any<std::uint32_t>(), random.any<std::uint32_t>()},
                random);
@@ -129,7 +131,7 @@ CAF_TEST(reserved bytes of every fixed message are checked) {
   zeros_checked<key_request>(encoded(key_request{as_bytes_view("key")}), 2, 6);
   zeros_checked<get_request>(encoded(get_request{1, 2, 3, as_bytes_view("key")}), 2, 6);
   zeros_checked<lookup_reply>(encoded(lookup_reply{}), 12, 4);
-  zeros_checked<lookup_reply>(encoded(lookup_reply{}), 24, 8);
+  zeros_checked<lookup_reply>(encoded(lookup_reply{}), 28, 4);
   zeros_checked<allocate_request>(encoded(allocate_request{1, 2, as_bytes_view("key")}), 2, 6);
   zeros_checked<allocate_request>(encoded(allocate_request{1, 2, as_bytes_view("key")}), 20, 4);
   zeros_checked<allocate_reply>(encoded(allocate_reply{}), 12, 4);

@@ -282,6 +282,24 @@ CAF_TEST(a put may be told to store only if absent and to have a digest) {
   CAF_CHECK_EQUAL(judged(frame), "malformed unknown_flag 3");
 }
 
+CAF_TEST(each flag belongs to the requests that have it) {
+  const std::pair<opcode, std::uint32_t> owners[] = {
+      {opcode::tcp_put, flags::if_absent}, {opcode::lookup, flags::lease}, {opcode::read, flags::release}};
+  for (unsigned code = 0; code < 256; ++code)
+    for (unsigned bit = 0; bit < 32; ++bit) {
+      frame_header header, again;
+      header.opcode = static_cast<opcode>(code);
+      header.request_id = 1;
+      header.flags = 1U << bit;
+      std::array<std::byte, 128> bytes;
+      encode_header(header, bytes);
+      const bool allowed =
+          std::ranges::find(owners, std::pair{header.opcode, header.flags}) != std::end(owners);
+      CAF_CHECK_EQUAL(name(decode_header(bytes, again)),
+                      name(allowed ? header_fault::none : header_fault::unknown_flag));
+    }
+}
+
 CAF_TEST(an unknown opcode is handed up to be answered) {
   CAF_CHECK_EQUAL(judged(ping_with(6, 0x7F)), "Unknown 3 ");
   CAF_CHECK(!known(static_cast<opcode>(0)));
