@@ -390,8 +390,10 @@ void drive::on_stop() {
   if (closing_) {
     if (const auto closed = body->store->close(); closed.ok())
       log::info(target, "drive closed", {{"drive", std::to_string(settings_.index)}});
-    else
+    else {
       log::error(target, closed.text);
+      report_failure(closed.text, closed.code);
+    }
   } else if (body->memory) {
     // The store lives on in the next incarnation: let what it began end while its callbacks are still valid.
     for (int step = 0; step < 100'000 && !body->store->idle(); ++step)

@@ -15,8 +15,9 @@ void membership::add(kind what, const engine::drive_members& before, const engin
 void membership::begin(const engine::drive_members& online) {
   MEMKV_ASSERT(!changing(), "one change at a time");
   epoch_ = engine::epoch_of_next_start(epoch_);
-  // What lies where it belongs with all that were named belongs there with any of them.
-  if (online != members_ || online != named_)
+  // Whoever is in another epoch than the others may have missed its sweep. What lies where it belongs with
+  // all that were named belongs there with any of them.
+  if (online != members_ || !agreed_)
     add(kind::sweep, named_, online);
   add(kind::enter_epoch, members_, online);
   members_ = online;

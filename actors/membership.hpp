@@ -19,6 +19,7 @@
 #pragma once
 
 #include "engine/drive_members.hpp"
+#include "engine/drive_set.hpp"
 
 #include <cstdint>
 #include <deque>
@@ -38,11 +39,10 @@ struct membership_step {
 class membership {
 public:
   membership() = default;
-  /// As judge_epochs() found the set: those that took part last, the epoch they were in, and whom any drive
-  /// named beside them.
-  membership(std::uint32_t drives, std::uint64_t epoch, const engine::drive_members& last,
-             const engine::drive_members& named)
-      : drives_(drives), epoch_(epoch), members_(last), named_(named) {}
+  /// As judge_epochs() found the set.
+  membership(std::uint32_t drives, const engine::set_facts& found)
+      : drives_(drives), epoch_(found.epoch), members_(found.members), named_(found.named),
+        agreed_(found.agreed) {}
 
   [[nodiscard]] const engine::drive_members& members() const noexcept { return members_; }
   [[nodiscard]] std::uint64_t epoch() const noexcept { return epoch_; }
@@ -74,7 +74,9 @@ private:
 
   std::uint32_t drives_ = 0;
   std::uint64_t epoch_ = 0;
-  engine::drive_members members_{}, named_{};
+  engine::drive_members members_{};
+  engine::drive_members named_{}; // at the start
+  bool agreed_ = true;            // at the start
   std::deque<membership_step> steps_;
 };
 

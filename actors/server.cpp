@@ -448,6 +448,17 @@ void supervisor::look() const {
       log::error(target, "a drive did not close, or the reset of one did not end, in time: it will be "
                          "recovered at the next start, or has to be reset again");
     state.board->orderly = !any;
+    for (std::uint32_t index = 0; !any && index < state.drives.size(); ++index) {
+      if (!state.drives[index].unclosed)
+        continue;
+      const auto problem = "drive " + std::to_string(index) +
+                           " was offline when the server stopped, or could not be closed in order: the next "
+                           "start recovers it";
+      log::error(target, problem);
+      const std::lock_guard guard{state.board->lock};
+      if (state.board->ended_because.empty())
+        state.board->ended_because = problem;
+    }
     end(caf::exit_reason::normal);
     return;
   }
@@ -480,8 +491,7 @@ server_actor::behavior_type server(server_actor::stateful_pointer<server_state> 
   const supervisor work{self};
   work.publish("server", caf::actor_cast<caf::actor>(self));
   self->set_down_handler([self](const caf::down_msg& message) { supervisor{self}.down(message); });
-  state.members = membership(static_cast<std::uint32_t>(state.drives.size()), state.options.set.epoch,
-                             state.options.set.members, state.options.set.named);
+  state.members = membership(static_cast<std::uint32_t>(state.drives.size()), state.options.set);
   work.spawn_admin_gateway();
   work.spawn_trim_batcher();
   for (std::uint32_t index = 0; index < state.drives.size(); ++index) {

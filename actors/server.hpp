@@ -67,6 +67,7 @@ struct server_state {
     bool online = false;            // open and recovered
     bool admitted = false;          // and the reactors know it
     bool blacklisted = false;
+    bool unclosed = false; // this process has opened it and not closed it in order since
     std::string reason;                                    // of the failure that is being dealt with
     std::string last_reason;                               // why it is not online, for people
     std::uint64_t first_failed_ns = 0, last_failed_ns = 0; // by the wall clock

@@ -82,6 +82,7 @@ void supervisor::drive_opened(const drive_changed& change) const {
   if (change.body->memory) {
     seat.survivor = change.body;
   } else {
+    seat.unclosed = true;
     seat.unnoted = {};
     seat.failures = change.registry.failure_count;
     seat.first_failed_ns = change.registry.first_failed_at_ns;
@@ -167,6 +168,8 @@ void supervisor::drive_ended(std::uint32_t index) const {
     }
     take_steps();
   }
+  if (state.now == phase::closing_drives && !device_failed)
+    seat.unclosed = false;
   if (state.now == phase::closing_drives || state.now == phase::ended)
     return;
   const auto now = steady_now_ns();
@@ -485,6 +488,7 @@ void supervisor::resetter_ended(std::uint32_t index, const std::string& problem)
     seat.first_failed_ns = seat.last_failed_ns = 0;
     seat.attempts = 0;
     seat.epoch_least = 0; // empty, it misses nothing
+    seat.unclosed = false;
     seat.last_reason.clear();
   } else {
     // It is opened all the same, and may come up: that must not pass for a reset that ended well.

@@ -52,10 +52,13 @@ bool peek(const drive_description& drive, superblock& out) {
 void judge_epochs(const std::vector<epoch_claim>& claims, std::uint32_t drives, set_facts& out) {
   out.epoch = 0;
   out.members = out.named = all_members(drives);
+  out.agreed = true;
   if (claims.empty())
     return;
-  for (const auto& claim : claims)
+  for (const auto& claim : claims) {
     out.epoch = std::max(out.epoch, claim.epoch);
+    out.agreed = out.agreed && claim.epoch == claims.front().epoch && claim.members == claims.front().members;
+  }
   const epoch_claim* right = nullptr;
   bool one_is_right = true;
   for (const auto& claim : claims) {

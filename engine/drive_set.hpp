@@ -53,6 +53,7 @@ struct set_facts {
   std::uint64_t epoch = 0;            // the highest
   drive_members members{};            // of that epoch, without those in doubt; all, if no drive is ours yet
   drive_members named{};              // what belongs to its drive belongs there with these members, too
+  bool agreed = true;                 // all that were found are in that epoch with the same members
 
   /// The lowest epoch with which a drive may take part with what it holds. Numbers say nothing of one that
   /// is not among the members: a start that was cut short may have given it a high one before others served.

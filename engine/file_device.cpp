@@ -1,9 +1,12 @@
 #include "engine/file_device.hpp"
 
 #include "engine/device_counters.hpp"
+#include "engine/page.hpp"
+#include "engine/superblock.hpp"
 #include "engine/system_call.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -277,6 +280,27 @@ status create(const file_device_options& options, descriptor& out) {
   return {};
 }
 
+/// A file of another size than the configured one. Whoever needs it must not be told to remove it, so what it
+/// holds comes first.
+status of_other_size(const descriptor& file, const std::string& path, std::uint64_t bytes,
+                     std::uint64_t configured_bytes) {
+  std::array<std::byte, page_bytes> page{};
+  const auto got =
+      repeated_if_interrupted([&] { return ::pread(file.number(), page.data(), page.size(), 0); });
+  if (got < 0)
+    return {errc::io_error, "Cannot read drive " + path + because(errno)};
+  const bool blank = std::ranges::all_of(page, [](std::byte each) { return each == std::byte{0}; });
+  superblock super;
+  const errc whose = decode(std::span<const std::byte, page_bytes>{page}, 0, super);
+  if (whose == errc::bad_format && !blank)
+    return {errc::bad_format, "File " + path + " holds something that is not memkv's: name another one."};
+  if (whose == errc::newer_version)
+    return {errc::newer_version, "Drive " + path + " was written by a later release: upgrade memkv."};
+  return {errc::wrong_size, "Drive " + path + " has " + std::to_string(bytes) +
+                                " bytes and is configured with " + std::to_string(configured_bytes) +
+                                "; set max_size to the former, or remove the file to start empty."};
+}
+
 status open_existing(const file_device_options& options, descriptor& out) {
   const std::string& path = options.path;
   descriptor file(repeated_if_interrupted(
@@ -301,9 +325,7 @@ status open_existing(const file_device_options& options, descriptor& out) {
   if (status result = lock(file.number(), path); !result.ok())
     return result;
   if (static_cast<std::uint64_t>(found.st_size) != options.size_bytes)
-    return {errc::wrong_size, "Drive " + path + " has " + std::to_string(found.st_size) +
-                                  " bytes and is configured with " + std::to_string(options.size_bytes) +
-                                  "; set max_size to the former, or remove the file to start empty."};
+    return of_other_size(file, path, static_cast<std::uint64_t>(found.st_size), options.size_bytes);
   // A copy may have become sparse; a write into a hole could fail later for lack of room.
   const std::uint64_t present = static_cast<std::uint64_t>(found.st_blocks) * 512;
   if (present < options.size_bytes)

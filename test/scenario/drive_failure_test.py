@@ -233,7 +233,8 @@ def a_drive_that_flaps_stays_away_until_it_is_reset(folder, chance):
         bench.put_all(client, victims[1:])
         model.check(client, may_miss=lambda key: lost(key) and key not in victims)
         client.close()
-        server.stop()
+        server.stop(in_order=False)
+        expect(server.said("was offline when the server stopped"), "it says why it did not stop in order")
         found = bench.health(VICTIM)["failures"]
         expect(found["blacklisted"] and found["failure_count"] == 2, f"it is noted: {found}")
 

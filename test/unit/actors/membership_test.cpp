@@ -48,6 +48,13 @@ drive_members members(std::initializer_list<std::uint32_t> which) {
   return result;
 }
 
+memkv::engine::set_facts all_in(std::uint64_t epoch, std::uint32_t drives) {
+  memkv::engine::set_facts facts;
+  facts.epoch = epoch;
+  facts.members = facts.named = all_members(drives);
+  return facts;
+}
+
 key_id id_of(std::uint32_t number) {
   const auto text = "key-" + std::to_string(number);
   return make_key_id("", std::as_bytes(std::span(text)));
@@ -56,7 +63,7 @@ key_id id_of(std::uint32_t number) {
 } // namespace
 
 CAF_TEST(a start with all drives enters a new epoch and sweeps nothing) {
-  membership subject(3, 7, all_members(3), all_members(3));
+  membership subject(3, all_in(7, 3));
   subject.begin(all_members(3));
   CAF_REQUIRE(subject.step() != nullptr);
   CAF_CHECK(subject.step()->what == kind::enter_epoch);
@@ -67,14 +74,24 @@ CAF_TEST(a start with all drives enters a new epoch and sweeps nothing) {
 }
 
 CAF_TEST(a start with other drives than the last time sweeps before it serves) {
-  membership subject(3, 7, all_members(3), all_members(3));
+  membership subject(3, all_in(7, 3));
   subject.begin(members({0, 2}));
   CAF_CHECK(kinds_until_settled(subject) == (std::vector{kind::sweep, kind::enter_epoch}));
   CAF_CHECK(!subject.all_take_part());
 }
 
+CAF_TEST(a start sweeps when a drive was in another epoch and may have missed a sweep) {
+  memkv::engine::set_facts facts;
+  memkv::engine::judge_epochs({{0, 8, all_members(3)}, {1, 8, all_members(3)}, {2, 7, members({0, 2})}}, 3,
+                              facts);
+  CAF_CHECK_EQUAL(facts.epoch_least(2), 7u); // it keeps what is its own
+  membership subject(3, facts);
+  subject.begin(all_members(3));
+  CAF_CHECK(kinds_until_settled(subject) == (std::vector{kind::sweep, kind::enter_epoch}));
+}
+
 CAF_TEST(a drive leaves only after the others have swept and are in the next epoch) {
-  membership subject(3, 7, all_members(3), all_members(3));
+  membership subject(3, all_in(7, 3));
   subject.begin(all_members(3));
   subject.finished();
   subject.leave(1);
@@ -91,7 +108,7 @@ CAF_TEST(a drive leaves only after the others have swept and are in the next epo
 }
 
 CAF_TEST(a drive joins in an order that lets nobody find an old block) {
-  membership subject(3, 7, all_members(3), all_members(3));
+  membership subject(3, all_in(7, 3));
   subject.begin(members({0, 2}));
   kinds_until_settled(subject);
   subject.join(1);
@@ -103,7 +120,7 @@ CAF_TEST(a drive joins in an order that lets nobody find an old block) {
 
 CAF_TEST(a drive that dies while it joins stays away and the reactors are told so) {
   for (int done = 0; done < 4; ++done) {
-    membership subject(3, 7, all_members(3), all_members(3));
+    membership subject(3, all_in(7, 3));
     subject.begin(members({0, 2}));
     kinds_until_settled(subject);
     subject.join(1);
@@ -131,7 +148,7 @@ CAF_TEST(a drive that dies while it joins stays away and the reactors are told s
 }
 
 CAF_TEST(a member that missed an epoch enters one with the others before it serves) {
-  membership subject(3, 7, all_members(3), all_members(3));
+  membership subject(3, all_in(7, 3));
   subject.begin(all_members(3));
   kinds_until_settled(subject);
   subject.rejoin(1);
@@ -178,10 +195,11 @@ CAF_TEST(whom a drive left out is in doubt after a start that may not have serve
   judge_epochs({{1, twice, members({1, 2, 3})}, {3, once, members({0, 3})}}, 4, facts);
   CAF_CHECK(facts.members == members({3}));
   CAF_CHECK_EQUAL(facts.epoch_least(3), 0u);
-  membership subject(4, facts.epoch, facts.members, facts.named);
+  membership subject(4, facts);
   subject.begin(members({1, 3}));
   CAF_CHECK(subject.step()->what == kind::sweep);
   CAF_CHECK(subject.step()->before == all_members(4));
+  CAF_CHECK(!facts.agreed);
   // Others are epochs of a server that had served: it was the last one.
   judge_epochs({{1, twice + 1, members({1, 2, 3})}, {3, once, members({0, 3})}}, 4, facts);
   CAF_CHECK(facts.members == members({1, 2, 3}));
@@ -189,7 +207,7 @@ CAF_TEST(whom a drive left out is in doubt after a start that may not have serve
 }
 
 CAF_TEST(what a start has begun is not outranked by what the server before left half written) {
-  membership before(3, 7, all_members(3), all_members(3));
+  membership before(3, all_in(7, 3));
   before.begin(all_members(3));
   kinds_until_settled(before);
   const auto known = before.epoch();
@@ -199,7 +217,7 @@ CAF_TEST(what a start has begun is not outranked by what the server before left 
     before.join(2);
     kinds_until_settled(before);
   }
-  membership after(3, known, all_members(3), all_members(3));
+  membership after(3, all_in(known, 3));
   after.begin(members({0, 1}));
   CAF_CHECK(after.epoch() > before.epoch());
   using memkv::engine::epoch_least_of_member;
@@ -371,7 +389,7 @@ private:
       if (drive.online && drive.epoch < drive.epoch_least)
         drive.blocks.clear();
     }
-    subject_ = membership(drives, facts.epoch, facts.members, facts.named);
+    subject_ = membership(drives, facts);
     subject_.begin(online);
     told_ = subject_.members();
     noting_ = !subject_.all_take_part();
@@ -472,7 +490,7 @@ CAF_TEST(no sequence of leaving and returning and starting lets an old version b
   const char* given = std::getenv("MEMKV_TEST_SEED");
   const char* wanted = std::getenv("MEMKV_TEST_SEEDS");
   // These found what an earlier rule had overlooked.
-  std::vector<std::uint32_t> seeds{14'653, 431'718, 1'292'312};
+  std::vector<std::uint32_t> seeds{14'653, 431'718, 1'292'312, 1'404'227};
   if (given != nullptr)
     seeds = {static_cast<std::uint32_t>(std::atoi(given))};
   else

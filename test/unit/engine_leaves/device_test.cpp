@@ -4,6 +4,7 @@
 #include "engine/file_device.hpp"
 #include "engine/guarded_read.hpp"
 #include "engine/memory_device.hpp"
+#include "engine/superblock.hpp"
 #include "test/unit/engine_leaves/support.hpp"
 
 #include <array>
@@ -252,6 +253,24 @@ CAF_TEST(a file of another size is refused with both sizes) {
   CAF_CHECK(result.code == errc::wrong_size);
   CAF_CHECK(result.text.find("1048576") != std::string::npos);
   CAF_CHECK(result.text.find("2097152") != std::string::npos);
+}
+
+CAF_TEST(nobody is told to remove a file of another size that holds something else) {
+  const scratch directory;
+  std::ofstream(directory / "notes") << "Not a drive.";
+  const status foreign = try_file(directory / "notes", 1 << 20);
+  CAF_CHECK(foreign.code == errc::bad_format);
+  CAF_CHECK(foreign.text.find("remove") == std::string::npos);
+  // Of a later release: what it holds is known to that one only.
+  std::array<std::byte, page_bytes> page{};
+  encode(superblock{}, std::span<std::byte, page_bytes>{page});
+  page[8] = std::byte{superblock_version + 1};
+  (void)seal(page);
+  std::ofstream(directory / "later", std::ios::binary)
+      .write(reinterpret_cast<const char*>(page.data()), static_cast<std::streamsize>(page.size()));
+  const status later = try_file(directory / "later", 1 << 20);
+  CAF_CHECK(later.code == errc::newer_version);
+  CAF_CHECK(later.text.find("remove") == std::string::npos);
 }
 
 CAF_TEST(a sparse file is reserved when it is opened) {
