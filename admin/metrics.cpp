@@ -156,7 +156,7 @@ void add_network(exposition& out, const server_report& report) {
        {std::tuple<std::string_view, std::uint64_t, std::uint64_t>{"value", report.values_open,
                                                                    report.requests.values_expired},
         {"lease", report.leases_open, report.requests.leases_expired}}) {
-    const labels one{{"kind", std::string(what)}};
+    const labels one{{"kind", what}};
     out.gauge("memkv_tokens_open", "Values being written, and leases, on queue pairs with messages.", open,
               one);
     out.counter("memkv_tokens_expired_total", "Of these, those whose time was over.", expired, one);

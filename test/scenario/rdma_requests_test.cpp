@@ -7,6 +7,7 @@
 #include <fstream>
 #include <map>
 #include <set>
+#include <thread>
 #include <tuple>
 
 using namespace memkv;
@@ -454,9 +455,13 @@ CAF_TEST(what batches hold whose transfers do not end is bounded) {
     }
     set(world, [](test::pool_plan& plan) { plan.silent = true; });
     const auto before = resident_bytes();
-    for (std::uint32_t batch = 0; batch < batches; ++batch)
-      for (const auto& each : all_of_them)
-        static_cast<void>(each->send_reads());
+    // Whoever finds its socket full waits until the server reads on.
+    std::vector<std::thread> senders;
+    for (const auto& each : all_of_them)
+      senders.emplace_back([&one = *each] {
+        for (std::uint32_t batch = 0; batch < batches; ++batch)
+          static_cast<void>(one.send_reads());
+      });
     // Until nothing more is taken from the sockets.
     std::uint64_t pending = 0;
     CAF_CHECK(rdma_world::eventually([&] {
@@ -479,6 +484,8 @@ CAF_TEST(what batches hold whose transfers do not end is bounded) {
         taken += answer == status::ok;
       }
     CAF_CHECK_GREATER(taken, users);
+    for (auto& each : senders)
+      each.join();
   }
   CAF_CHECK(nothing_is_left(world));
 }
