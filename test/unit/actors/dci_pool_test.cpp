@@ -922,7 +922,8 @@ CAF_TEST(a transfer that the device never reports ends soon after its deadline) 
     const auto owner = connect();
     const auto session = session_of(owner);
     network.withhold_reports("server");
-    move({transfer(session, owner, false, 0, 4096, now_ns() + 20 * millisecond)});
+    // Far enough away to be posted before on a machine that is slow.
+    move({transfer(session, owner, false, 0, 4096, now_ns() + 400 * millisecond)});
     CAF_REQUIRE(answered(1));
     CAF_CHECK(results() == std::set{wire::status::deadline_exceeded});
     CAF_CHECK(facts().counters.destroyed >= 1);
