@@ -62,20 +62,6 @@ std::uint64_t resident_bytes() {
   return sum;
 }
 
-std::string text_of(storage kind) {
-  switch (kind) {
-  case storage::memory:
-    return "memory";
-  case storage::memory_out_of_reach:
-    return "memory that the device does not reach";
-  case storage::file:
-    return "file";
-  case storage::raw:
-    return "raw";
-  }
-  return "?";
-}
-
 wire::bytes_view key_bytes(const std::string& key) {
   return {reinterpret_cast<const std::byte*>(key.data()), key.size()};
 }

@@ -23,20 +23,6 @@ namespace {
 using bytes = std::vector<std::byte>;
 constexpr std::byte poison{0xEE};
 
-std::string text_of(storage kind) {
-  switch (kind) {
-  case storage::memory:
-    return "memory";
-  case storage::memory_out_of_reach:
-    return "memory that the device does not reach";
-  case storage::file:
-    return "file";
-  case storage::raw:
-    return "raw";
-  }
-  return "?";
-}
-
 bool in_memory(storage kind) {
   return kind == storage::memory || kind == storage::memory_out_of_reach;
 }

@@ -340,6 +340,20 @@ enum class storage { memory, memory_out_of_reach, file, raw };
 inline constexpr storage all_storages[] = {storage::memory, storage::memory_out_of_reach, storage::file,
                                            storage::raw};
 
+inline std::string text_of(storage kind) {
+  switch (kind) {
+  case storage::memory:
+    return "memory";
+  case storage::memory_out_of_reach:
+    return "memory that the device does not reach";
+  case storage::file:
+    return "file";
+  case storage::raw:
+    return "raw";
+  }
+  return "?";
+}
+
 class rdma_world {
 public:
   explicit rdma_world(storage kind, std::uint32_t drives = 1, std::uint64_t pool_bytes = 64 * mib,
