@@ -351,6 +351,7 @@ bool drive::on_turn() {
   // What is done without waiting is done now; a bound keeps messages from starving.
   for (int step = 0; step < 64 && store.poll(false); ++step)
     moved = true;
+  body_->send_reads();
   if (auto orphans = store.take_orphans(); !orphans.empty())
     caf::anon_send(settings_.server, parts_orphaned{std::move(orphans)});
   moved = sweep_on() || moved;
@@ -364,6 +365,7 @@ void drive::on_tick(std::uint64_t) {
     return;
   body_->sweep();
   body_->store->tick();
+  body_->send_reads();
   trim_if_due();
 }
 
@@ -381,6 +383,7 @@ void drive::on_stop() {
         own.settings_.past->add(held.store->counters(), held.device->statistics(), own.trimmed_bytes_);
       if (held.needs_buffers)
         held.device->close();
+      held.send_reads();
     }
     drive& own;
     drive_body& held;

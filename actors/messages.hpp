@@ -177,8 +177,8 @@ struct extent_allocated {
 struct extent_stored {
   extent_put_ptr put;
 };
-struct extent_was_read {
-  extent_read_ptr read;
+struct extents_were_read {
+  std::vector<extent_read_ptr> reads;
 };
 struct block_erased {
   block_erase_ptr erase;
@@ -399,7 +399,7 @@ MEMKV_MESSAGE(members_changed)
 MEMKV_MESSAGE(members_taken)
 MEMKV_MESSAGE(extent_allocated)
 MEMKV_MESSAGE(extent_stored)
-MEMKV_MESSAGE(extent_was_read)
+MEMKV_MESSAGE(extents_were_read)
 MEMKV_MESSAGE(block_erased)
 MEMKV_MESSAGE(drive_changed)
 MEMKV_MESSAGE(drive_failed)
