@@ -211,6 +211,7 @@ drive_facts drive::facts() {
     settings_.past->add_to(out);
   out.evicted_age_ns = out.store.evicted_age_ns;
   out.opened_in_ns = opened_in_ns_;
+  out.leased_bytes = body_->leases.bytes();
   // It takes time in proportion to what there is.
   if (const auto now = round_ns(); memory_looked_ns_ == 0 || now - memory_looked_ns_ >= 60'000'000'000) {
     memory_looked_ns_ = now;

@@ -1,6 +1,7 @@
 // What a drive actor works on: the device, the store on it, and what outlives the actor.
 #pragma once
 
+#include "actors/lease_ledger.hpp"
 #include "actors/messages.hpp"
 #include "engine/block_device.hpp"
 #include "engine/drive_store.hpp"
@@ -32,6 +33,7 @@ struct drive_body {
   /// *Any thread.* No DRIVE serves it any more. Set before SERVER can hear of that, so that whoever still has
   /// this body sees it earlier than anything that is stored without the drive.
   std::atomic<bool> ended{false};
+  lease_ledger leases;               // *any thread*
   std::shared_ptr<void> pool_keeper; // keeps what the device has registered; outlives it
   // The store refers to the device: destroyed first.
   std::unique_ptr<engine::block_device> device;
