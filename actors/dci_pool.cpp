@@ -270,6 +270,9 @@ wire::status dci_pool::start_attach(const attach_session& message) {
   const auto seat = std::ranges::find(seats_, message.client.what, &engine_seat::kind);
   if (seat == seats_.end())
     return wire::status::unsupported;
+  const way_finder::asker by{message.owner.id(), message.host, message.client.port};
+  if (attaching_.size() >= settings_.attaching_max && ways_->make_room(by))
+    static_cast<void>(finish_attaches());
   const auto known = owners_.find(message.owner.id());
   if (sessions_.size() + attaching_.size() >= settings_.sessions_max ||
       attaching_.size() >= settings_.attaching_max)
@@ -277,6 +280,8 @@ wire::status dci_pool::start_attach(const attach_session& message) {
   if (known != owners_.end() &&
       (known->second.attaching >= settings_.attaching_connection_max ||
        known->second.sessions.size() + known->second.attaching >= wire::limits::sessions_connection_max))
+    return wire::status::busy;
+  if (!host_may_have_more(*seat, message.host))
     return wire::status::busy;
   const bool carries = message.reactor != nullptr;
   if (carries && seat->messages == nullptr)
@@ -291,7 +296,7 @@ wire::status dci_pool::start_attach(const attach_session& message) {
   if (!started.ok())
     return refusal(started);
   const auto number = ++last_attach_;
-  if (!ways_->find(number, *one.made)) {
+  if (!ways_->find(number, by, *one.made)) {
     log::warn(target, "a client cannot be attached: the system gives no thread for it",
               {{"rail", std::to_string(settings_.rail)}});
     return wire::status::unavailable;
@@ -300,7 +305,21 @@ wire::status dci_pool::start_attach(const attach_session& message) {
   if (known == owners_.end())
     monitor(message.owner); // of one that is dead already DOWN comes at once
   ++owners_[message.owner.id()].attaching;
+  ++seat->of_hosts[message.host];
   return wire::status::ok;
+}
+
+bool dci_pool::host_may_have_more(const engine_seat& seat, const peer_address& host) {
+  const auto found = seat.of_hosts.find(host);
+  const auto most = seat.engine->engine_facts().clients_max;
+  return found == seat.of_hosts.end() || found->second < std::max<std::uint64_t>(most - most / 4, 1);
+}
+
+void dci_pool::count_out(engine_seat& seat, const peer_address& host) {
+  const auto found = seat.of_hosts.find(host);
+  MEMKV_ASSERT(found != seat.of_hosts.end(), "a session counts for its host");
+  if (--found->second == 0)
+    seat.of_hosts.erase(found);
 }
 
 /// What the client is told, and the log.
@@ -326,12 +345,16 @@ bool dci_pool::finish_attaches() {
     MEMKV_ASSERT(found != attaching_.end(), "an attach is there until it is done");
     auto one = std::move(found->second);
     attaching_.erase(found);
-    if (one.abandoned)
+    if (one.abandoned) {
+      count_out(seats_[one.seat], one.wanted.host);
       continue; // which undoes it
+    }
     const auto from = one.wanted.owner.address();
     --owners_.at(from.id()).attaching;
     session_attached answer;
     answer.result = each.tried ? finish_attach(one, answer) : wire::status::busy;
+    if (answer.result != wire::status::ok)
+      count_out(seats_[one.seat], one.wanted.host);
     answer_attach(one.wanted, std::move(answer));
     forget_owner_if_idle(from);
   }
@@ -345,12 +368,14 @@ wire::status dci_pool::finish_attach(attaching& one, session_attached& made) {
   const auto outcome = seat.engine->finish_attach(std::move(one.made), client, made.server);
   if (!outcome.ok())
     return refusal(outcome);
+  ways_->reached(wanted.client.port);
   made.session = next_session();
   made.transfer_bytes_max = transfer_bytes_max_;
   session added;
   added.seat = one.seat;
   added.client = client;
   added.owner = wanted.owner.address();
+  added.host = wanted.host;
   if (wanted.reactor != nullptr) {
     auto& messages = added.messages.emplace();
     messages.reactor = wanted.reactor;
@@ -426,6 +451,7 @@ void dci_pool::session_is_over(std::uint64_t id) {
   const auto found = sessions_.find(id);
   auto gone = std::move(found->second);
   sessions_.erase(found);
+  count_out(seats_[gone.seat], gone.host);
   const auto owner = gone.owner.id();
   if (const auto of = owners_.find(owner); of != owners_.end() && of->second.sessions.erase(id) == 1)
     forget_owner_if_idle(gone.owner);

@@ -256,6 +256,7 @@ struct attach_session {
   std::uint64_t request = 0; // REACTOR's name of the request
   caf::actor pool;           // of the rail
   caf::actor owner;          // set by CONNECTION
+  std::array<std::uint8_t, 16> host{}; // of the socket; see admission.hpp
   verbs::peer_address client;
   // For a session that carries messages: what each side keeps posted, and who gets those that come.
   verbs::message_room theirs{}, ours{};

@@ -203,6 +203,10 @@ public:
     changed_.wait(guard, [this] { return open_; });
     --waiting_;
   }
+  void wait(std::chrono::milliseconds most) {
+    std::unique_lock guard(lock_);
+    changed_.wait_for(guard, most, [this] { return open_; });
+  }
   void open() {
     {
       const std::lock_guard guard(lock_);
@@ -315,8 +319,10 @@ struct fixture {
     caf::anon_send_exit(owner, caf::exit_reason::kill);
     std::erase(connections, owner);
   }
-  std::uint64_t begin_attach(const caf::actor& owner, const verbs::peer_address& client) {
+  std::uint64_t begin_attach(const caf::actor& owner, const verbs::peer_address& client,
+                             std::uint8_t from_host = 0) {
     attach_session wanted;
+    wanted.host[0] = from_host;
     wanted.request = next_request++;
     wanted.pool = pool;
     wanted.client = client;
@@ -625,22 +631,26 @@ CAF_TEST(transfers are answered before the word that their session ended) {
 
 CAF_TEST(sessions are bounded) {
   auto with = settings();
-  with.sessions_max = wire::limits::sessions_connection_max + 1;
+  with.sessions_max = wire::limits::sessions_connection_max + 6;
   start(std::move(with));
   const auto owner = connect(), other = connect();
   std::set<std::uint64_t> all;
   for (std::uint32_t index = 0; index < wire::limits::sessions_connection_max; ++index)
-    all.insert(session_of(owner));
+    CAF_CHECK(all.insert(session_of(owner)).second);
   CAF_CHECK_EQUAL(all.size(), wire::limits::sessions_connection_max);
   CAF_CHECK(attach(owner, host.address()).result == wire::status::busy);
-  const auto last = session_of(other);
-  CAF_CHECK(!all.contains(last));
-  CAF_CHECK(attach(other, host.address()).result == wire::status::busy);
+  const auto from_elsewhere = [&] { return answer_to(begin_attach(other, host.address(), 2)); };
+  std::uint64_t last = 0;
+  for (int index = 0; index < 6; ++index) {
+    last = from_elsewhere().session;
+    CAF_CHECK(all.insert(last).second);
+  }
+  CAF_CHECK(from_elsewhere().result == wire::status::busy);
   auto wrong = host.address();
   wrong.number = 0x1000000;
   CAF_CHECK(detach(other, last).result == wire::status::ok);
   kill(owner);
-  CAF_CHECK(sessions_become(0));
+  CAF_CHECK(sessions_become(5));
   CAF_CHECK(attach(other, wrong).result == wire::status::bad_request);
   auto other_kind = host.address();
   other_kind.what = static_cast<verbs::peer_address::kind>(9);
@@ -753,13 +763,100 @@ CAF_TEST(attaches under way are bounded) {
     CAF_CHECK(attach(owner, address()).result == wire::status::busy);
     for (unsigned index = 0; index < 2; ++index)
       asked.push_back(begin_attach(other, address()));
+    // There is room for who has less under way and waiting than another, and only until they have the same.
+    asked.push_back(begin_attach(other, address()));
     CAF_CHECK(attach(other, address()).result == wire::status::busy);
     CAF_CHECK_EQUAL(facts().attaching, 6u);
     closed->open();
-    for (const auto each : asked)
-      CAF_CHECK(answer_to(each).result == wire::status::ok);
+    for (std::size_t index = 0; index < asked.size(); ++index)
+      CAF_CHECK(answer_to(asked[index]).result ==
+                (index == 3 ? wire::status::busy : wire::status::ok));
     CAF_CHECK_EQUAL(facts().attaching, 0u);
     network.set_way_taking({});
+    check_conduct();
+  }
+}
+
+CAF_TEST(a crowd that looks for nobody keeps nobody else out) {
+  for (const bool over_rc : {false, true})
+    for (const bool from_elsewhere : {false, true}) {
+      begin(over_rc);
+      auto with = settings();
+      with.attaching_max = 48;
+      with.attaching_threads = 4;
+      with.attach_wait_ns_max = 60'000 * millisecond;
+      with.rc.clients_max = 1024; // some of nobody's are attached here
+      start(std::move(with));
+      gate never;
+      network.set_way_taking([&never, here = host.device->self().port_gid](const verbs::endpoint& peer) {
+        if (peer.port_gid != here)
+          never.wait(50ms);
+      });
+      // Each of them asks for as many as it may, for another address of nobody each time.
+      std::uint16_t next_address = 0;
+      const auto nobody = [&] {
+        auto out = client_address();
+        out.port.port_gid.fill(0xEE);
+        out.port.port_gid[0] = static_cast<std::uint8_t>(++next_address >> 8U);
+        out.port.port_gid[1] = static_cast<std::uint8_t>(next_address);
+        return out;
+      };
+      std::vector<caf::actor> crowd;
+      std::vector<std::uint64_t> asked;
+      for (int index = 0; index < 24; ++index)
+        crowd.push_back(connect());
+      const auto ask = [&] {
+        for (const auto& each : crowd)
+          for (int count = 0; count < 4; ++count)
+            asked.push_back(begin_attach(each, nobody()));
+      };
+      ask();
+      // More than there are places for: some have been told so.
+      CAF_REQUIRE(what.eventually([](const heard& all) { return !all.attached.empty(); }));
+      for (int index = 0; index < 6; ++index) {
+        ask();
+        const auto honest = connect();
+        const auto made = answer_to(begin_attach(honest, client_address(), from_elsewhere ? 9 : 0));
+        CAF_CHECK(made.result == wire::status::ok);
+        CAF_CHECK_GREATER(facts().attaching, 8u); // the crowd was in its way
+        kill(honest);
+      }
+      // They are answered too, in one way or the other.
+      for (const auto each : asked)
+        static_cast<void>(answer_to(each));
+      for (const auto& each : crowd)
+        kill(each);
+      CAF_CHECK(sessions_become(0));
+      network.set_way_taking({});
+      check_conduct();
+    }
+}
+
+CAF_TEST(one host leaves room for the clients of others) {
+  for (const bool over_rc : {false, true}) {
+    begin(over_rc);
+    auto with = settings();
+    with.sessions_max = with.rc.clients_max = 16;
+    start(std::move(with));
+    const auto owner = connect(), another = connect(), other = connect();
+    std::vector<std::uint64_t> sessions;
+    for (int index = 0; index < 12; ++index) {
+      const auto made = answer_to(begin_attach(index % 2 == 0 ? owner : another, client_address(), 1));
+      CAF_REQUIRE(made.result == wire::status::ok);
+      sessions.push_back(made.session);
+    }
+    CAF_CHECK(answer_to(begin_attach(owner, client_address(), 1)).result == wire::status::busy);
+    for (int index = 0; index < 4; ++index)
+      CAF_CHECK(answer_to(begin_attach(other, client_address(), 2)).result == wire::status::ok);
+    CAF_CHECK(answer_to(begin_attach(other, client_address(), 2)).result == wire::status::busy);
+    // What ends is counted no more, however it ends.
+    CAF_CHECK(detach(owner, sessions[0]).result == wire::status::ok);
+    CAF_CHECK(answer_to(begin_attach(owner, client_address(), 1)).result == wire::status::ok);
+    kill(another);
+    CAF_CHECK(sessions_become(10));
+    for (int index = 0; index < 6; ++index)
+      CAF_CHECK(answer_to(begin_attach(owner, client_address(), 1)).result == wire::status::ok);
+    CAF_CHECK(answer_to(begin_attach(owner, client_address(), 1)).result == wire::status::busy);
     check_conduct();
   }
 }
