@@ -129,6 +129,8 @@ bool dci_pool::on_start() {
   device_events_ = std::make_unique<watch>(*this, fabric_->event_descriptor());
   ways_.emplace(settings_.attaching_threads, settings_.attach_wait_ns_max);
   ways_found_ = std::make_unique<watch>(*this, ways_->event_descriptor());
+  registrar_.emplace();
+  registered_ = std::make_unique<watch>(*this, registrar_->event_descriptor());
   const auto& path = fabric_->path();
   log::info(target, "RDMA device is in use",
             {{"rail", std::to_string(settings_.rail)},
@@ -195,19 +197,73 @@ void dci_pool::tell_server() {
 // --- memory ---
 
 verbs::status dci_pool::add_memory(const register_memory& message) {
-  const auto place = std::ranges::lower_bound(memory_, message.range.data(), {},
-                                              [](const registered& each) { return each.range.data(); });
-  // A memory drive that died and came back still lies where it was.
-  if (place != memory_.end() && place->range.data() == message.range.data() &&
-      place->range.size() >= message.range.size())
-    return {};
-  registered added;
-  added.range = message.range;
-  added.keep = message.keep;
-  if (auto outcome = fabric_->register_memory(message.range, {}, added.region); !outcome.ok())
+  std::unique_ptr<verbs::memory_region> region;
+  if (auto outcome = fabric_->register_memory(message.range, {}, region); !outcome.ok())
     return outcome;
-  memory_.insert(place, std::move(added));
+  keep_memory({message.range, std::move(region), message.keep});
   return {};
+}
+
+void dci_pool::keep_memory(registered added) {
+  const auto place = std::ranges::lower_bound(memory_, added.range.data(), {},
+                                              [](const registered& each) { return each.range.data(); });
+  memory_.insert(place, std::move(added));
+}
+
+void dci_pool::begin_registration(const register_memory& message) {
+  const auto is_within = [&](std::span<std::byte> range) {
+    return range.data() == message.range.data() && range.size() >= message.range.size();
+  };
+  // A memory drive that died and came back still lies where it was.
+  if (std::ranges::any_of(memory_, is_within, &registered::range)) {
+    tell_server();
+    return;
+  }
+  if (std::ranges::any_of(registering_, [&](const auto& each) { return is_within(each.wanted.range); }))
+    return;
+  registering one{message, nullptr};
+  if (const auto started = fabric_->start_registration(message.range, {}, one.step); !started.ok()) {
+    warn_of_copies(started);
+    return;
+  }
+  auto& step = *one.step;
+  if (registrar_->run(step)) {
+    registering_.push_back(std::move(one));
+    return;
+  }
+  step.run();
+  finish_registration(std::move(one));
+}
+
+void dci_pool::finish_registration(registering one) {
+  std::unique_ptr<verbs::memory_region> region;
+  if (const auto outcome = fabric_->finish_registration(*one.step, region); !outcome.ok()) {
+    warn_of_copies(outcome);
+    return;
+  }
+  keep_memory({one.wanted.range, std::move(region), one.wanted.keep});
+  tell_server();
+}
+
+bool dci_pool::finish_registrations() {
+  if (registering_.empty())
+    return false;
+  std::vector<verbs::slow_step*> done;
+  registrar_->take_done(done);
+  for (const auto* step : done) {
+    const auto found =
+        std::ranges::find_if(registering_, [step](const auto& each) { return each.step.get() == step; });
+    MEMKV_ASSERT(found != registering_.end(), "a registration is there until it is done");
+    auto one = std::move(*found);
+    registering_.erase(found);
+    finish_registration(std::move(one));
+  }
+  return !done.empty();
+}
+
+void dci_pool::warn_of_copies(const verbs::status& why) const {
+  log::warn(target, "values of a memory drive are copied on their way: " + why.text,
+            {{"rail", std::to_string(settings_.rail)}});
 }
 
 const dci_pool::registered* dci_pool::region_of(const std::byte* data, std::uint64_t bytes) const {
@@ -233,13 +289,7 @@ caf::behavior dci_pool::make_handlers() {
     for (const auto& each : message.messages)
       take_answer(each);
   };
-  auto on_memory = [this](const register_memory& message) {
-    if (const auto added = add_memory(message); added.ok())
-      tell_server();
-    else
-      log::warn(target, "values of a memory drive are copied on their way: " + added.text,
-                {{"rail", std::to_string(settings_.rail)}});
-  };
+  auto on_memory = [this](const register_memory& message) { begin_registration(message); };
   auto on_finish = [this](const finish_requests&) { stop(caf::exit_reason::normal); };
   auto on_describe = [this](const describe_yourself& question) {
     answer(question, id(), mailbox_size(*this), {.dci_pool = facts()});
@@ -680,6 +730,7 @@ bool dci_pool::work() {
     came = take_messages(seat) || came;
   }
   came = (!closing_ && finish_attaches()) || came;
+  came = (!closing_ && finish_registrations()) || came;
   // They go out with the next round.
   came = (!sessions_waiting_.empty() && send_waiting()) || came;
   send_answers();
@@ -726,6 +777,9 @@ bool dci_pool::arm_beside() {
   if (ways_found_->take_fired())
     ways_->acknowledge();
   ways_found_->arm();
+  if (registered_->take_fired())
+    registrar_->acknowledge();
+  registered_->arm();
   device_events_->arm();
   return failed_.empty() && !work();
 }
@@ -794,6 +848,9 @@ void dci_pool::on_stop() {
     if (ways_)
       ways_->end();
     attaching_.clear();
+    if (registrar_)
+      registrar_->end();
+    registering_.clear();
     // Here the device lets go of all memory, ours and the clients'; nobody is told of an outcome before.
     for (auto& seat : seats_)
       seat.engine.reset();
@@ -814,6 +871,8 @@ void dci_pool::on_stop() {
     device_events_->cancel();
   if (ways_found_ != nullptr)
     ways_found_->cancel();
+  if (registered_ != nullptr)
+    registered_->cancel();
   if (opened && failed_.empty())
     log::info(target, "RDMA device is closed", {{"rail", std::to_string(settings_.rail)}});
 }
@@ -822,11 +881,16 @@ void dci_pool::on_end() {
   // Done already, unless on_stop() threw.
   if (ways_)
     ways_->end();
+  if (registrar_)
+    registrar_->end();
   attaching_.clear();
+  registering_.clear();
   seats_.clear();
   device_events_.reset();
   ways_found_.reset();
   ways_.reset();
+  registered_.reset();
+  registrar_.reset();
   transfers_.clear();
   memory_.clear();
   owners_.clear();

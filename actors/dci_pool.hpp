@@ -18,6 +18,10 @@
 // `busy`, and first of all those of connections and hosts that look for many who are not there. A pool that
 // ends drops those that wait, and ends when those under way are through.
 //
+// Memory. The buffer pool is registered before anything else, that of memory drives when they are there. The
+// kernel pins it page by page, so that is done by a thread of the pool's own (step_thread.hpp); values of
+// such a drive are copied until it is done.
+//
 // Messages. A session may carry messages (verbs/message_port.hpp): each that comes goes to its REACTOR, which
 // answers with at most one. How many may be without an answer is bounded; a client that sends more loses its
 // session, as one does to whom an answer cannot be sent. Answers for which the engine has no slot yet wait
@@ -36,6 +40,7 @@
 #include "actors/interfaces.hpp"
 #include "actors/rail_past.hpp"
 #include "actors/ring_actor.hpp"
+#include "actors/step_thread.hpp"
 #include "actors/way_finder.hpp"
 #include "verbs/dci_scheduler.hpp"
 #include "verbs/fabric.hpp"
@@ -125,6 +130,10 @@ private:
     std::unique_ptr<verbs::memory_region> region;
     std::shared_ptr<void> keep;
   };
+  struct registering {
+    register_memory wanted;
+    std::unique_ptr<verbs::slow_step> step;
+  };
   struct answer_list {
     caf::actor to;
     std::vector<memory_transfer_ptr> transfers;
@@ -150,6 +159,12 @@ private:
   void tell_of_failure();
   void tell_server();
   [[nodiscard]] verbs::status add_memory(const register_memory& message);
+  void keep_memory(registered added);
+  void warn_of_copies(const verbs::status& why) const;
+  void begin_registration(const register_memory& message);
+  void finish_registration(registering one);
+  /// True: some were finished.
+  bool finish_registrations();
   [[nodiscard]] const registered* region_of(const std::byte* data, std::uint64_t bytes) const;
   void look_at_device();
 
@@ -191,6 +206,9 @@ private:
   // In the order in which they are made; taken down from the end.
   std::unique_ptr<verbs::fabric> fabric_;
   std::vector<registered> memory_; // by address
+  std::vector<registering> registering_;
+  std::optional<step_thread> registrar_;
+  std::unique_ptr<watch> registered_;
   std::vector<engine_seat> seats_;
   std::uint32_t transfer_bytes_max_ = 0;
   std::unique_ptr<watch> device_events_;

@@ -140,12 +140,46 @@ bool holds(std::span<const std::byte> bytes, unsigned value) {
   return std::all_of(bytes.begin(), bytes.end(), [&](std::byte one) { return one == std::byte(value); });
 }
 
-/// Does something before the device behind it is closed.
+/// Where others are held up until it opens.
+class gate {
+public:
+  void wait() {
+    std::unique_lock guard(lock_);
+    ++waiting_;
+    changed_.notify_all();
+    changed_.wait(guard, [this] { return open_; });
+    --waiting_;
+  }
+  void wait(std::chrono::milliseconds most) {
+    std::unique_lock guard(lock_);
+    changed_.wait_for(guard, most, [this] { return open_; });
+  }
+  void open() {
+    {
+      const std::lock_guard guard(lock_);
+      open_ = true;
+    }
+    changed_.notify_all();
+  }
+  /// Until so many wait at it.
+  bool holds_up(unsigned count) {
+    std::unique_lock guard(lock_);
+    return changed_.wait_for(guard, 20s, [&] { return waiting_ == count; });
+  }
+
+private:
+  std::mutex lock_;
+  std::condition_variable changed_;
+  unsigned waiting_ = 0;
+  bool open_ = false;
+};
+
+/// Does something before the device behind it is closed, and registers memory when a gate opens.
 class slow_to_close final : public verbs::fabric {
 public:
   slow_to_close(std::unique_ptr<verbs::fabric> behind, std::function<void()> before,
-                const std::atomic<std::uint32_t>* left = nullptr)
-      : behind_(std::move(behind)), before_(std::move(before)), left_(left) {}
+                const std::atomic<std::uint32_t>* left = nullptr, gate* registers = nullptr)
+      : behind_(std::move(behind)), before_(std::move(before)), left_(left), registers_(registers) {}
   ~slow_to_close() override { before_(); }
   const verbs::device_facts& facts() const noexcept override { return behind_->facts(); }
   const verbs::path_options& path() const noexcept override { return behind_->path(); }
@@ -153,6 +187,18 @@ public:
   verbs::status register_memory(std::span<std::byte> range, verbs::remote_access access,
                                 std::unique_ptr<verbs::memory_region>& out) noexcept override {
     return behind_->register_memory(range, access, out);
+  }
+  verbs::status start_registration(std::span<std::byte> range, verbs::remote_access access,
+                                   std::unique_ptr<verbs::slow_step>& out) noexcept override {
+    auto made = std::make_unique<held_up>();
+    made->at = registers_;
+    auto started = behind_->start_registration(range, access, made->step);
+    out = std::move(made);
+    return started;
+  }
+  verbs::status finish_registration(verbs::slow_step& step,
+                                    std::unique_ptr<verbs::memory_region>& out) noexcept override {
+    return behind_->finish_registration(*static_cast<held_up&>(step).step, out);
   }
   verbs::status register_dma_buf(int descriptor, std::uint64_t offset, std::uint64_t length,
                                  std::uint64_t address, verbs::remote_access access,
@@ -188,43 +234,19 @@ public:
   std::uint32_t queue_pairs_left() const noexcept override { return left_ == nullptr ? 0 : left_->load(); }
 
 private:
+  struct held_up final : verbs::slow_step {
+    void run() noexcept override {
+      if (at != nullptr)
+        at->wait();
+      step->run();
+    }
+    gate* at = nullptr;
+    std::unique_ptr<verbs::slow_step> step;
+  };
   std::unique_ptr<verbs::fabric> behind_;
   std::function<void()> before_;
   const std::atomic<std::uint32_t>* left_;
-};
-
-/// Where ways to peers of one name are held up until it opens.
-class gate {
-public:
-  void wait() {
-    std::unique_lock guard(lock_);
-    ++waiting_;
-    changed_.notify_all();
-    changed_.wait(guard, [this] { return open_; });
-    --waiting_;
-  }
-  void wait(std::chrono::milliseconds most) {
-    std::unique_lock guard(lock_);
-    changed_.wait_for(guard, most, [this] { return open_; });
-  }
-  void open() {
-    {
-      const std::lock_guard guard(lock_);
-      open_ = true;
-    }
-    changed_.notify_all();
-  }
-  /// Until so many wait at it.
-  bool holds_up(unsigned count) {
-    std::unique_lock guard(lock_);
-    return changed_.wait_for(guard, 20s, [&] { return waiting_ == count; });
-  }
-
-private:
-  std::mutex lock_;
-  std::condition_variable changed_;
-  unsigned waiting_ = 0;
-  bool open_ = false;
+  gate* registers_;
 };
 
 struct fixture {
@@ -428,6 +450,14 @@ struct fixture {
     CAF_REQUIRE(came);
     return out;
   }
+  /// Waits until it reaches so many bytes of this machine's memory.
+  bool reaches(std::uint64_t bytes) {
+    const auto limit = std::chrono::steady_clock::now() + 20s;
+    while (facts().reachable_bytes != bytes)
+      if (std::chrono::steady_clock::now() >= limit)
+        return false;
+    return true;
+  }
   /// Waits until the sessions have come to this number.
   bool sessions_become(std::uint64_t count) {
     const auto limit = std::chrono::steady_clock::now() + 20s;
@@ -577,12 +607,67 @@ CAF_TEST(memory that is not registered is refused and counted) {
   auto more = std::make_shared<std::vector<std::byte>>(4096);
   caf::anon_send(caf::actor_cast<dci_pool_actor>(pool), register_memory{*more, more});
   caf::anon_send(caf::actor_cast<dci_pool_actor>(pool), register_memory{*more, more});
+  CAF_REQUIRE(reaches(memory_bytes + 4096));
   auto three = transfer(session, owner, true, 0, 64);
   three->data = more->data();
   move({three});
   CAF_REQUIRE(answered(3));
   CAF_CHECK(three->result == wire::status::ok);
   CAF_CHECK_EQUAL(facts().reachable_bytes, memory_bytes + 4096);
+}
+
+CAF_TEST(bytes move while memory is registered) {
+  enum class end { none, in_order, killed };
+  for (const auto how : {end::none, end::in_order, end::killed}) {
+    begin(how == end::killed);
+    gate closed;
+    auto with = settings();
+    with.open = [&](std::unique_ptr<verbs::fabric>& made, std::vector<std::string>&) {
+      made = std::make_unique<slow_to_close>(
+          network.create_node({.name = "server"}), [] {}, nullptr, &closed);
+      return verbs::status{};
+    };
+    start(std::move(with));
+    const auto owner = connect();
+    const auto session = session_of(owner);
+    auto more = std::make_shared<std::vector<std::byte>>(4096);
+    for (int twice = 0; twice < 2; ++twice)
+      caf::anon_send(caf::actor_cast<dci_pool_actor>(pool), register_memory{*more, more});
+    CAF_REQUIRE(closed.holds_up(1));
+    move({transfer(session, owner, true, 0, 4096), transfer(session, owner, false, 4096, 4096)});
+    CAF_REQUIRE(answered(2));
+    CAF_CHECK(results() == std::set{wire::status::ok});
+    CAF_CHECK(detach(owner, session_of(owner)).result == wire::status::ok);
+    CAF_CHECK_EQUAL(facts().reachable_bytes, memory_bytes);
+    auto early = transfer(session, owner, true, 0, 64);
+    early->data = more->data();
+    move({early});
+    CAF_REQUIRE(answered(3));
+    CAF_CHECK(early->result == wire::status::internal);
+    if (how == end::none) {
+      closed.open();
+      CAF_REQUIRE(reaches(memory_bytes + 4096));
+      auto late = transfer(session, owner, true, 0, 64);
+      late->data = more->data();
+      move({late});
+      CAF_REQUIRE(answered(4));
+      CAF_CHECK(late->result == wire::status::ok);
+    } else {
+      // The device is not closed over the head of who registers, nor is the memory let go.
+      self->monitor(pool);
+      caf::anon_send_exit(pool,
+                          how == end::killed ? caf::exit_reason::kill : caf::exit_reason::user_shutdown);
+      bool ended = false;
+      self->receive([&](const caf::down_msg&) { ended = true; }, caf::after(50ms) >> [] {});
+      CAF_REQUIRE(!ended);
+      CAF_CHECK_GREATER(more.use_count(), 1);
+      closed.open();
+      wait_for_end();
+      CAF_CHECK_EQUAL(more.use_count(), 1);
+    }
+    end_pool(caf::exit_reason::user_shutdown);
+    check_conduct();
+  }
 }
 
 CAF_TEST(a key that was withdrawn is refused and ends the session) {
