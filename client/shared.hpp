@@ -54,6 +54,7 @@ struct shared_state {
   wire::header_budget headers; // of replies whose headers are not complete
   atomic_counters counted;
   std::shared_ptr<rdma_core> rdma; // none: TCP only
+  const std::int64_t spin_ns_max;  // looking for a message before sleeping
 
   /// A number for jitter.
   [[nodiscard]] std::uint64_t random() noexcept;
