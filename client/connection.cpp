@@ -224,6 +224,9 @@ void connection::pump(std::span<const pollfd> ready) {
   }
   if (messages_.state == session_state::ready) {
     read_messages(!ready.empty() && ready[1].revents != 0);
+    if (now_ns >= ping_due_ns()) {
+      ping_by_message(now_ns);
+    }
   }
   if (backlog_.empty() && burst_frames_.empty() && messages_.backlog.empty()) {
     return;
@@ -262,7 +265,7 @@ std::int64_t connection::wake_ns() const noexcept {
   if (state_ == state::connecting || state_ == state::greeting) {
     wake = std::min(wake, opening_until_ns_);
   }
-  return wake;
+  return std::min(wake, ping_due_ns());
 }
 
 void connection::watch_deadlines(std::int64_t now_ns) {
@@ -321,7 +324,11 @@ void connection::watch_deadlines(std::int64_t now_ns) {
   };
   std::for_each(open_.begin(), open_.end(), note);
   std::for_each(backlog_.begin(), backlog_.end(), note);
-  std::for_each(messages_.open.begin(), messages_.open.end(), note);
+  for (const request* const one : messages_.open) {
+    if (one->owner != nullptr) { // a Ping has no end of its own
+      note(one);
+    }
+  }
   std::for_each(messages_.backlog.begin(), messages_.backlog.end(), note);
 }
 

@@ -41,6 +41,9 @@ constexpr std::uint32_t message_bytes_max = 4096;
 /// Values of one batch that goes as a message, together: an answer waits for those that were placed before
 /// it.
 constexpr std::uint64_t message_values_bytes_max = 64U << 10U;
+/// After so long without an answer a Ping shows whether the server still has its end of the queue pair: who
+/// took a request, and lost the queue pair then, says nothing.
+constexpr std::int64_t messages_quiet_ns = 200'000'000;
 /// Until a server that had no room for a queue pair of messages is asked again.
 constexpr std::int64_t messages_refused_ns = 10'000'000'000;
 
@@ -128,6 +131,8 @@ private:
     std::uint64_t last_id = 0;
     std::uint32_t open_max = 0;
     std::uint32_t bytes_max = 0; // of a request
+    std::int64_t quiet_since_ns = 0;
+    bool pinged = false; // an answer to our Ping is to come; it has a place of its own in open_max
     // Always:
     std::deque<request*> backlog;      // not sent
     std::vector<request*> open;        // sent
@@ -218,6 +223,11 @@ private:
   /// As fail_rdma(), for the queue pair of messages.
   void fail_messages(const std::string& why);
   void watch_message_deadlines(std::int64_t now_ns);
+  /// When the queue pair has to be asked whether it is alive.
+  [[nodiscard]] std::int64_t ping_due_ns() const noexcept;
+  void ping_by_message(std::int64_t now_ns);
+  /// False: no room now.
+  [[nodiscard]] bool send_message(request& one, std::int64_t now_ns);
   /// After the queue pair was ended: what only reads waits for another one, what may have taken effect fails.
   void ask_again_or_fail(std::vector<request*> sent, errc code);
 

@@ -8,6 +8,8 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <limits>
+#include <memory>
 #include <utility>
 
 namespace memkv::client {
@@ -65,6 +67,10 @@ struct message_sizes {
 bool connection::travels_as_message(const request& one) const noexcept {
   if (shared_.rdma == nullptr || !shared_.chosen.rdma_messages || !shared_.rdma->in_use() ||
       (state_ == state::ready && !server_has_rdma_)) {
+    return false;
+  }
+  // With auto no failure of RDMA may leave it unknown whether a change took effect.
+  if (one.mutates() && !shared_.rdma->strict()) {
     return false;
   }
   message_sizes sizes;
@@ -144,6 +150,7 @@ void connection::accept_connect(request& wanted) {
     messages_.last_id = 0;
     messages_.open_max = std::min(messages_open_max, reply.messages_max);
     messages_.bytes_max = std::min(message_bytes_max, reply.message_bytes_max);
+    messages_.pinged = false;
     messages_.state = session_state::ready;
     ++shared_.rdma->queue_pairs_opened;
   } else {
@@ -175,7 +182,7 @@ void connection::fail_messages(const std::string& why) {
   std::vector<request*> failed;
   for (request* const one : std::exchange(messages_.open, {})) {
     // Nobody knows whether what changes something took effect.
-    if (strict || one->mutates()) {
+    if (strict || one->mutates() || one->owner == nullptr) {
       failed.push_back(one);
     } else {
       ++shared_.counted.requests_retried;
@@ -191,7 +198,9 @@ void connection::fail_messages(const std::string& why) {
     }
   }
   for (request* const one : failed) {
-    one->owner->fail(*one, one->by_message && one->mutates() ? errc::connection_lost : errc::rdma_failed);
+    if (one->owner != nullptr) {
+      one->owner->fail(*one, one->by_message && one->mutates() ? errc::connection_lost : errc::rdma_failed);
+    }
     complete(*one);
   }
 }
@@ -199,6 +208,10 @@ void connection::fail_messages(const std::string& why) {
 void connection::ask_again_or_fail(std::vector<request*> sent, errc code) {
   for (auto place = sent.rbegin(); place != sent.rend(); ++place) {
     request& one = **place;
+    if (one.owner == nullptr) {
+      complete(one);
+      continue;
+    }
     if (one.mutates() || one.attempts >= attempts_max) {
       one.owner->fail(one, code);
       complete(one);
@@ -211,7 +224,9 @@ void connection::ask_again_or_fail(std::vector<request*> sent, errc code) {
 }
 
 void connection::watch_message_deadlines(std::int64_t now_ns) {
-  const auto is_late = [&](const request* one) { return one->deadline_ns <= now_ns; };
+  const auto is_late = [&](const request* one) {
+    return one->owner != nullptr && one->deadline_ns <= now_ns;
+  };
   std::vector<request*> late;
   if (std::any_of(messages_.open.begin(), messages_.open.end(), is_late)) {
     // What was sent may still be carried out or answered; only the end of the queue pair makes an end of
@@ -238,8 +253,51 @@ void connection::watch_message_deadlines(std::int64_t now_ns) {
 
 // ---- sending ----
 
-void connection::write_messages(std::int64_t now_ns) {
+bool connection::send_message(request& one, std::int64_t now_ns) {
   std::vector<burst_piece> no_payload;
+  one.by_message = true;
+  messages_.frame.clear();
+  encode(one, now_ns, {messages_.frame, messages_.tag, ++messages_.last_id, messages_.session_id},
+         no_payload);
+  if (messages_.frame.size() > messages_.bytes_max) {
+    one.by_message = false;
+    return true;
+  }
+  wire::seal(messages_.frame, wall_ns(), shared_.frame_mac);
+  if (!messages_.pair->add(messages_.frame)) {
+    one.by_message = false;
+    return false;
+  }
+  ++one.attempts;
+  one.sent_ns = now_ns;
+  last_io_ns_ = now_ns;
+  messages_.quiet_since_ns = now_ns;
+  messages_.open.push_back(&one);
+  shared_.rdma->messages_sent += one.owner != nullptr ? 1 : 0;
+  shared_.counted.bytes_sent.fetch_add(messages_.frame.size(), std::memory_order_relaxed);
+  return true;
+}
+
+std::int64_t connection::ping_due_ns() const noexcept {
+  const bool waits = messages_.state == session_state::ready && !messages_.open.empty() &&
+                     !messages_.pinged && messages_.open_max > 1;
+  return waits ? messages_.quiet_since_ns + messages_quiet_ns : std::numeric_limits<std::int64_t>::max();
+}
+
+void connection::ping_by_message(std::int64_t now_ns) {
+  auto ping = std::make_unique<request>();
+  ping->deadline_ns = now_ns + ping_deadline_ns; // for the server: what comes of it is all that counts here
+  if (!send_message(*ping, now_ns)) {
+    messages_.quiet_since_ns = now_ns;
+    return;
+  }
+  static_cast<void>(ping.release());
+  ++outstanding_;
+  messages_.pinged = true;
+  messages_.pair->post();
+}
+
+void connection::write_messages(std::int64_t now_ns) {
   bool area_full = false;
   for (std::size_t next = 0; next < messages_.backlog.size();) {
     if (!may_use_messages(now_ns)) {
@@ -256,7 +314,9 @@ void connection::write_messages(std::int64_t now_ns) {
       next = 0;
       continue;
     }
-    if (messages_.state == session_state::attaching || messages_.open.size() >= messages_.open_max) {
+    // One place is left for a Ping, where there is more than one.
+    const std::size_t places = messages_.open_max - (messages_.open_max > 1 && !messages_.pinged ? 1 : 0);
+    if (messages_.state == session_state::attaching || messages_.open.size() >= places) {
       break;
     }
     request& one = *messages_.backlog[next];
@@ -272,25 +332,11 @@ void connection::write_messages(std::int64_t now_ns) {
         continue;
       }
     }
-    one.by_message = true;
-    messages_.frame.clear();
-    encode(one, now_ns, {messages_.frame, messages_.tag, ++messages_.last_id, messages_.session_id},
-           no_payload);
-    const bool fits = messages_.frame.size() <= messages_.bytes_max;
-    wire::seal(messages_.frame, wall_ns(), shared_.frame_mac);
-    if (!fits || !messages_.pair->add(messages_.frame)) {
-      one.by_message = false;
-      if (fits) {
-        break; // there will be room, or it is broken, which is seen when messages are looked for
-      }
-      backlog_.push_back(&one);
-    } else {
-      ++one.attempts;
-      one.sent_ns = now_ns;
-      last_io_ns_ = now_ns;
-      messages_.open.push_back(&one);
-      ++shared_.rdma->messages_sent;
-      shared_.counted.bytes_sent.fetch_add(messages_.frame.size(), std::memory_order_relaxed);
+    if (!send_message(one, now_ns)) {
+      break; // there will be room, or it is broken, which is seen when messages are looked for
+    }
+    if (!one.by_message) {
+      backlog_.push_back(&one); // the server's receives are smaller
     }
     messages_.backlog.erase(messages_.backlog.begin() + static_cast<std::ptrdiff_t>(next));
   }
@@ -346,11 +392,13 @@ bool connection::accept_message(wire::bytes_view bytes) {
   request& found = **place;
   const std::int64_t now_ns = steady_ns();
   messages_.answer_ns += (now_ns - found.sent_ns - messages_.answer_ns) / answers_remembered;
+  messages_.quiet_since_ns = now_ns;
+  messages_.pinged = messages_.pinged && found.owner != nullptr;
   last_io_ns_ = now_ns;
   const wire::status status = header.status();
   if (status == wire::status::unsupported || status == wire::status::session_ended) {
     // Nothing was done. It stays open, to be asked again where that may be.
-    if (!found.uses_rdma()) {
+    if (!found.uses_rdma() && found.owner != nullptr) {
       found.by_message = false;
       messages_.open.erase(place);
       messages_.backlog.push_front(&found);

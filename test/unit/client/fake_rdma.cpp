@@ -10,6 +10,8 @@
 namespace memkv::test {
 namespace {
 
+constexpr std::size_t opcode_at = 6; // in a frame
+
 void must(const verbs::status& outcome) {
   if (!outcome.ok()) {
     std::fprintf(stderr, "fake_rdma: %s\n", outcome.text.c_str());
@@ -195,12 +197,12 @@ void fake_rdma::serve_messages(session& served, const message_handler& handler) 
       if (one->status != verbs::completion_status::success) {
         return; // until it is ended
       }
-      ++messages;
-      messages_open_peak = std::max(messages_open_peak.load(), ++came - answered);
       const std::uint64_t at = one->id * served.message_bytes;
       const std::vector<std::byte> frame(served.memory.begin() + static_cast<std::ptrdiff_t>(at),
                                          served.memory.begin() +
                                              static_cast<std::ptrdiff_t>(at + one->bytes));
+      messages += frame[opcode_at] == static_cast<std::byte>(wire::opcode::ping) ? 0 : 1;
+      messages_open_peak = std::max(messages_open_peak.load(), ++came - answered);
       const verbs::receive_request again{
           one->id, {served.region->address() + at, served.message_bytes, served.region->lkey()}};
       static_cast<void>(served.rc->post_receives({&again, 1}).outcome.ok());

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "test/support/shared_network.hpp"
+#include "wire/header.hpp"
 #include "wire/rdma_messages.hpp"
 
 #include <atomic>
@@ -45,7 +46,7 @@ public:
   /// Takes every queue pair of messages to the error state.
   void break_messages();
   std::atomic<std::uint64_t> connected{0};          // queue pairs of messages
-  std::atomic<std::uint64_t> messages{0};           // that came
+  std::atomic<std::uint64_t> messages{0};           // that came, Pings left out
   std::atomic<std::uint64_t> messages_open_peak{0}; // that came and had no answer
   std::atomic<std::uint64_t> attached{0}, attached_dc{0}, detached{0};
   std::atomic<std::uint64_t> reads{0}, writes{0}; // transfers
