@@ -29,6 +29,8 @@ constexpr std::int64_t drive_absence_ns = 5 * ns_per_ms;
 constexpr std::int64_t keep_alive_check_ns = 10'000 * ns_per_ms;
 // A thread uses one connection until it has so much open there; then its next requests go elsewhere.
 constexpr std::uint32_t requests_before_next_connection = 16;
+// So often messages are read, when they keep coming, before the sockets have their turn.
+constexpr std::uint32_t messages_before_sockets = 16;
 [[nodiscard]] std::uint32_t ordinal_of_this_thread() noexcept {
   static std::atomic<std::uint32_t> next{0};
   thread_local const std::uint32_t ordinal = next++;
@@ -75,9 +77,10 @@ struct client::implementation {
   void run_asynchronous(std::unique_ptr<operation> wanted) noexcept;
   template <class Done>
   void drive_until(const std::vector<connection*>& candidates, Done done, std::int64_t until_ns) noexcept;
-  /// As waiter::sleep, but looks for messages first.
+  /// As waiter::sleep, but looks for messages first. `unpolled` counts how often it ended with one, and
+  /// without a look at the sockets.
   void wait(const std::vector<connection*>& driven, std::span<pollfd> sockets_and_spare,
-            std::int64_t until_ns) noexcept;
+            std::int64_t until_ns, std::uint32_t& unpolled) noexcept;
   void background_main() noexcept;
   [[nodiscard]] bool driven_lately(std::int64_t now_ns) const noexcept {
     return now_ns - last_drive_ns.load() < drive_absence_ns;
@@ -210,6 +213,7 @@ void client::implementation::drive_until(const std::vector<connection*>& candida
   constexpr std::size_t each = connection::descriptors;
   std::vector<pollfd> sockets(candidates.size() * each + 1);
   const auto of = [&](std::size_t i) { return connection::polled(sockets.data() + i * each, each); };
+  std::uint32_t unpolled = 0;
   std::vector<connection*> driven;
   driven.reserve(candidates.size());
   std::fill(sockets.begin(), sockets.end(), pollfd{-1, 0, 0});
@@ -234,7 +238,7 @@ void client::implementation::drive_until(const std::vector<connection*>& candida
         wake_ns = std::min(wake_ns, candidates[i]->wake_ns());
       }
     }
-    wait(driven, sockets, wake_ns);
+    wait(driven, sockets, wake_ns, unpolled);
     if (steady_ns() >= until_ns) {
       break;
     }
@@ -247,7 +251,7 @@ void client::implementation::drive_until(const std::vector<connection*>& candida
 }
 
 void client::implementation::wait(const std::vector<connection*>& driven, std::span<pollfd> sockets_and_spare,
-                                  std::int64_t until_ns) noexcept {
+                                  std::int64_t until_ns, std::uint32_t& unpolled) noexcept {
   waiter& self = *waiter::of_this_thread();
   std::int64_t answer_ns = std::numeric_limits<std::int64_t>::max();
   for (const connection* const one : driven) {
@@ -255,21 +259,24 @@ void client::implementation::wait(const std::vector<connection*>& driven, std::s
       answer_ns = std::min(answer_ns, one->message_answer_ns());
     }
   }
+  const auto any = [&](auto looks) {
+    return std::any_of(driven.begin(), driven.end(),
+                       [&](connection* const one) { return one->awaits_message() && looks(*one); });
+  };
+  bool came = false;
   // It pays where answers come soon. Sockets wait so long, and those who want this thread do not.
   if (shared.spin_ns_max > 0 && answer_ns <= shared.spin_ns_max) {
     const std::int64_t end_ns = std::min(until_ns, steady_ns() + shared.spin_ns_max);
-    while (!self.is_notified() && steady_ns() < end_ns) {
-      for (connection* const one : driven) {
-        if (one->awaits_message() && one->message_came()) {
-          return;
-        }
-      }
+    while (!came && !self.is_notified() && steady_ns() < end_ns) {
+      came = any([](connection& one) { return one.message_came(); });
     }
   }
-  for (connection* const one : driven) {
-    if (one->awaits_message() && !one->arm_messages()) {
+  came = came || any([](connection& one) { return !one.arm_messages(); });
+  if (came) {
+    if (++unpolled % messages_before_sockets != 0) {
       return;
     }
+    until_ns = 0;
   }
   self.sleep(sockets_and_spare, until_ns);
 }
