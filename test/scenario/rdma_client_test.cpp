@@ -171,7 +171,8 @@ CAF_TEST(small requests are messages to a server and come back right) {
       CAF_CHECK_EQUAL(kv->exists(keys, results), errc::not_found);
       CAF_CHECK_EQUAL(results[0].value_length, value.size());
       CAF_CHECK_EQUAL(kv->prefix(keys).matched, 1u);
-      CAF_CHECK_EQUAL(kv->stat()[0].blocks, 1u);
+      const auto stats = kv->stat();
+      CAF_CHECK_EQUAL(stats[0].blocks, 1u);
       CAF_CHECK_EQUAL(kv->remove("small").code, errc::ok);
       CAF_CHECK_EQUAL(kv->exists("small").code, errc::not_found);
       // With auto puts and deletes go over the socket, and the put's value on a session.

@@ -65,7 +65,8 @@ CAF_TEST(small requests are messages and touch no socket) {
       CAF_CHECK_EQUAL(one.kv->remove(std::span(keys).subspan(1), std::span(results).subspan(1)),
                       errc::not_found);
       CAF_CHECK_EQUAL(one.kv->prefix(keys).matched, 1u);
-      CAF_CHECK_EQUAL(one.kv->stat().front().blocks, 1u);
+      const std::vector<client::server_stat> stats = one.kv->stat();
+      CAF_CHECK_EQUAL(stats.front().blocks, 1u);
       for (const opcode code :
            {opcode::exists, opcode::lookup, opcode::batch_exists, opcode::prefix, opcode::stat}) {
         CAF_CHECK_EQUAL(one.on_socket(code), 0u);
@@ -187,7 +188,8 @@ CAF_TEST(a thousand requests under way are never more on the queue pair than it 
                       .ok());
     }
     // One place is kept for the Ping that asks whether the server is alive.
-    const std::uint64_t most = std::max(std::min(receives, 32U), 2U) - 1;
+    const std::uint64_t places = std::min(receives, 32U);
+    const std::uint64_t most = std::max<std::uint64_t>(places, 2) - 1;
     CAF_CHECK(comes_true([&] { return one.rdma.messages == most; }));
     ::poll(nullptr, 0, 300);
     CAF_CHECK_EQUAL(one.rdma.messages.load(), most);
@@ -197,7 +199,7 @@ CAF_TEST(a thousand requests under way are never more on the queue pair than it 
     for (std::size_t i = 0; i < count; ++i) {
       CAF_CHECK_EQUAL(results[i].code, i % 2 == 0 ? errc::ok : errc::not_found);
     }
-    CAF_CHECK_EQUAL(one.rdma.messages_open_peak.load(), std::min(receives, 32U));
+    CAF_CHECK_EQUAL(one.rdma.messages_open_peak.load(), places);
     CAF_CHECK_EQUAL(one.on_socket(opcode::exists), 0u);
     CAF_CHECK_EQUAL(one.kv->count().rdma_failures, 0u);
   }
@@ -331,10 +333,15 @@ CAF_TEST(a connection that is lost with requests on its queue pair asks again wh
     const bool strict = transport == transport_choice::rdma;
     std::thread removing([&] { removed = one.kv->remove("other"); });
     CAF_CHECK(comes_true([&] { return one.server.requests(opcode::tcp_delete) == 1; }));
+    if (!strict) {
+      removing.join(); // on the socket, which nobody holds up
+    }
     one.server.stop();
     one.rdma.answers_held = false;
     asking.join();
-    removing.join();
+    if (strict) {
+      removing.join();
+    }
     CAF_CHECK_EQUAL(existed.code, errc::not_found);
     CAF_CHECK_EQUAL(existed.cause, errc::server_down);
     CAF_CHECK_EQUAL(removed.code, strict ? errc::connection_lost : errc::not_found);
