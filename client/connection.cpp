@@ -445,6 +445,12 @@ bool connection::was_closed_while_idle(std::int64_t now_ns) const noexcept {
   return seen >= 0 || !would_block(errno);
 }
 
+bool connection::socket_is_closed() const noexcept {
+  char byte = 0;
+  const ssize_t seen = ::recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  return seen == 0 || (seen < 0 && !would_block(errno));
+}
+
 void connection::close_socket() noexcept {
   // Before any request is given up.
   end_session(false);

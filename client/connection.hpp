@@ -172,6 +172,8 @@ private:
   void send_hello(std::int64_t now_ns);
   void fail_to_open(errc reason, std::int64_t now_ns);
   [[nodiscard]] bool was_closed_while_idle(std::int64_t now_ns) const noexcept;
+  /// By the other side; unread bytes hide it.
+  [[nodiscard]] bool socket_is_closed() const noexcept;
   void close_socket() noexcept;
   void lose(errc code);
 

@@ -370,7 +370,13 @@ void connection::read_messages(bool told) {
     pair->give_back(one.receive);
   }
   if (pair->broken()) {
-    fail_messages(pair->problem());
+    if (socket_is_closed()) {
+      // The server is gone, with all it had. That is no failure of RDMA.
+      ++shared_.counted.connections_lost;
+      lose(errc::connection_lost);
+    } else {
+      fail_messages(pair->problem());
+    }
   }
 }
 

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <mutex>
 #include <thread>
 
 using namespace memkv;
@@ -235,7 +236,14 @@ CAF_TEST(small requests stay right while the pool is killed under load) {
   configure(media::memory);
   start();
   CAF_REQUIRE_EQUAL(connect()->put("there", pattern("there", 1, 77)).code, errc::ok);
-  std::atomic<int> wrong{0};
+  std::mutex lock;
+  std::string wrong;
+  const auto expect = [&](bool right, const char* what, errc got) {
+    if (!right) {
+      const std::lock_guard guard(lock);
+      wrong += std::string(what) + ": " + to_string(got) + "; ";
+    }
+  };
   std::atomic<std::uint64_t> done{0};
   std::atomic<bool> over{false};
   std::vector<std::thread> threads;
@@ -244,7 +252,8 @@ CAF_TEST(small requests stay right while the pool is killed under load) {
       const auto kv = connect_rdma(number == 0 ? transport_choice::rdma : transport_choice::automatic, false);
       std::vector<std::byte> memory(20'000);
       client::registered_memory registered;
-      wrong += kv->register_memory(memory, registered).ok() ? 0 : 1;
+      const auto known = kv->register_memory(memory, registered);
+      expect(known.ok(), "memory is registered", known.code);
       for (std::uint64_t round = 0; !over; ++round) {
         const auto there = kv->exists("there");
         const auto never = kv->lookup("never");
@@ -254,22 +263,27 @@ CAF_TEST(small requests stay right while the pool is killed under load) {
         const errc stored = kv->put(key, memory).code;
         std::ranges::fill(memory, std::byte{0xEE});
         const auto got = kv->get(key, memory);
-        wrong += there.code == errc::ok && there.value_length != 77 ? 1 : 0;
-        wrong += there.code == errc::not_found && there.cause == errc::ok ? 1 : 0;
-        wrong += never.code == errc::ok ? 1 : 0;
-        wrong += stored == errc::ok && got.code == errc::ok && memory != value ? 1 : 0;
+        expect(there.code != errc::ok || there.value_length == 77, "the length is right", there.code);
+        expect(there.code != errc::not_found || there.cause != errc::ok, "a block is there", there.code);
+        expect(never.code != errc::ok, "a block is not there", never.code);
+        expect(stored != errc::ok || got.code != errc::ok || memory == value, "the value is right", got.code);
         // With auto all is well, whatever becomes of RDMA.
         if (number != 0) {
-          wrong += there.code == errc::ok && never.code == errc::not_found ? 0 : 1;
-          wrong += stored == errc::ok && got.code == errc::ok ? 0 : 1;
+          expect(there.code == errc::ok, "with auto a block is there", there.code);
+          expect(never.code == errc::not_found, "with auto a block is not there", never.code);
+          expect(stored == errc::ok, "with auto a value is stored", stored);
+          expect(got.code == errc::ok, "with auto a value is got", got.code);
         }
         ++done;
       }
       // With rdma everything is there again.
       const auto limit = std::chrono::steady_clock::now() + 20s;
-      while (kv->exists("there").code != errc::ok && std::chrono::steady_clock::now() < limit)
+      errc last = errc::pending;
+      while (last != errc::ok && std::chrono::steady_clock::now() < limit) {
         std::this_thread::sleep_for(1ms);
-      wrong += kv->exists("there").code == errc::ok ? 0 : 1;
+        last = kv->exists("there").code;
+      }
+      expect(last == errc::ok, "in the end a block is there", last);
     });
   const auto after = [&](std::uint64_t rounds) {
     const auto limit = std::chrono::steady_clock::now() + 20s;
@@ -288,7 +302,7 @@ CAF_TEST(small requests stay right while the pool is killed under load) {
   over = true;
   for (std::thread& one : threads)
     one.join();
-  CAF_CHECK_EQUAL(wrong.load(), 0);
+  CAF_CHECK_EQUAL(wrong, "");
   CAF_CHECK(no_sessions_left());
   CAF_CHECK(stop());
 }
