@@ -14,7 +14,7 @@ namespace memkv::wire {
 /// 0 is the checksum of no bytes.
 [[nodiscard]] std::uint32_t crc32c(bytes_view bytes, std::uint32_t previous = 0) noexcept;
 
-/// How it is computed: by the processor's instructions (ISA-L), by these and carry-less multiplication at a time
+/// How it is computed: by the processor's instructions (ISA-L), by two kinds of them at a time
 /// (crc32c_mixed.hpp), or by tables alone. crc32c uses the one that was fastest when it was first asked:
 /// instructions are by a factor of twenty, emulated ones are not (docs/performance.md).
 enum class crc32c_method : std::uint8_t { instructions, mixed, tables };
