@@ -15,6 +15,7 @@
 #include <cerrno>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 namespace memkv::client {
 namespace {
@@ -210,6 +211,9 @@ void connection::pump(short revents) {
   const std::int64_t now_ns = steady_ns();
   take_queue();
   leave_rdma();
+  if (pause_over_ns_ != 0 && now_ns >= pause_over_ns_) {
+    end_pauses(now_ns);
+  }
   if (next_deadline_ns_ != 0 && now_ns >= next_deadline_ns_) {
     watch_deadlines(now_ns);
   }
@@ -254,6 +258,9 @@ std::int64_t connection::wake_ns() const noexcept {
   }
   if (state_ == state::connecting || state_ == state::greeting) {
     wake = std::min(wake, opening_until_ns_);
+  }
+  if (pause_over_ns_ != 0) {
+    wake = std::min(wake, pause_over_ns_);
   }
   return wake;
 }
@@ -495,7 +502,10 @@ void connection::shut(errc code) {
   std::vector<request*> ended;
   ended.swap(open_);
   ended.insert(ended.end(), backlog_.begin(), backlog_.end());
+  ended.insert(ended.end(), pausing_.begin(), pausing_.end());
   backlog_.clear();
+  pausing_.clear();
+  pause_over_ns_ = 0;
   for (request* const one : ended) {
     if (one->owner != nullptr) {
       one->owner->fail(*one, code);
@@ -532,7 +542,7 @@ request* connection::find_open(std::uint64_t id) const noexcept {
   return nullptr;
 }
 
-void connection::complete(request& done) {
+void connection::let_go(request& done) {
   if (const auto place = std::find(open_.begin(), open_.end(), &done); place != open_.end()) {
     open_.erase(place);
   }
@@ -542,11 +552,15 @@ void connection::complete(request& done) {
   if (done.staged) {
     // Answered, or the session is gone: nobody touches it any more.
     if (done.run.slots != 0) {
-      shared_.rdma->staging()->release(done.run);
+      shared_.rdma->staging()->release(std::exchange(done.run, {}));
     } else {
       shared_.rdma->staging()->forget(done);
     }
   }
+}
+
+void connection::complete(request& done) {
+  let_go(done);
   --outstanding_;
   if (done.owner == nullptr) {
     delete &done;
@@ -1012,7 +1026,7 @@ bool connection::accept_reply() {
       }
       found->owner->fail(*found, code);
     }
-    complete(*found);
+    finish(*found);
     return true;
   }
   switch (found->kind) {
@@ -1194,7 +1208,7 @@ bool connection::end_frame() {
       }
     }
   }
-  complete(wanted);
+  finish(wanted);
   return true;
 }
 
@@ -1317,7 +1331,7 @@ bool connection::accept_results(request& wanted) {
     break;
   }
   }
-  complete(wanted);
+  finish(wanted);
   return true;
 }
 

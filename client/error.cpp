@@ -90,6 +90,27 @@ std::string_view sentence(errc code) noexcept {
   return text_of(code).sentence;
 }
 
+bool is_of_a_server(errc code) noexcept {
+  switch (code) {
+  case errc::ok:
+  case errc::not_found:
+  case errc::already_exists:
+  case errc::out_of_range:
+  case errc::buffer_too_small:
+  case errc::memory_refused:
+  case errc::invalid_argument:
+  case errc::bad_config:
+  case errc::queue_full:
+  case errc::closed:
+  case errc::no_memory:
+  case errc::pending:
+  case errc::memory_not_registered:
+    return false;
+  default:
+    return true;
+  }
+}
+
 errc from_wire(std::uint8_t status) noexcept {
   constexpr auto wire_status_max = static_cast<std::uint8_t>(errc::session_ended);
   return status <= wire_status_max ? static_cast<errc>(status) : errc::internal;

@@ -37,6 +37,7 @@ struct atomic_counters {
   std::atomic<std::uint64_t> connections_closed_by_check{0};
   std::atomic<std::uint64_t> connections_closed_by_deadline{0};
   std::atomic<std::uint64_t> requests_retried{0};
+  std::atomic<std::uint64_t> busy_retried{0};
   std::atomic<std::uint64_t> bytes_sent{0};
   std::atomic<std::uint64_t> bytes_received{0};
 };
