@@ -426,14 +426,7 @@ std::unique_ptr<client> client::make(options wanted, status& problem) {
       return nullptr;
     }
     for (const std::string& name : impl->placed.servers()) {
-      auto added = std::make_unique<server>();
-      added->name = name;
-      const std::size_t colon = name.rfind(':');
-      added->host = name.substr(0, colon);
-      added->port = name.substr(colon + 1);
-      if (added->host.front() == '[') {
-        added->host = added->host.substr(1, added->host.size() - 2);
-      }
+      auto added = std::make_unique<server>(name);
       for (std::uint32_t i = 0; i < chosen.num_connections; ++i) {
         added->connections.push_back(std::make_unique<connection>(impl->shared, *added, i));
       }

@@ -323,10 +323,13 @@ void connection::open(std::int64_t now_ns) {
     fail_to_open(errc::ok, now_ns);
     return;
   }
-  addresses_ = server_.addresses();
-  next_address_ = 0;
   opening_until_ns_ = now_ns + std::int64_t{shared_.chosen.connect_timeout_ms} * ns_per_ms;
-  try_next_address(now_ns);
+  // A name that takes long is left half of the time: then what it stood for last is tried.
+  const std::int64_t asking_until_ns = now_ns + (opening_until_ns_ - now_ns) / 2;
+  addresses_ = server_.lookup.find(next_deadline_ns_ == 0 ? asking_until_ns
+                                                          : std::min(asking_until_ns, next_deadline_ns_));
+  next_address_ = 0;
+  try_next_address(steady_ns());
 }
 
 void connection::try_next_address(std::int64_t now_ns) {
@@ -346,8 +349,9 @@ void connection::try_next_address(std::int64_t now_ns) {
     }
     bool bound = true;
     if (!shared_.bind_to.empty()) {
-      const socket_address& local = shared_.bind_to[shared_.next_bind++ % shared_.bind_to.size()];
-      bound = ::bind(fd_, reinterpret_cast<const sockaddr*>(&local.storage), local.length) == 0;
+      const socket_address* const local = shared_.next_local(address.storage.ss_family);
+      bound = local != nullptr &&
+              ::bind(fd_, reinterpret_cast<const sockaddr*>(&local->storage), local->length) == 0;
     }
     if (bound) {
       if (::connect(fd_, reinterpret_cast<const sockaddr*>(&address.storage), address.length) == 0) {

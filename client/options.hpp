@@ -52,9 +52,9 @@ struct options {
   digest_choice digest = digest_choice::crc32c;
 
   std::uint32_t num_connections = 4;       // to each server, 1 ... 256; opened when first needed
-  std::uint32_t connect_timeout_ms = 1000; // connecting and Hello together, 1 ... 60,000
+  std::uint32_t connect_timeout_ms = 1000; // name, connecting and Hello together, 1 ... 60,000
   std::uint32_t deadline_ms = 30'000;      // of a call that names none, 1 ... 600,000
-  std::vector<std::string> bind_addresses; // local addresses, used in turn for new connections
+  std::vector<std::string> bind_addresses; // local addresses, used in turn by those of a family
   std::uint32_t cache_size_mb = 0;         // client-side cache of whole values; 0 = off
   std::uint32_t socket_buffer_kb = 256;    // SO_SNDBUF; 0 = leave it to the kernel (long links)
 

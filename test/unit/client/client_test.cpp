@@ -8,8 +8,10 @@
 
 #include <caf/test/unit_test.hpp>
 
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -18,6 +20,7 @@
 #include <deque>
 #include <mutex>
 #include <random>
+#include <set>
 #include <thread>
 
 using namespace memkv;
@@ -667,6 +670,57 @@ CAF_TEST(a client may be made before its server) {
   CAF_CHECK_EQUAL(kv->put("key", filled(1, 1)).code, errc::server_down);
   server.start();
   CAF_CHECK(comes_true([&] { return kv->put("key", filled(1, 1)).code == errc::ok; }));
+}
+
+CAF_TEST(a server is found by its name) {
+  fake_server server;
+  server.start();
+  const std::string address = server.address();
+  auto kv = made(options_for({"localhost" + address.substr(address.rfind(':'))}));
+  // Where a resolver is slow, the first calls may find the server down.
+  CAF_CHECK(comes_true([&] { return kv->put("key", filled(1, 1)).code == errc::ok; }));
+  auto none = made(options_for({"no-such-host.invalid:1"}));
+  CAF_CHECK_EQUAL(none->put("key", filled(1, 1)).code, errc::server_down);
+}
+
+CAF_TEST(connections begin at the local addresses of the family that the server has) {
+  client::options chosen = options_for({});
+  chosen.bind_addresses = {"127.0.0.5", "127.0.0.6"};
+  // The address of another family is never used for this server, nor does it make it seem to be down.
+  const int six = ::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in6 loopback{};
+  loopback.sin6_family = AF_INET6;
+  loopback.sin6_addr = in6addr_loopback;
+  if (six >= 0 && ::bind(six, reinterpret_cast<const sockaddr*>(&loopback), sizeof loopback) == 0) {
+    chosen.bind_addresses = {"::1", "127.0.0.5", "::1", "127.0.0.6", "::1"};
+  }
+  ::close(six);
+  pair one(chosen);
+  for (int i = 0; i < 6; ++i) {
+    CAF_CHECK_EQUAL(one.put("key", filled(1, 1)), errc::ok);
+    one.server.stop();
+    one.server.start();
+    bytes target(1);
+    CAF_CHECK(comes_true([&] { return one.kv->get("key", target).code == errc::ok; }));
+  }
+  CAF_CHECK(one.server.peers() == std::set<std::string>({"127.0.0.5", "127.0.0.6"}));
+  client::status problem;
+  chosen.servers = {one.server.address()};
+  chosen.bind_addresses = {"192.0.2.1"};
+  CAF_CHECK(client::client::make(chosen, problem) == nullptr);
+  CAF_CHECK_EQUAL(problem.text.find("bind_addresses: '192.0.2.1' is not"), 0u);
+}
+
+CAF_TEST(a server that is down is not asked for at each request) {
+  pair one;
+  one.server.stop();
+  bytes target(1);
+  for (int i = 0; i < 500; ++i) {
+    CAF_CHECK_EQUAL(one.kv->get("key", target).code, errc::not_found);
+  }
+  // The first pause is a tenth of a second and each is longer than the one before; 500 misses take less.
+  CAF_CHECK_GREATER(one.kv->count().connections_failed, 0u);
+  CAF_CHECK_LESS(one.kv->count().connections_failed, 20u);
 }
 
 CAF_TEST(a wrong key is suspected and said) {
