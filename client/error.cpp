@@ -47,7 +47,7 @@ constexpr error_text error_texts[] = {
      "-"},
     {errc::bad_config, "bad_config", "the client's configuration cannot be used"},
     {errc::server_down, "server_down",
-     "the server of this key cannot be reached: check that it runs, its address and the network"},
+     "the server cannot be reached: check that it runs, its address and the network"},
     {errc::connection_lost, "connection_lost",
      "the connection ended before the answer came; a put may or may not have taken effect: try again"},
     {errc::clock_or_key, "clock_or_key",

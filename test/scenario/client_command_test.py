@@ -211,7 +211,7 @@ def refusals(tester):
     tester.one_sentence(tester.client("get", "key", MEMKV_AUTH_KEY=""), "no auth key", "no key")
     tester.one_sentence(
         tester.client("get", "key", "--servers", "127.0.0.1:1"),
-        "key: 127.0.0.1:1: the server of this key cannot be reached",
+        "key: 127.0.0.1:1: the server cannot be reached",
         "server down",
     )
     for words in (("exists", "--prefix", "key"), ("delete", "key"), ("stat",)):
