@@ -20,8 +20,8 @@
 //
 // A server that answers `Busy` has done nothing: what it refused, of a batch only the items that it refused,
 // is asked for again, puts and deletes too, after a pause of 10 ms that doubles to 1 s, a quarter more or
-// less by chance, up to eight times and as long as the deadline leaves room for another answer. Then `busy`
-// is the result. No other status is retried.
+// less by chance, up to busy_retries times and as long as the deadline leaves room for another answer. Then
+// `busy` is the result. No other status is retried.
 //
 // The cache (cache_size_mb, off by default) holds whole values that were read, and is meant for blocks that
 // never change under their key, as KV-cache blocks do not. Own puts and deletes take a key out of it; changes
@@ -80,7 +80,6 @@ constexpr std::uint32_t reconnect_ms_first = 100;
 constexpr std::uint32_t reconnect_ms_max = 5'000;
 constexpr std::uint32_t busy_pause_ms_first = 10;
 constexpr std::uint32_t busy_pause_ms_max = 1'000;
-constexpr std::uint8_t busy_retries_max = 8;
 
 struct put_item {
   std::string_view key; // 1 ... 1024 arbitrary bytes

@@ -23,7 +23,7 @@ void connection::finish(request& answered) {
 }
 
 bool connection::ask_again_later(request& answered) {
-  if (answered.owner == nullptr || answered.busy_answers >= busy_retries_max) {
+  if (answered.owner == nullptr || answered.busy_answers >= shared_.chosen.busy_retries) {
     return false;
   }
   std::vector<std::uint32_t> again;
@@ -35,7 +35,8 @@ bool connection::ask_again_later(request& answered) {
   if (again.empty()) {
     return false;
   }
-  const std::uint32_t pause_ms = std::min(busy_pause_ms_first << answered.busy_answers, busy_pause_ms_max);
+  const std::uint32_t doubled = std::min<std::uint32_t>(answered.busy_answers, 16);
+  const std::uint32_t pause_ms = std::min(busy_pause_ms_first << doubled, busy_pause_ms_max);
   // Three quarters to five quarters, so that those who were refused together do not come back together.
   const auto pause_ns =
       static_cast<std::int64_t>(std::uint64_t{pause_ms} * (750 + shared_.random() % 501) * 1000);

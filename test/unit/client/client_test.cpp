@@ -550,13 +550,16 @@ CAF_TEST(of a batch only the items that were refused as busy are asked for again
 }
 
 CAF_TEST(a server that stays busy is asked a bounded number of times and never beyond the deadline) {
-  pair one;
+  constexpr std::uint32_t retries = 8;
+  client::options chosen = options_for({});
+  chosen.busy_retries = retries;
+  pair one(chosen);
   CAF_CHECK_EQUAL(one.put("key", filled(10, 1)), errc::ok);
   one.server.shape = refuse_as_busy;
   CAF_CHECK_EQUAL(one.kv->put("key", filled(10, 2), false, {.deadline_ms = 2000}).code, errc::busy);
   const auto asked = one.server.requests(wire::opcode::tcp_put) - 1;
   CAF_CHECK_GREATER(asked, 1u);
-  CAF_CHECK_LESS_OR_EQUAL(asked, std::uint64_t{client::busy_retries_max} + 1);
+  CAF_CHECK_LESS_OR_EQUAL(asked, std::uint64_t{retries} + 1);
   CAF_CHECK_EQUAL(one.kv->count().busy_retried, asked - 1);
   // The connection was not given up for it.
   CAF_CHECK_EQUAL(one.kv->count().connections_closed_by_deadline, 0u);
@@ -567,8 +570,13 @@ CAF_TEST(a server that stays busy is asked a bounded number of times and never b
   const item_result got = one.kv->get("key", target);
   const auto passed = std::chrono::steady_clock::now() - begin;
   CAF_CHECK_EQUAL(got.code, errc::busy);
-  CAF_CHECK_EQUAL(one.server.requests(wire::opcode::tcp_get), std::uint64_t{client::busy_retries_max} + 1);
+  CAF_CHECK_EQUAL(one.server.requests(wire::opcode::tcp_get), std::uint64_t{retries} + 1);
   CAF_CHECK(passed > std::chrono::milliseconds(1000));
+  chosen.busy_retries = 0;
+  chosen.servers = {one.server.address()};
+  auto impatient = made(chosen);
+  CAF_CHECK_EQUAL(impatient->exists("key").code, errc::busy);
+  CAF_CHECK_EQUAL(impatient->count().busy_retried, 0u);
 }
 
 CAF_TEST(calls that wait for a busy server end with their client) {
