@@ -486,7 +486,8 @@ CAF_TEST(what a server was too busy for is asked for again) {
   busy = 1;
   CAF_CHECK_EQUAL(one.kv->prefix(views({"key"})).matched, 1u);
   busy = 1;
-  CAF_CHECK_EQUAL(one.kv->stat()[0].code, errc::ok);
+  const std::vector<client::server_stat> stats = one.kv->stat();
+  CAF_CHECK_EQUAL(stats[0].code, errc::ok);
   CAF_CHECK_EQUAL(one.kv->count().busy_retried, 6u);
   CAF_CHECK_EQUAL(one.kv->count().requests_retried, 0u);
   CAF_CHECK_EQUAL(one.server.connections(), 1u);
