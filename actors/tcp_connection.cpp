@@ -394,6 +394,8 @@ bool tcp_connection::take_header(std::span<const std::byte>& bytes) {
     (reader_.reason() == wire::refusal::old_id ? owner_.counters().dropped_replayed
                                                : owner_.counters().dropped_stale)
         .add();
+    if (reader_.reason() == wire::refusal::stale_time)
+      slot_->note(door_event::other_time);
     break;
   case wire::request_event::refuse_version: {
     owner_.counters().wrong_version.add();
@@ -719,10 +721,12 @@ void tcp_connection::close(close_reason why) {
     return;
   closing_ = true;
   owner_.counters().closed[static_cast<std::size_t>(why)].add();
+  if (const auto event = door_event_of(why, reader_.reason(), slot_->is_authenticated()))
+    slot_->note(*event);
   if (log::enabled(log::level::debug, target))
     log::debug(target, "connection closed",
                {{"peer", to_string(slot_->peer())},
-                {"reason", static_cast<int>(why)},
+                {"reason", name_of(why)},
                 {"refusal", wire::name(reader_.reason())}});
   if (why == close_reason::slow_reader) {
     // Else the kernel would hold what it has not taken, and go on offering it to who does not take it.

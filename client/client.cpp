@@ -426,14 +426,7 @@ std::unique_ptr<client> client::make(options wanted, status& problem) {
       return nullptr;
     }
     for (const std::string& name : impl->placed.servers()) {
-      auto added = std::make_unique<server>();
-      added->name = name;
-      const std::size_t colon = name.rfind(':');
-      added->host = name.substr(0, colon);
-      added->port = name.substr(colon + 1);
-      if (added->host.front() == '[') {
-        added->host = added->host.substr(1, added->host.size() - 2);
-      }
+      auto added = std::make_unique<server>(name);
       for (std::uint32_t i = 0; i < chosen.num_connections; ++i) {
         added->connections.push_back(std::make_unique<connection>(impl->shared, *added, i));
       }
@@ -729,6 +722,12 @@ std::size_t client::server_of(std::string_view key) const noexcept {
   return impl_->server_of(wire::make_key_id(impl_->shared.ns.text(), wire::as_bytes_view(key)));
 }
 
+std::string client::explain(std::string_view key, const item_result& result) const {
+  const errc code = result.code == errc::not_found && result.cause != errc::ok ? result.cause : result.code;
+  std::string text(sentence(code));
+  return is_of_a_server(code) ? servers()[server_of(key)] + ": " + text : text;
+}
+
 const std::vector<std::string>& client::notes() const noexcept {
   return impl_->notes;
 }
@@ -742,6 +741,7 @@ counters client::count() const noexcept {
   result.connections_closed_by_check = counted.connections_closed_by_check;
   result.connections_closed_by_deadline = counted.connections_closed_by_deadline;
   result.requests_retried = counted.requests_retried;
+  result.busy_retried = counted.busy_retried;
   result.bytes_sent = counted.bytes_sent;
   result.bytes_received = counted.bytes_received;
   result.cache_hits = impl_->shared.cache.hits();

@@ -15,6 +15,7 @@
 #include <cerrno>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 namespace memkv::client {
 namespace {
@@ -217,6 +218,9 @@ void connection::pump(short revents) {
   const std::int64_t now_ns = turn_ns_ = steady_ns();
   take_queue();
   leave_rdma();
+  if (pause_over_ns_ != 0 && now_ns >= pause_over_ns_) {
+    end_pauses(now_ns);
+  }
   if (next_deadline_ns_ != 0 && now_ns >= next_deadline_ns_) {
     watch_deadlines(now_ns);
   }
@@ -261,6 +265,9 @@ std::int64_t connection::wake_ns() const noexcept {
   }
   if (state_ == state::connecting || state_ == state::greeting) {
     wake = std::min(wake, opening_until_ns_);
+  }
+  if (pause_over_ns_ != 0) {
+    wake = std::min(wake, pause_over_ns_);
   }
   return wake;
 }
@@ -323,10 +330,13 @@ void connection::open(std::int64_t now_ns) {
     fail_to_open(errc::ok, now_ns);
     return;
   }
-  addresses_ = server_.addresses();
-  next_address_ = 0;
   opening_until_ns_ = now_ns + std::int64_t{shared_.chosen.connect_timeout_ms} * ns_per_ms;
-  try_next_address(now_ns);
+  // A name that takes long is left half of the time: then what it stood for last is tried.
+  const std::int64_t asking_until_ns = now_ns + (opening_until_ns_ - now_ns) / 2;
+  addresses_ = server_.lookup.find(next_deadline_ns_ == 0 ? asking_until_ns
+                                                          : std::min(asking_until_ns, next_deadline_ns_));
+  next_address_ = 0;
+  try_next_address(steady_ns());
 }
 
 void connection::try_next_address(std::int64_t now_ns) {
@@ -346,8 +356,9 @@ void connection::try_next_address(std::int64_t now_ns) {
     }
     bool bound = true;
     if (!shared_.bind_to.empty()) {
-      const socket_address& local = shared_.bind_to[shared_.next_bind++ % shared_.bind_to.size()];
-      bound = ::bind(fd_, reinterpret_cast<const sockaddr*>(&local.storage), local.length) == 0;
+      const socket_address* const local = shared_.next_local(address.storage.ss_family);
+      bound = local != nullptr &&
+              ::bind(fd_, reinterpret_cast<const sockaddr*>(&local->storage), local->length) == 0;
     }
     if (bound) {
       if (::connect(fd_, reinterpret_cast<const sockaddr*>(&address.storage), address.length) == 0) {
@@ -502,7 +513,10 @@ void connection::shut(errc code) {
   std::vector<request*> ended;
   ended.swap(open_);
   ended.insert(ended.end(), backlog_.begin(), backlog_.end());
+  ended.insert(ended.end(), pausing_.begin(), pausing_.end());
   backlog_.clear();
+  pausing_.clear();
+  pause_over_ns_ = 0;
   for (request* const one : ended) {
     if (one->owner != nullptr) {
       one->owner->fail(*one, code);
@@ -539,7 +553,7 @@ request* connection::find_open(std::uint64_t id) const noexcept {
   return nullptr;
 }
 
-void connection::complete(request& done) {
+void connection::let_go(request& done) {
   if (const auto place = std::find(open_.begin(), open_.end(), &done); place != open_.end()) {
     open_.erase(place);
   }
@@ -549,11 +563,15 @@ void connection::complete(request& done) {
   if (done.staged) {
     // Answered, or the session is gone: nobody touches it any more.
     if (done.run.slots != 0) {
-      shared_.rdma->staging()->release(done.run);
+      shared_.rdma->staging()->release(std::exchange(done.run, {}));
     } else {
       shared_.rdma->staging()->forget(done);
     }
   }
+}
+
+void connection::complete(request& done) {
+  let_go(done);
   --outstanding_;
   if (done.owner == nullptr) {
     delete &done;
@@ -1067,7 +1085,7 @@ bool connection::accept_reply() {
       }
       found->owner->fail(*found, code);
     }
-    complete(*found);
+    finish(*found);
     return true;
   }
   switch (found->kind) {
@@ -1249,7 +1267,7 @@ bool connection::end_frame() {
       }
     }
   }
-  complete(wanted);
+  finish(wanted);
   return true;
 }
 
@@ -1372,7 +1390,7 @@ bool connection::accept_results(request& wanted) {
     break;
   }
   }
-  complete(wanted);
+  finish(wanted);
   return true;
 }
 

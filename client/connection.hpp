@@ -173,6 +173,15 @@ private:
   /// After the last byte of a frame's payload. False: the reply ended too early.
   [[nodiscard]] bool end_frame();
   void complete(request& done);
+  /// It is on its way no more: takes it out of what is open, and gives back its room in the staging area.
+  void let_go(request& done);
+
+  // What the server was too busy for: connection_busy.cpp.
+  /// After a whole answer: completes the request, or puts off the items of it that were answered Busy.
+  void finish(request& answered);
+  [[nodiscard]] bool ask_again_later(request& answered);
+  /// Requests whose pause is over wait to be sent again.
+  void end_pauses(std::int64_t now_ns);
   [[nodiscard]] request* find_open(std::uint64_t id) const noexcept;
 
   shared_state& shared_;
@@ -198,8 +207,10 @@ private:
   std::vector<socket_address> addresses_;
   std::size_t next_address_ = 0;
 
-  std::deque<request*> backlog_; // taken from the queue, not written
-  std::vector<request*> open_;   // in the burst or written, without a complete answer
+  std::deque<request*> backlog_;   // taken from the queue, not written
+  std::vector<request*> open_;     // in the burst or written, without a complete answer
+  std::vector<request*> pausing_;  // answered Busy; none pauses beyond its deadline
+  std::int64_t pause_over_ns_ = 0; // the first of these pauses; 0: none
   std::uint64_t last_id_ = 0;
   wire::nonce client_nonce_{};
   wire::connection_tag tag_{};

@@ -334,7 +334,7 @@ void connection::refuse_rdma(request& wanted, errc code) {
     }
     wanted.owner->fail(wanted, code == errc::unsupported ? errc::rdma_failed : code);
   }
-  complete(wanted);
+  finish(wanted);
 }
 
 bool connection::accept_batch_write(request& wanted) {
@@ -369,7 +369,7 @@ bool connection::accept_batch_write(request& wanted) {
     shared_.rdma->note_success();
   }
   use_tcp(wanted, again);
-  complete(wanted);
+  finish(wanted);
   return true;
 }
 
@@ -437,7 +437,7 @@ bool connection::accept_batch_read(request& wanted) {
     shared_.rdma->note_success();
   }
   use_tcp(wanted, again);
-  complete(wanted);
+  finish(wanted);
   return true;
 }
 

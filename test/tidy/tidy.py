@@ -209,6 +209,11 @@ def check_documents(files):
             linked = "/".join(parts)
             if linked not in files and not any(other.startswith(linked + "/") for other in files):
                 yield f"{name}:1: the link to {target} leads nowhere"
+        # Decisions are history, and may name what has moved since.
+        if not name.startswith("docs/decisions/"):
+            for source in re.findall(r"`((?:[a-z_]+/)+[a-z_0-9]+\.(?:cpp|hpp|py))`", prose):
+                if room_of(source) is not None and source not in files:
+                    yield f"{name}:1: {source} is not a file of the tree"
 
 
 CHECKS_OF_THE_TREE = [check_rooms, check_headers, check_documents]
