@@ -43,6 +43,7 @@ drive_store_core::drive_store_core(block_device& device, const store_options& op
       entries_max_(options.blocks_max == 0 ? places_.units : std::min(options.blocks_max, places_.units)),
       covered_(options.persistent ? header_extent::whole_page : header_extent::used_bytes),
       batch_bytes_(options.persistent ? journal_batch_bytes_max : page_bytes) {
+  io_.show_waiting(time_, options_.waits_since_ns.get());
   units_.reuse_first(!writable_.empty());
   index_ = std::make_unique<block_index>(entries_max_);
   parts_.emplace(*index_);
