@@ -108,7 +108,9 @@ void drive_store_core::space_changed(std::span<const run> runs) {
 }
 
 errc drive_store_core::take_space(std::uint32_t length, extent_space& out) {
-  if (index_->size() + reservations_.size() >= entries_max_)
+  // Puts that are on their way to the journal need an entry each. One that was written there and found the
+  // index full would have to be taken back, and after a crash before that there would be an entry too many.
+  if (index_->size() + reservations_.size() + intents_.size() + batch_.size() >= entries_max_)
     return errc::no_space;
   const std::uint64_t data_pages = align_up(length, page_bytes) / page_bytes;
   const auto units = static_cast<std::uint32_t>(align_up(length, places_.unit_bytes) / places_.unit_bytes);
