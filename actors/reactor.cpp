@@ -170,9 +170,10 @@ caf::behavior reactor::make_handlers() {
     if (auto* which = find(message.put->request); which != nullptr)
       which->stored(message.put);
   };
-  auto on_read = [find](const extent_was_read& message) {
-    if (auto* which = find(message.read->request); which != nullptr)
-      which->was_read(message.read);
+  auto on_read = [find](const extents_were_read& message) {
+    for (const auto& each : message.reads)
+      if (auto* which = find(each->request); which != nullptr)
+        which->was_read(each);
   };
   auto on_erased = [find](const block_erased& message) {
     if (auto* which = find(message.erase->request); which != nullptr)
@@ -521,6 +522,7 @@ reactor::turn reactor::take_turn(std::uint32_t drive, extent_put& put,
   store.reclaim();
   put.reply_to = nullptr;
   work(*body);
+  body->send_reads();
   auto orphans = store.take_orphans();
   const bool answered = put.answered;
   if (!answered)

@@ -71,6 +71,7 @@ public:
   void check_time(std::uint64_t now_ns);
 
   // For requests.
+  [[nodiscard]] const peer_address& host() const noexcept { return slot_->peer(); }
   [[nodiscard]] wire::payload_digest& digest() noexcept { return *digest_; }
   /// Of the socket; frames for a queue pair get theirs when they are sent.
   [[nodiscard]] const wire::connection_tag& tag() const noexcept { return keys_.tag; }

@@ -221,6 +221,9 @@ public:
   /// *Any thread.* The concurrent index of this drive.
   [[nodiscard]] virtual block_index& index() noexcept = 0;
 
+  /// *Any thread.* Space that a pinned extent takes, its header's page included.
+  [[nodiscard]] virtual std::uint64_t space_of(const block_entry& entry) const noexcept = 0;
+
   /// *Any thread*, memory only (device with writable_mapping): the extent as it lies there, with its key
   /// compared: ok, not_found (other key), corrupt.
   [[nodiscard]] virtual errc view(const block_pin& pin, std::string_view name_space,
