@@ -316,7 +316,12 @@ std::string preload(client::client& kv, const workload& wanted) {
     }
     results.resize(puts.size());
     if (const errc code = kv.put(puts, results); code != errc::ok) {
-      return "storing the blocks to be read failed: " + std::string(sentence(code));
+      const auto failed =
+          std::ranges::find_if(results, [](const item_result& result) { return result.code != errc::ok; });
+      const bool one = failed != results.end();
+      return "storing the blocks to be read failed: " +
+             (one ? kv.explain(puts[static_cast<std::size_t>(failed - results.begin())].key, *failed)
+                  : std::string(sentence(code)));
     }
   }
   return {};

@@ -21,6 +21,7 @@ namespace memkv::client {
 namespace {
 
 constexpr std::int64_t ns_per_ms = 1'000'000;
+constexpr std::int64_t never_ns = std::numeric_limits<std::int64_t>::max();
 // Threads that use drive() leave their connections without a driver for a moment between two calls. While
 // such threads were there lately, the background thread looks again after this time instead of taking over at
 // once.
@@ -187,7 +188,7 @@ connection& client::implementation::choose(server& target, bool asynchronous) {
 void client::implementation::start(operation& wanted, std::vector<connection*>& used) noexcept {
   const waiter* const here = wanted.waiting.get();
   std::vector<connection*> chosen(servers.size(), nullptr);
-  std::vector<std::uint32_t> given(servers.size(), 0);
+  std::vector<std::uint32_t> given(wanted.asynchronous ? servers.size() : 0, 0);
   // Until this function ends the operation cannot finish, whatever happens to its requests.
   wanted.pending = static_cast<std::uint32_t>(wanted.requests.size()) + 1;
   for (request& one : wanted.requests) {
@@ -239,7 +240,7 @@ void client::implementation::drive_until(const std::vector<connection*>& candida
       }
     }
     wait(driven, sockets, wake_ns, unpolled);
-    if (steady_ns() >= until_ns) {
+    if (until_ns != never_ns && steady_ns() >= until_ns) {
       break;
     }
   }
@@ -288,8 +289,7 @@ void client::implementation::run_blocking(operation& wanted) noexcept {
   --wanted.pending;
   // Every request has a deadline that its connection's driver keeps, so this ends.
   drive_until(
-      used, [&] { return wanted.pending.load(std::memory_order_acquire) == 0; },
-      std::numeric_limits<std::int64_t>::max());
+      used, [&] { return wanted.pending.load(std::memory_order_acquire) == 0; }, never_ns);
   wanted.conclude();
 }
 
@@ -471,14 +471,7 @@ std::unique_ptr<client> client::make(options wanted, status& problem) {
       return nullptr;
     }
     for (const std::string& name : impl->placed.servers()) {
-      auto added = std::make_unique<server>();
-      added->name = name;
-      const std::size_t colon = name.rfind(':');
-      added->host = name.substr(0, colon);
-      added->port = name.substr(colon + 1);
-      if (added->host.front() == '[') {
-        added->host = added->host.substr(1, added->host.size() - 2);
-      }
+      auto added = std::make_unique<server>(name);
       for (std::uint32_t i = 0; i < chosen.num_connections; ++i) {
         added->connections.push_back(std::make_unique<connection>(impl->shared, *added, i));
       }
@@ -774,6 +767,12 @@ std::size_t client::server_of(std::string_view key) const noexcept {
   return impl_->server_of(wire::make_key_id(impl_->shared.ns.text(), wire::as_bytes_view(key)));
 }
 
+std::string client::explain(std::string_view key, const item_result& result) const {
+  const errc code = result.code == errc::not_found && result.cause != errc::ok ? result.cause : result.code;
+  std::string text(sentence(code));
+  return is_of_a_server(code) ? servers()[server_of(key)] + ": " + text : text;
+}
+
 const std::vector<std::string>& client::notes() const noexcept {
   return impl_->notes;
 }
@@ -787,6 +786,7 @@ counters client::count() const noexcept {
   result.connections_closed_by_check = counted.connections_closed_by_check;
   result.connections_closed_by_deadline = counted.connections_closed_by_deadline;
   result.requests_retried = counted.requests_retried;
+  result.busy_retried = counted.busy_retried;
   result.bytes_sent = counted.bytes_sent;
   result.bytes_received = counted.bytes_received;
   result.cache_hits = impl_->shared.cache.hits();

@@ -34,6 +34,9 @@ constexpr std::size_t buffer_bytes = 16U << 10U;
 constexpr std::size_t buffer_bytes_before_payload = 1U << 10U;
 constexpr std::size_t long_payload_bytes = 8U << 10U;
 constexpr std::size_t receive_pieces_max = 64;
+// What comes before the payload of an answer to a single get.
+constexpr std::size_t get_header_bytes =
+    limits::fixed_header_bytes + wire::generation_reply::size + limits::trailer_bytes;
 // After so much has been received or written in one go, the other direction and the deadlines have their
 // turn.
 constexpr std::uint64_t turn_bytes_max = 8U << 20U;
@@ -137,6 +140,10 @@ bool connection::enqueue(request& wanted, const waiter* here) {
 }
 
 bool connection::try_drive(const std::shared_ptr<waiter>& self) {
+  // Nobody but this thread makes itself the driver, or ceases to be it.
+  if (self_.load(std::memory_order_relaxed) == self.get()) {
+    return true;
+  }
   const std::lock_guard lock(mutex_);
   if (driver_ == self) {
     return true;
@@ -209,10 +216,13 @@ void connection::take_queue() {
 }
 
 void connection::pump(std::span<const pollfd> ready) {
-  const std::int64_t now_ns = steady_ns();
+  const std::int64_t now_ns = turn_ns_ = steady_ns();
   const short revents = ready.empty() ? short{0} : ready[0].revents;
   take_queue();
   leave_rdma();
+  if (pause_over_ns_ != 0 && now_ns >= pause_over_ns_) {
+    end_pauses(now_ns);
+  }
   if (next_deadline_ns_ != 0 && now_ns >= next_deadline_ns_) {
     watch_deadlines(now_ns);
   }
@@ -264,6 +274,9 @@ std::int64_t connection::wake_ns() const noexcept {
   }
   if (state_ == state::connecting || state_ == state::greeting) {
     wake = std::min(wake, opening_until_ns_);
+  }
+  if (pause_over_ns_ != 0) {
+    wake = std::min(wake, pause_over_ns_);
   }
   return std::min(wake, ping_due_ns());
 }
@@ -337,10 +350,13 @@ void connection::open(std::int64_t now_ns) {
     fail_to_open(errc::ok, now_ns);
     return;
   }
-  addresses_ = server_.addresses();
-  next_address_ = 0;
   opening_until_ns_ = now_ns + std::int64_t{shared_.chosen.connect_timeout_ms} * ns_per_ms;
-  try_next_address(now_ns);
+  // A name that takes long is left half of the time: then what it stood for last is tried.
+  const std::int64_t asking_until_ns = now_ns + (opening_until_ns_ - now_ns) / 2;
+  addresses_ = server_.lookup.find(next_deadline_ns_ == 0 ? asking_until_ns
+                                                          : std::min(asking_until_ns, next_deadline_ns_));
+  next_address_ = 0;
+  try_next_address(steady_ns());
 }
 
 void connection::try_next_address(std::int64_t now_ns) {
@@ -360,8 +376,9 @@ void connection::try_next_address(std::int64_t now_ns) {
     }
     bool bound = true;
     if (!shared_.bind_to.empty()) {
-      const socket_address& local = shared_.bind_to[shared_.next_bind++ % shared_.bind_to.size()];
-      bound = ::bind(fd_, reinterpret_cast<const sockaddr*>(&local.storage), local.length) == 0;
+      const socket_address* const local = shared_.next_local(address.storage.ss_family);
+      bound = local != nullptr &&
+              ::bind(fd_, reinterpret_cast<const sockaddr*>(&local->storage), local->length) == 0;
     }
     if (bound) {
       if (::connect(fd_, reinterpret_cast<const sockaddr*>(&address.storage), address.length) == 0) {
@@ -528,9 +545,12 @@ void connection::shut(errc code) {
   ended.insert(ended.end(), backlog_.begin(), backlog_.end());
   ended.insert(ended.end(), messages_.open.begin(), messages_.open.end());
   ended.insert(ended.end(), messages_.backlog.begin(), messages_.backlog.end());
+  ended.insert(ended.end(), pausing_.begin(), pausing_.end());
   backlog_.clear();
   messages_.open.clear();
   messages_.backlog.clear();
+  pausing_.clear();
+  pause_over_ns_ = 0;
   for (request* const one : ended) {
     if (one->owner != nullptr) {
       one->owner->fail(*one, code);
@@ -551,7 +571,7 @@ void connection::keep_alive() {
   }
   auto* const ping = new request;
   ping->deadline_ns = now_ns + ping_deadline_ns;
-  if (!enqueue(*ping, self_)) {
+  if (!enqueue(*ping, self_.load())) {
     delete ping;
     return;
   }
@@ -567,7 +587,7 @@ request* connection::find_open(std::uint64_t id) const noexcept {
   return nullptr;
 }
 
-void connection::complete(request& done) {
+void connection::let_go(request& done) {
   std::erase(open_, &done);
   std::erase(messages_.open, &done);
   if (receiving_ == &done) {
@@ -576,16 +596,20 @@ void connection::complete(request& done) {
   if (done.staged) {
     // Answered, or the session is gone: nobody touches it any more.
     if (done.run.slots != 0) {
-      shared_.rdma->staging()->release(done.run);
+      shared_.rdma->staging()->release(std::exchange(done.run, {}));
     } else {
       shared_.rdma->staging()->forget(done);
     }
   }
+}
+
+void connection::complete(request& done) {
+  let_go(done);
   --outstanding_;
   if (done.owner == nullptr) {
     delete &done;
   } else {
-    done.owner->complete_one(self_);
+    done.owner->complete_one(self_.load(std::memory_order_relaxed));
   }
 }
 
@@ -891,14 +915,22 @@ bool connection::receive() {
     }
   }
   const std::uint64_t asked_payload = asked;
+  std::span<std::byte> expected;
   // The next header comes with the end of this payload.
   if (asked_payload == payload_left_) {
+    expected = expected_payload();
     const bool long_payload_expected =
         !open_.empty() && open_.front()->kind == request_kind::get &&
         open_.front()->owner->gets[open_.front()->items.front()].target.size() > long_payload_bytes;
-    const std::size_t room = long_payload_expected ? buffer_bytes_before_payload : buffer_bytes;
+    const std::size_t room = !expected.empty()       ? get_header_bytes
+                             : long_payload_expected ? buffer_bytes_before_payload
+                                                     : buffer_bytes;
     pieces[count++] = {buffer_.data(), room};
     asked += room;
+    if (!expected.empty()) {
+      pieces[count++] = {expected.data(), expected.size()};
+      asked += expected.size();
+    }
   }
   msghdr message{};
   message.msg_iov = pieces.data();
@@ -917,7 +949,7 @@ bool connection::receive() {
     }
     return false;
   }
-  last_io_ns_ = steady_ns();
+  last_io_ns_ = turn_ns_;
   const auto bytes = static_cast<std::uint64_t>(received);
   drained_ = bytes < asked;
   shared_.counted.bytes_received.fetch_add(bytes, std::memory_order_relaxed);
@@ -927,7 +959,47 @@ bool connection::receive() {
   }
   buffer_begin_ = 0;
   buffer_end_ = static_cast<std::size_t>(bytes - payload);
+  if (!expected.empty() && buffer_end_ > get_header_bytes) {
+    const std::size_t early = buffer_end_ - get_header_bytes;
+    buffer_end_ = get_header_bytes;
+    return take_early(expected.first(early));
+  }
   return true;
+}
+
+std::span<std::byte> connection::expected_payload() const noexcept {
+  // With one request open, nothing but its answer can come.
+  if (state_ != state::ready || payload_left_ != 0 || open_.size() != 1 || reader_->mid_header()) {
+    return {};
+  }
+  const request& only = *open_.front();
+  if (only.kind != request_kind::get || only.received_bytes != 0) {
+    return {};
+  }
+  const std::span<std::byte> target = only.owner->gets[only.items.front()].target;
+  return target.size() > long_payload_bytes ? target.first(std::min(target.size(), receive_step_bytes))
+                                            : std::span<std::byte>{};
+}
+
+bool connection::take_early(std::span<const std::byte> bytes) {
+  if (!take_buffered()) {
+    return false;
+  }
+  if (payload_left_ == 0 || segment_done_ != 0 || segments_[segment_].target != bytes.data()) {
+    // More than the one answer that was asked for, or no answer to it. The target may be the caller's again.
+    ++shared_.counted.connections_closed_by_check;
+    lose(errc::bad_reply);
+    return false;
+  }
+  const auto payload = static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), payload_left_));
+  // A part may be shorter than the target: the next header lies behind it. It is taken out before the answer
+  // may be complete.
+  const std::span<const std::byte> behind = bytes.subspan(payload);
+  buffer_.resize(std::max(buffer_.size(), behind.size()));
+  std::copy(behind.begin(), behind.end(), buffer_.begin());
+  buffer_begin_ = 0;
+  buffer_end_ = behind.size();
+  return advance_payload(payload);
 }
 
 bool connection::take_buffered() {
@@ -1067,7 +1139,7 @@ void connection::accept_refusal(request& wanted, const wire::frame_header& heade
     }
     wanted.owner->fail(wanted, code);
   }
-  complete(wanted);
+  finish(wanted);
 }
 
 bool connection::accept_single_get(request& wanted) {
@@ -1235,7 +1307,7 @@ bool connection::end_frame() {
       }
     }
   }
-  complete(wanted);
+  finish(wanted);
   return true;
 }
 
@@ -1356,7 +1428,7 @@ bool connection::accept_results(request& wanted, const wire::frame_header& heade
     break;
   }
   }
-  complete(wanted);
+  finish(wanted);
   return true;
 }
 

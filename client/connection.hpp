@@ -246,6 +246,12 @@ private:
   [[nodiscard]] bool take_buffered();
   /// Receives once. False: nothing more can be received now, or the connection is closed now.
   [[nodiscard]] bool receive();
+  /// Where the payload of the next answer goes, when that is certain before its header came: then both are
+  /// received at once. Empty: not known.
+  [[nodiscard]] std::span<std::byte> expected_payload() const noexcept;
+  /// Takes the header in the buffer, and the bytes that came behind it and lie in their target. False: the
+  /// connection is closed now.
+  [[nodiscard]] bool take_early(std::span<const std::byte> bytes);
   [[nodiscard]] bool accept_greeting();
   [[nodiscard]] bool accept_reply();
   [[nodiscard]] bool accept_single_get(request& wanted);
@@ -261,6 +267,15 @@ private:
   /// After the last byte of a frame's payload. False: the reply ended too early.
   [[nodiscard]] bool end_frame();
   void complete(request& done);
+  /// It is on its way no more: takes it out of what is open, and gives back its room in the staging area.
+  void let_go(request& done);
+
+  // What the server was too busy for: connection_busy.cpp.
+  /// After a whole answer: completes the request, or puts off the items of it that were answered Busy.
+  void finish(request& answered);
+  [[nodiscard]] bool ask_again_later(request& answered);
+  /// Requests whose pause is over wait to be sent again.
+  void end_pauses(std::int64_t now_ns);
   [[nodiscard]] request* find_open(std::uint64_t id) const noexcept;
 
   shared_state& shared_;
@@ -276,7 +291,7 @@ private:
   std::atomic<bool> driven_{false};
 
   // The driver's from here on.
-  const waiter* self_ = nullptr; // the driver's
+  std::atomic<const waiter*> self_{nullptr}; // the driver's; changed under the lock
   state state_ = state::closed;
   int fd_ = -1;
   bool wants_write_ = false;
@@ -286,8 +301,10 @@ private:
   std::vector<socket_address> addresses_;
   std::size_t next_address_ = 0;
 
-  std::deque<request*> backlog_; // taken from the queue, not written
-  std::vector<request*> open_;   // in the burst or written, without a complete answer
+  std::deque<request*> backlog_;   // taken from the queue, not written
+  std::vector<request*> open_;     // in the burst or written, without a complete answer
+  std::vector<request*> pausing_;  // answered Busy; none pauses beyond its deadline
+  std::int64_t pause_over_ns_ = 0; // the first of these pauses; 0: none
   std::uint64_t last_id_ = 0;
   wire::nonce client_nonce_{};
   wire::connection_tag tag_{};
@@ -317,6 +334,7 @@ private:
   std::vector<std::byte> buffer_; // received and not yet looked at: [buffer_begin_, buffer_end_)
   std::size_t buffer_begin_ = 0;
   std::size_t buffer_end_ = 0;
+  std::int64_t turn_ns_ = 0;     // when pump() was called last
   request* receiving_ = nullptr; // whose payload comes now
   wire::frame_header receiving_header_;
   std::uint64_t payload_left_ = 0;

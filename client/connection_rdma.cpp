@@ -339,7 +339,7 @@ void connection::refuse_rdma(request& wanted, errc code) {
     }
     wanted.owner->fail(wanted, code == errc::unsupported ? errc::rdma_failed : code);
   }
-  complete(wanted);
+  finish(wanted);
 }
 
 void connection::fail_carrier(const request& used, const std::string& why) {
@@ -378,7 +378,7 @@ bool connection::accept_batch_write(request& wanted, const wire::frame_header& h
     shared_.rdma->note_success();
   }
   use_tcp(wanted, again);
-  complete(wanted);
+  finish(wanted);
   return true;
 }
 
@@ -446,7 +446,7 @@ bool connection::accept_batch_read(request& wanted, const wire::frame_header& he
     shared_.rdma->note_success();
   }
   use_tcp(wanted, again);
-  complete(wanted);
+  finish(wanted);
   return true;
 }
 

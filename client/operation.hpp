@@ -53,10 +53,13 @@ struct operation;
 struct request {
   operation* owner = nullptr; // none: the connection's own
   request_kind kind = request_kind::ping;
-  std::vector<std::uint32_t> items; // positions in the operation's arrays; one for single requests
-  std::int64_t deadline_ns = 0;     // steady clock
+  /// Positions in the operation's arrays; one for single requests. What was answered Busy keeps these items.
+  std::vector<std::uint32_t> items;
+  std::int64_t deadline_ns = 0; // steady clock
   std::uint32_t server_index = 0;
-  std::uint8_t attempts = 0; // how often it was written completely or in part
+  std::uint8_t attempts = 0;       // how often it was written completely or in part, since the last answer
+  std::uint8_t busy_answers = 0;   // how often it was asked again after an answer of Busy
+  std::int64_t pause_until_ns = 0; // steady clock, after such an answer
 
   // Since it was written:
   wire::open_request open;

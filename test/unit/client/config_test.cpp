@@ -206,6 +206,9 @@ CAF_TEST(a client is not made without a key or servers or with what this machine
   target.num_connections = 0;
   CAF_CHECK_EQUAL(refusal(target).find("num_connections"), 0u);
   target = complete();
+  target.busy_retries = 65;
+  CAF_CHECK_EQUAL(refusal(target).find("busy_retries"), 0u);
+  target = complete();
   target.bind_addresses = {"eth0"};
   CAF_CHECK_EQUAL(refusal(target).find("bind_addresses: 'eth0'"), 0u);
 }

@@ -131,6 +131,11 @@ bool fake_server::has(std::string_view key, std::string_view ns) const {
   return blocks_.contains(full_name(ns, key));
 }
 
+std::set<std::string> fake_server::peers() const {
+  const std::lock_guard lock(mutex_);
+  return peers_;
+}
+
 std::size_t fake_server::blocks() const {
   const std::lock_guard lock(mutex_);
   return blocks_.size();
@@ -138,9 +143,16 @@ std::size_t fake_server::blocks() const {
 
 void fake_server::accept_main(int listening) {
   while (true) {
-    const int accepted = ::accept4(listening, nullptr, nullptr, SOCK_CLOEXEC);
+    sockaddr_in peer{};
+    socklen_t peer_bytes = sizeof peer;
+    const int accepted = ::accept4(listening, reinterpret_cast<sockaddr*>(&peer), &peer_bytes, SOCK_CLOEXEC);
     if (accepted < 0) {
       return;
+    }
+    {
+      const std::lock_guard lock(mutex_);
+      char text[INET_ADDRSTRLEN] = {};
+      peers_.insert(::inet_ntop(AF_INET, &peer.sin_addr, text, sizeof text));
     }
     const int on = 1;
     ::setsockopt(accepted, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -290,6 +302,7 @@ std::vector<std::byte> fake_server::made_bytes(fake_frame& frame, session& serve
     bytes.back() ^= std::byte{1};
   }
   bytes.insert(bytes.end(), frame.payload.begin(), frame.payload.end());
+  bytes.insert(bytes.end(), frame.behind, std::byte{0x5A});
   if (frame.close_after) {
     bytes.resize(bytes.size() - frame.payload.size() / 2);
   }

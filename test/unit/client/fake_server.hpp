@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -34,6 +35,7 @@ struct fake_frame {
   bool damage_tag = false;
   std::int64_t clock_offset_ns = 0;
   bool drop = false;
+  std::size_t behind = 0;   // bytes that nobody asked for, after the payload
   bool close_after = false; // after the header and half of the payload
 };
 
@@ -78,6 +80,8 @@ public:
   [[nodiscard]] std::string address() const;
 
   [[nodiscard]] std::uint64_t connections() const noexcept { return connections_; }
+  /// Numeric addresses that connections came from.
+  [[nodiscard]] std::set<std::string> peers() const;
   [[nodiscard]] std::uint64_t requests(wire::opcode code) const noexcept {
     return requests_[static_cast<std::uint8_t>(code)];
   }
@@ -127,6 +131,7 @@ private:
   mutable std::mutex mutex_;
   std::map<std::string, stored> blocks_;
   std::uint64_t generation_ = 0;
+  std::set<std::string> peers_;
   std::vector<std::unique_ptr<session>> sessions_;
   std::atomic<std::uint64_t> connections_{0};
   std::array<std::atomic<std::uint64_t>, 256> requests_{};
