@@ -129,6 +129,8 @@ bool dci_pool::on_start() {
   device_events_ = std::make_unique<watch>(*this, fabric_->event_descriptor());
   ways_.emplace(settings_.attaching_threads, settings_.attach_wait_ns_max);
   ways_found_ = std::make_unique<watch>(*this, ways_->event_descriptor());
+  registrar_.emplace();
+  registered_ = std::make_unique<watch>(*this, registrar_->event_descriptor());
   const auto& path = fabric_->path();
   log::info(target, "RDMA device is in use",
             {{"rail", std::to_string(settings_.rail)},
@@ -195,19 +197,73 @@ void dci_pool::tell_server() {
 // --- memory ---
 
 verbs::status dci_pool::add_memory(const register_memory& message) {
-  const auto place = std::ranges::lower_bound(memory_, message.range.data(), {},
-                                              [](const registered& each) { return each.range.data(); });
-  // A memory drive that died and came back still lies where it was.
-  if (place != memory_.end() && place->range.data() == message.range.data() &&
-      place->range.size() >= message.range.size())
-    return {};
-  registered added;
-  added.range = message.range;
-  added.keep = message.keep;
-  if (auto outcome = fabric_->register_memory(message.range, {}, added.region); !outcome.ok())
+  std::unique_ptr<verbs::memory_region> region;
+  if (auto outcome = fabric_->register_memory(message.range, {}, region); !outcome.ok())
     return outcome;
-  memory_.insert(place, std::move(added));
+  keep_memory({message.range, std::move(region), message.keep});
   return {};
+}
+
+void dci_pool::keep_memory(registered added) {
+  const auto place = std::ranges::lower_bound(memory_, added.range.data(), {},
+                                              [](const registered& each) { return each.range.data(); });
+  memory_.insert(place, std::move(added));
+}
+
+void dci_pool::begin_registration(const register_memory& message) {
+  const auto is_within = [&](std::span<std::byte> range) {
+    return range.data() == message.range.data() && range.size() >= message.range.size();
+  };
+  // A memory drive that died and came back still lies where it was.
+  if (std::ranges::any_of(memory_, is_within, &registered::range)) {
+    tell_server();
+    return;
+  }
+  if (std::ranges::any_of(registering_, [&](const auto& each) { return is_within(each.wanted.range); }))
+    return;
+  registering one{message, nullptr};
+  if (const auto started = fabric_->start_registration(message.range, {}, one.step); !started.ok()) {
+    warn_of_copies(started);
+    return;
+  }
+  auto& step = *one.step;
+  if (registrar_->run(step)) {
+    registering_.push_back(std::move(one));
+    return;
+  }
+  step.run();
+  finish_registration(std::move(one));
+}
+
+void dci_pool::finish_registration(registering one) {
+  std::unique_ptr<verbs::memory_region> region;
+  if (const auto outcome = fabric_->finish_registration(*one.step, region); !outcome.ok()) {
+    warn_of_copies(outcome);
+    return;
+  }
+  keep_memory({one.wanted.range, std::move(region), one.wanted.keep});
+  tell_server();
+}
+
+bool dci_pool::finish_registrations() {
+  if (registering_.empty())
+    return false;
+  std::vector<verbs::slow_step*> done;
+  registrar_->take_done(done);
+  for (const auto* step : done) {
+    const auto found =
+        std::ranges::find_if(registering_, [step](const auto& each) { return each.step.get() == step; });
+    MEMKV_ASSERT(found != registering_.end(), "a registration is there until it is done");
+    auto one = std::move(*found);
+    registering_.erase(found);
+    finish_registration(std::move(one));
+  }
+  return !done.empty();
+}
+
+void dci_pool::warn_of_copies(const verbs::status& why) const {
+  log::warn(target, "values of a memory drive are copied on their way: " + why.text,
+            {{"rail", std::to_string(settings_.rail)}});
 }
 
 const dci_pool::registered* dci_pool::region_of(const std::byte* data, std::uint64_t bytes) const {
@@ -233,13 +289,7 @@ caf::behavior dci_pool::make_handlers() {
     for (const auto& each : message.messages)
       take_answer(each);
   };
-  auto on_memory = [this](const register_memory& message) {
-    if (const auto added = add_memory(message); added.ok())
-      tell_server();
-    else
-      log::warn(target, "values of a memory drive are copied on their way: " + added.text,
-                {{"rail", std::to_string(settings_.rail)}});
-  };
+  auto on_memory = [this](const register_memory& message) { begin_registration(message); };
   auto on_finish = [this](const finish_requests&) { stop(caf::exit_reason::normal); };
   auto on_describe = [this](const describe_yourself& question) {
     answer(question, id(), mailbox_size(*this), {.dci_pool = facts()});
@@ -270,6 +320,9 @@ wire::status dci_pool::start_attach(const attach_session& message) {
   const auto seat = std::ranges::find(seats_, message.client.what, &engine_seat::kind);
   if (seat == seats_.end())
     return wire::status::unsupported;
+  const way_finder::asker by{message.owner.id(), message.host, message.client.port};
+  if (attaching_.size() >= settings_.attaching_max && ways_->make_room(by))
+    static_cast<void>(finish_attaches());
   const auto known = owners_.find(message.owner.id());
   if (sessions_.size() + attaching_.size() >= settings_.sessions_max ||
       attaching_.size() >= settings_.attaching_max)
@@ -277,6 +330,8 @@ wire::status dci_pool::start_attach(const attach_session& message) {
   if (known != owners_.end() &&
       (known->second.attaching >= settings_.attaching_connection_max ||
        known->second.sessions.size() + known->second.attaching >= wire::limits::sessions_connection_max))
+    return wire::status::busy;
+  if (!host_may_have_more(*seat, message.host))
     return wire::status::busy;
   const bool carries = message.reactor != nullptr;
   if (carries && seat->messages == nullptr)
@@ -291,7 +346,7 @@ wire::status dci_pool::start_attach(const attach_session& message) {
   if (!started.ok())
     return refusal(started);
   const auto number = ++last_attach_;
-  if (!ways_->find(number, *one.made)) {
+  if (!ways_->find(number, by, *one.made)) {
     log::warn(target, "a client cannot be attached: the system gives no thread for it",
               {{"rail", std::to_string(settings_.rail)}});
     return wire::status::unavailable;
@@ -300,7 +355,21 @@ wire::status dci_pool::start_attach(const attach_session& message) {
   if (known == owners_.end())
     monitor(message.owner); // of one that is dead already DOWN comes at once
   ++owners_[message.owner.id()].attaching;
+  ++seat->of_hosts[message.host];
   return wire::status::ok;
+}
+
+bool dci_pool::host_may_have_more(const engine_seat& seat, const peer_address& host) {
+  const auto found = seat.of_hosts.find(host);
+  const auto most = seat.engine->engine_facts().clients_max;
+  return found == seat.of_hosts.end() || found->second < std::max<std::uint64_t>(most - most / 4, 1);
+}
+
+void dci_pool::count_out(engine_seat& seat, const peer_address& host) {
+  const auto found = seat.of_hosts.find(host);
+  MEMKV_ASSERT(found != seat.of_hosts.end(), "a session counts for its host");
+  if (--found->second == 0)
+    seat.of_hosts.erase(found);
 }
 
 /// What the client is told, and the log.
@@ -326,12 +395,16 @@ bool dci_pool::finish_attaches() {
     MEMKV_ASSERT(found != attaching_.end(), "an attach is there until it is done");
     auto one = std::move(found->second);
     attaching_.erase(found);
-    if (one.abandoned)
+    if (one.abandoned) {
+      count_out(seats_[one.seat], one.wanted.host);
       continue; // which undoes it
+    }
     const auto from = one.wanted.owner.address();
     --owners_.at(from.id()).attaching;
     session_attached answer;
     answer.result = each.tried ? finish_attach(one, answer) : wire::status::busy;
+    if (answer.result != wire::status::ok)
+      count_out(seats_[one.seat], one.wanted.host);
     answer_attach(one.wanted, std::move(answer));
     forget_owner_if_idle(from);
   }
@@ -345,12 +418,14 @@ wire::status dci_pool::finish_attach(attaching& one, session_attached& made) {
   const auto outcome = seat.engine->finish_attach(std::move(one.made), client, made.server);
   if (!outcome.ok())
     return refusal(outcome);
+  ways_->reached(wanted.client.port);
   made.session = next_session();
   made.transfer_bytes_max = transfer_bytes_max_;
   session added;
   added.seat = one.seat;
   added.client = client;
   added.owner = wanted.owner.address();
+  added.host = wanted.host;
   if (wanted.reactor != nullptr) {
     auto& messages = added.messages.emplace();
     messages.reactor = wanted.reactor;
@@ -426,6 +501,7 @@ void dci_pool::session_is_over(std::uint64_t id) {
   const auto found = sessions_.find(id);
   auto gone = std::move(found->second);
   sessions_.erase(found);
+  count_out(seats_[gone.seat], gone.host);
   const auto owner = gone.owner.id();
   if (const auto of = owners_.find(owner); of != owners_.end() && of->second.sessions.erase(id) == 1)
     forget_owner_if_idle(gone.owner);
@@ -654,6 +730,7 @@ bool dci_pool::work() {
     came = take_messages(seat) || came;
   }
   came = (!closing_ && finish_attaches()) || came;
+  came = (!closing_ && finish_registrations()) || came;
   // They go out with the next round.
   came = (!sessions_waiting_.empty() && send_waiting()) || came;
   send_answers();
@@ -700,6 +777,9 @@ bool dci_pool::arm_beside() {
   if (ways_found_->take_fired())
     ways_->acknowledge();
   ways_found_->arm();
+  if (registered_->take_fired())
+    registrar_->acknowledge();
+  registered_->arm();
   device_events_->arm();
   return failed_.empty() && !work();
 }
@@ -768,6 +848,9 @@ void dci_pool::on_stop() {
     if (ways_)
       ways_->end();
     attaching_.clear();
+    if (registrar_)
+      registrar_->end();
+    registering_.clear();
     // Here the device lets go of all memory, ours and the clients'; nobody is told of an outcome before.
     for (auto& seat : seats_)
       seat.engine.reset();
@@ -788,6 +871,8 @@ void dci_pool::on_stop() {
     device_events_->cancel();
   if (ways_found_ != nullptr)
     ways_found_->cancel();
+  if (registered_ != nullptr)
+    registered_->cancel();
   if (opened && failed_.empty())
     log::info(target, "RDMA device is closed", {{"rail", std::to_string(settings_.rail)}});
 }
@@ -796,11 +881,16 @@ void dci_pool::on_end() {
   // Done already, unless on_stop() threw.
   if (ways_)
     ways_->end();
+  if (registrar_)
+    registrar_->end();
   attaching_.clear();
+  registering_.clear();
   seats_.clear();
   device_events_.reset();
   ways_found_.reset();
   ways_.reset();
+  registered_.reset();
+  registrar_.reset();
   transfers_.clear();
   memory_.clear();
   owners_.clear();

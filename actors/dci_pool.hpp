@@ -15,7 +15,12 @@
 // (way_finder.hpp), and everybody else's transfers go on. An attach counts as a session of its connection
 // meanwhile; when the connection dies before it is done, it is undone. More of them than attaching_max, or
 // attaching_connection_max of one connection, or one that has waited for attach_wait_ns_max, are answered
-// `busy`. A pool that ends drops those that wait, and ends when those under way are through.
+// `busy`, and first of all those of connections and hosts that look for many who are not there. A pool that
+// ends drops those that wait, and ends when those under way are through.
+//
+// Memory. The buffer pool is registered before anything else, that of memory drives when they are there. The
+// kernel pins it page by page, so that is done by a thread of the pool's own (step_thread.hpp); values of
+// such a drive are copied until it is done.
 //
 // Messages. A session may carry messages (verbs/message_port.hpp): each that comes goes to its REACTOR, which
 // answers with at most one. How many may be without an answer is bounded; a client that sends more loses its
@@ -27,14 +32,15 @@
 // pairs are destroyed before any `keep` is let go. When the port goes down or the device is taken away, the
 // device is closed at once: who removes one waits until everybody has closed it.
 //
-// Threading: dedicated. Limits: sessions_max, limits::sessions_connection_max of a connection, and those of
-// the engines; a transfer beyond them is answered `unavailable`. Errors: dci_pool_failed, when the device is
-// closed, then it ends.
+// Threading: dedicated. Limits: sessions_max, limits::sessions_connection_max of a connection, those of the
+// engines, of which one host has three quarters; a transfer beyond them is answered `unavailable`. Errors:
+// dci_pool_failed, when the device is closed, then it ends.
 #pragma once
 
 #include "actors/interfaces.hpp"
 #include "actors/rail_past.hpp"
 #include "actors/ring_actor.hpp"
+#include "actors/step_thread.hpp"
 #include "actors/way_finder.hpp"
 #include "verbs/dci_scheduler.hpp"
 #include "verbs/fabric.hpp"
@@ -42,6 +48,7 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -61,7 +68,7 @@ struct dci_pool_settings {
   std::uint32_t sessions_max = 65'536; // of both kinds; RC has a bound of its own besides
   std::uint32_t attaching_max = 1024;
   std::uint32_t attaching_connection_max = 4;
-  std::uint32_t attaching_threads = 8;
+  std::uint32_t attaching_threads = 32;
   std::uint64_t attach_wait_ns_max = 5'000'000'000;
   std::uint32_t transfer_bytes_max = 2U << 20U; // of each engine, and what the device can
   std::optional<std::uint64_t> spin_ns_max{};   // as in ring_actor
@@ -84,6 +91,8 @@ private:
     std::unique_ptr<verbs::transfer_engine> engine;
     std::unique_ptr<watch> completions;
     std::unordered_map<verbs::client_id, std::uint64_t> sessions;
+    /// Sessions and attaches under way, by where their connections come from.
+    std::map<peer_address, std::uint32_t> of_hosts;
     verbs::message_port* messages = nullptr; // of the engine; null: it has none
     std::vector<verbs::outcome> held_back;   // until the device is closed
   };
@@ -98,6 +107,7 @@ private:
     std::size_t seat = 0;
     verbs::client_id client = 0;
     caf::actor_addr owner;
+    peer_address host{}; // that the connection comes from
     bool ending = false;
     bool told = false;                   // its end is nobody's business any more
     std::vector<std::uint64_t> requests; // that wait for the end
@@ -119,6 +129,10 @@ private:
     std::span<std::byte> range;
     std::unique_ptr<verbs::memory_region> region;
     std::shared_ptr<void> keep;
+  };
+  struct registering {
+    register_memory wanted;
+    std::unique_ptr<verbs::slow_step> step;
   };
   struct answer_list {
     caf::actor to;
@@ -145,6 +159,12 @@ private:
   void tell_of_failure();
   void tell_server();
   [[nodiscard]] verbs::status add_memory(const register_memory& message);
+  void keep_memory(registered added);
+  void warn_of_copies(const verbs::status& why) const;
+  void begin_registration(const register_memory& message);
+  void finish_registration(registering one);
+  /// True: some were finished.
+  bool finish_registrations();
   [[nodiscard]] const registered* region_of(const std::byte* data, std::uint64_t bytes) const;
   void look_at_device();
 
@@ -155,6 +175,9 @@ private:
   /// True: some were finished.
   bool finish_attaches();
   void answer_attach(const attach_session& wanted, session_attached answer);
+  /// One more, or one less, of that host.
+  [[nodiscard]] static bool host_may_have_more(const engine_seat& seat, const peer_address& host);
+  static void count_out(engine_seat& seat, const peer_address& host);
   void forget_owner_if_idle(const caf::actor_addr& which);
   void detach(const detach_session& message);
   void end_session(session& which);
@@ -183,6 +206,9 @@ private:
   // In the order in which they are made; taken down from the end.
   std::unique_ptr<verbs::fabric> fabric_;
   std::vector<registered> memory_; // by address
+  std::vector<registering> registering_;
+  std::optional<step_thread> registrar_;
+  std::unique_ptr<watch> registered_;
   std::vector<engine_seat> seats_;
   std::uint32_t transfer_bytes_max_ = 0;
   std::unique_ptr<watch> device_events_;

@@ -22,8 +22,9 @@ using engine::errc;
 
 namespace {
 constexpr const char* target = "memkv::drive";
-/// How long a raw drive that somebody else holds is waited for.
-constexpr std::uint64_t claim_ns_max = 10'000'000'000;
+/// How long a raw drive that somebody else holds is waited for: the kernel takes the ring of a server that
+/// was killed apart in its own time, which may be long where many others want the processor.
+constexpr std::uint64_t claim_ns_max = 30'000'000'000;
 /// A drive that has so many of these in one window is taken offline.
 constexpr std::uint64_t health_window_ns = 10'000'000'000;
 constexpr std::uint64_t slow_requests_max = 16;
@@ -211,6 +212,7 @@ drive_facts drive::facts() {
     settings_.past->add_to(out);
   out.evicted_age_ns = out.store.evicted_age_ns;
   out.opened_in_ns = opened_in_ns_;
+  out.leased_bytes = body_->leases.bytes();
   // It takes time in proportion to what there is.
   if (const auto now = round_ns(); memory_looked_ns_ == 0 || now - memory_looked_ns_ >= 60'000'000'000) {
     memory_looked_ns_ = now;
@@ -351,6 +353,7 @@ bool drive::on_turn() {
   // What is done without waiting is done now; a bound keeps messages from starving.
   for (int step = 0; step < 64 && store.poll(false); ++step)
     moved = true;
+  body_->send_reads();
   if (auto orphans = store.take_orphans(); !orphans.empty())
     caf::anon_send(settings_.server, parts_orphaned{std::move(orphans)});
   moved = sweep_on() || moved;
@@ -364,6 +367,7 @@ void drive::on_tick(std::uint64_t) {
     return;
   body_->sweep();
   body_->store->tick();
+  body_->send_reads();
   trim_if_due();
 }
 
@@ -381,6 +385,7 @@ void drive::on_stop() {
         own.settings_.past->add(held.store->counters(), held.device->statistics(), own.trimmed_bytes_);
       if (held.needs_buffers)
         held.device->close();
+      held.send_reads();
     }
     drive& own;
     drive_body& held;

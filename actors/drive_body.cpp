@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace memkv::actors {
 
@@ -193,13 +194,32 @@ void drive_body::was_read(const extent_read_ptr& read) {
     others = std::move(found->second.others);
     reading.erase(found);
   }
-  answer(read->reply_to, extent_was_read{read});
+  tell_of(read);
   for (const auto& each : others) {
     each->result = read->result;
     each->view = read->view;
     each->into = read->into;
-    answer(each->reply_to, extent_was_read{each});
+    tell_of(each);
   }
+}
+
+void drive_body::tell_of(const extent_read_ptr& read) {
+  if (read->reply_to == nullptr)
+    return;
+  auto list = std::ranges::find(done, read->reply_to, &done_reads::to);
+  if (list == done.end())
+    list = done.insert(list, done_reads{read->reply_to, {}, 0});
+  list->reads.push_back(read);
+  list->bytes += read->length;
+  if (list->bytes < done_reads::bytes_max)
+    return;
+  answer(list->to, extents_were_read{std::move(list->reads)});
+  done.erase(list);
+}
+
+void drive_body::send_reads() {
+  for (auto& each : std::exchange(done, {}))
+    answer(each.to, extents_were_read{std::move(each.reads)});
 }
 
 void drive_body::erase(const block_erase_ptr& erase) {

@@ -1,6 +1,7 @@
 // What a drive actor works on: the device, the store on it, and what outlives the actor.
 #pragma once
 
+#include "actors/lease_ledger.hpp"
 #include "actors/messages.hpp"
 #include "engine/block_device.hpp"
 #include "engine/drive_store.hpp"
@@ -32,6 +33,7 @@ struct drive_body {
   /// *Any thread.* No DRIVE serves it any more. Set before SERVER can hear of that, so that whoever still has
   /// this body sees it earlier than anything that is stored without the drive.
   std::atomic<bool> ended{false};
+  lease_ledger leases;               // *any thread*
   std::shared_ptr<void> pool_keeper; // keeps what the device has registered; outlives it
   // The store refers to the device: destroyed first.
   std::unique_ptr<engine::block_device> device;
@@ -55,6 +57,17 @@ struct drive_body {
   };
   std::map<std::tuple<std::uint64_t, std::uint32_t, std::uint32_t>, same_read> reading;
 
+  /// Reads that are done, of one REACTOR: it is told of small ones together, since a message and what a
+  /// REACTOR does for each turn cost more than the look at one. Larger ones are not held up by their
+  /// neighbours' checksums.
+  struct done_reads {
+    static constexpr std::size_t bytes_max = 256 << 10;
+    caf::actor to;
+    std::vector<extent_read_ptr> reads;
+    std::size_t bytes = 0;
+  };
+  std::vector<done_reads> done;
+
   // The messages of the same names, as the holder of the turn carries them out. The outcome is in the object
   // when `answered` is set; then `reply_to`, if there is one, was sent the answer.
   void store_whole(const extent_put_ptr& put);
@@ -64,6 +77,8 @@ struct drive_body {
   void abandon(std::uint64_t token);
   void read(const extent_read_ptr& read);
   void erase(const block_erase_ptr& erase);
+  /// Tells of the reads that are done. To be called before the turn is given away.
+  void send_reads();
   /// Gives back reservations that nobody else holds: they can never be committed, since their request ended
   /// or their reactor died.
   void sweep();
@@ -71,6 +86,7 @@ struct drive_body {
 private:
   void commit_now(const extent_put_ptr& put);
   void was_read(const extent_read_ptr& read);
+  void tell_of(const extent_read_ptr& read);
   void finish(const extent_put_ptr& put, engine::errc result, std::uint64_t generation);
 };
 

@@ -42,7 +42,7 @@ using drive_actor = caf::typed_actor<
     caf::reacts_to<commit_extent>,
     // Space is not needed after all; no answer.
     caf::reacts_to<abandon_extent>,
-    // Answer: extent_was_read.
+    // Answer: extents_were_read, of small ones several together.
     caf::reacts_to<read_extent>,
     // Answer: block_erased, if reply_to is set.
     caf::reacts_to<erase_block>,
@@ -66,7 +66,7 @@ using reactor_actor = caf::typed_actor<
     // From SERVER: a drive came, went, or was replaced; other drives take part.
     caf::reacts_to<drive_changed>, caf::reacts_to<members_changed>,
     // From DRIVE.
-    caf::reacts_to<extent_allocated>, caf::reacts_to<extent_stored>, caf::reacts_to<extent_was_read>,
+    caf::reacts_to<extent_allocated>, caf::reacts_to<extent_stored>, caf::reacts_to<extents_were_read>,
     caf::reacts_to<block_erased>,
     // From SERVER: a DCI POOL came or went.
     caf::reacts_to<dci_pool_changed>,

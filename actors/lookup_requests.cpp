@@ -30,8 +30,10 @@ public:
     wire::key_request message;
     auto code = wire::key_request::decode(variable, message);
     // What cannot be had is not read for.
-    if (code == status::ok && header_.lease() && connection_.tokens(carrier())->full())
+    if (code == status::ok && header_.lease() && connection_.tokens(carrier())->full()) {
+      owner_.counters().leases_refused.add();
       code = status::busy;
+    }
     if (code == status::ok) {
       if (deadline_ns_ != 0)
         owner_.expire_at(serial(), deadline_ns_);
@@ -129,11 +131,16 @@ private:
     auto* tokens = connection_.tokens(carrier());
     if (session == nullptr || tokens == nullptr)
       return status::session_ended; // it is ending: nobody will read this
-    if (tokens->full())
+    if (tokens->full()) {
+      owner_.counters().leases_refused.add();
       return status::busy;
+    }
     share_ = owner_.tokens().take(token_budget::kind::lease, reader_->extents());
-    if (!share_)
+    if (!share_ || !reader_->count_as_lease()) {
+      share_.give_back();
+      owner_.counters().leases_refused.add();
       return status::busy;
+    }
     // Its end is answered when the lease has ended.
     ++session->requests;
     token_ = tokens->add(*this);

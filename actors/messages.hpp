@@ -177,8 +177,8 @@ struct extent_allocated {
 struct extent_stored {
   extent_put_ptr put;
 };
-struct extent_was_read {
-  extent_read_ptr read;
+struct extents_were_read {
+  std::vector<extent_read_ptr> reads;
 };
 struct block_erased {
   block_erase_ptr erase;
@@ -256,6 +256,7 @@ struct attach_session {
   std::uint64_t request = 0; // REACTOR's name of the request
   caf::actor pool;           // of the rail
   caf::actor owner;          // set by CONNECTION
+  std::array<std::uint8_t, 16> host{}; // of the socket; see admission.hpp
   verbs::peer_address client;
   // For a session that carries messages: what each side keeps posted, and who gets those that come.
   verbs::message_room theirs{}, ours{};
@@ -399,7 +400,7 @@ MEMKV_MESSAGE(members_changed)
 MEMKV_MESSAGE(members_taken)
 MEMKV_MESSAGE(extent_allocated)
 MEMKV_MESSAGE(extent_stored)
-MEMKV_MESSAGE(extent_was_read)
+MEMKV_MESSAGE(extents_were_read)
 MEMKV_MESSAGE(block_erased)
 MEMKV_MESSAGE(drive_changed)
 MEMKV_MESSAGE(drive_failed)

@@ -78,6 +78,7 @@ protected:
     if (deadline_ns_ != 0)
       owner_.expire_at(serial(), deadline_ns_);
     wanted.request = serial();
+    wanted.host = connection_.host();
     caf::anon_send(connection_.handle(), std::move(wanted));
   }
 

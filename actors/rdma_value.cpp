@@ -96,8 +96,10 @@ public:
       code = status::bad_request;
     else if (code == status::ok && message.value_length > limits.value_bytes_max)
       code = status::too_large;
-    else if (code == status::ok && !take_share(message.value_length))
+    else if (code == status::ok && !take_share(message.value_length)) {
+      owner_.counters().values_refused.add();
       code = status::busy;
+    }
     if (code != status::ok) {
       send_status(code);
       end();

@@ -145,6 +145,7 @@ bool reactor::on_start() {
         "memory that may be locked (ulimit -l)");
     return false;
   }
+  files_.open(*ring(), shared_->options.limits.connections_max);
   caf::anon_send(server_, actor_started{id(), {}});
   return true;
 }
@@ -169,9 +170,10 @@ caf::behavior reactor::make_handlers() {
     if (auto* which = find(message.put->request); which != nullptr)
       which->stored(message.put);
   };
-  auto on_read = [find](const extent_was_read& message) {
-    if (auto* which = find(message.read->request); which != nullptr)
-      which->was_read(message.read);
+  auto on_read = [find](const extents_were_read& message) {
+    for (const auto& each : message.reads)
+      if (auto* which = find(each->request); which != nullptr)
+        which->was_read(each);
   };
   auto on_erased = [find](const block_erased& message) {
     if (auto* which = find(message.erase->request); which != nullptr)
@@ -207,8 +209,7 @@ caf::behavior reactor::make_handlers() {
   auto on_describe = [this](const describe_yourself& question) {
     answer(question, id(), mailbox_size(*this),
            {.reactor = reactor_facts{connections_.size(), requests_open(), waiting_for_room_.size(),
-                                     held_bytes_, rails_.sessions(),
-                                     tokens_.open(token_budget::kind::value),
+                                     held_bytes_, rails_.sessions(), tokens_.open(token_budget::kind::value),
                                      tokens_.open(token_budget::kind::lease), tokens_.buffers()}});
   };
   // A CONNECTION died: its socket goes with it.
@@ -521,6 +522,7 @@ reactor::turn reactor::take_turn(std::uint32_t drive, extent_put& put,
   store.reclaim();
   put.reply_to = nullptr;
   work(*body);
+  body->send_reads();
   auto orphans = store.take_orphans();
   const bool answered = put.answered;
   if (!answered)
@@ -648,6 +650,7 @@ bool reactor::stopped() {
 }
 
 void reactor::on_end() {
+  files_.close();
   // A handle to itself would keep this object, and the drives it knows, for ever.
   self_ = nullptr;
   server_ = nullptr;

@@ -26,6 +26,8 @@ void add_to(const reactor_counters& counters, server_report& report) {
   sum.busy += counters.busy.value();
   sum.values_expired += counters.values_expired.value();
   sum.leases_expired += counters.leases_expired.value();
+  sum.values_refused += counters.values_refused.value();
+  sum.leases_refused += counters.leases_refused.value();
   sum.wrong_version += counters.wrong_version.value();
   sum.malformed += counters.malformed.value();
   sum.dropped_stale += counters.dropped_stale.value();

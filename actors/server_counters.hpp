@@ -117,6 +117,7 @@ struct reactor_counters {
   counter dropped_stale, dropped_replayed;
   counter busy;          // requests, or items of batches, that were answered Busy
   counter values_expired, leases_expired; // tokens whose time was over
+  counter values_refused, leases_refused; // that were not given: Busy
   counter wrong_version; // frames of a protocol version that is not spoken here
   counter malformed;     // frames that were answered BadRequest
   std::array<counter, static_cast<std::size_t>(close_reason::count_)> closed;

@@ -46,6 +46,7 @@ struct drive_facts {
   std::uint64_t journal_bytes = 0; // its size
   std::uint64_t memory_bytes = 0;  // of the index and what belongs to it; looked at once a minute
   std::uint64_t trim_waiting_bytes = 0, trim_submitted_bytes = 0, trimmed_bytes = 0;
+  std::uint64_t leased_bytes = 0;  // that leases keep from being evicted and reused
   bool discards = false;          // TRIM is supported and used
   std::uint64_t opened_in_ns = 0; // how long opening and recovery took
   /// Age of the last block that was evicted, since it was stored; 0: none was.
@@ -139,6 +140,7 @@ struct request_report {
   std::vector<std::pair<std::string, std::uint64_t>> closed;              // connections, by reason
   std::vector<std::pair<std::string, std::uint64_t>> queue_pairs_refused; // by reason
   std::uint64_t values_expired = 0, leases_expired = 0; // under tokens of queue pairs
+  std::uint64_t values_refused = 0, leases_refused = 0; // tokens that were not given
 };
 
 struct license_report {

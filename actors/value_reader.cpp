@@ -7,6 +7,7 @@
 #include "wire/crc32c.hpp"
 
 #include <algorithm>
+#include <map>
 
 namespace memkv::actors {
 
@@ -206,6 +207,21 @@ status value_reader::open_as(const value_reader& of, std::uint64_t range_offset,
   end_ = range_offset + range_length;
   look_ahead();
   return status::ok;
+}
+
+bool value_reader::count_as_lease() {
+  std::map<drive_body*, std::vector<lease_ledger::wanted>> of_drives;
+  for (auto& each : *extents_)
+    of_drives[each.body.get()].push_back(
+        {each.pin.handle(), each.body->store->space_of(*each.pin), &each.leased});
+  const auto taken = [](const auto& one) {
+    return one.first->leases.take(one.second, one.first->store->counters().usable_bytes);
+  };
+  if (std::ranges::all_of(of_drives, taken))
+    return true;
+  for (auto& each : *extents_)
+    each.leased.give_back();
+  return false;
 }
 
 std::size_t value_reader::extent_at(std::uint64_t offset) const noexcept {

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "actors/drive_table.hpp"
+#include "actors/lease_ledger.hpp"
 #include "actors/messages.hpp"
 #include "wire/status.hpp"
 
@@ -101,6 +102,9 @@ public:
   [[nodiscard]] bool finished() const noexcept { return finished_; }
   /// That are pinned.
   [[nodiscard]] std::size_t extents() const noexcept { return extents_->size(); }
+  /// Counts what is pinned among what leases pin of each drive, for as long as it is; once. False: they may
+  /// pin no more, and nothing was counted.
+  [[nodiscard]] bool count_as_lease();
   /// It cannot be had any more; also when all that was asked for had been read.
   [[nodiscard]] bool lost() const noexcept { return failed_ != wire::status::ok; }
   /// Nothing was asked of a drive, for lack of room to read into.
@@ -122,6 +126,7 @@ private:
     std::uint32_t drive = 0;
     std::shared_ptr<drive_body> body;
     engine::block_pin pin;
+    lease_ledger::hold leased; // goes before the pin
     std::uint64_t begin = 0; // in the value
     std::uint32_t length = 0;
     engine::extent_view view; // memory: of the whole extent

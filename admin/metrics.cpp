@@ -152,14 +152,17 @@ void add_network(exposition& out, const server_report& report) {
   for (const auto& [reason, count] : report.requests.queue_pairs_refused)
     out.counter("memkv_queue_pairs_refused_total", "Queue pairs that were ended for what came on them.",
                 count, {{"reason", reason}});
-  for (const auto& [what, open, expired] :
-       {std::tuple<std::string_view, std::uint64_t, std::uint64_t>{"value", report.values_open,
-                                                                   report.requests.values_expired},
-        {"lease", report.leases_open, report.requests.leases_expired}}) {
+  using of_tokens = std::tuple<std::string_view, std::uint64_t, std::uint64_t, std::uint64_t>;
+  const auto& requests = report.requests;
+  for (const auto& [what, open, expired, refused] :
+       {of_tokens{"value", report.values_open, requests.values_expired, requests.values_refused},
+        of_tokens{"lease", report.leases_open, requests.leases_expired, requests.leases_refused}}) {
     const labels one{{"kind", what}};
     out.gauge("memkv_tokens_open", "Values being written, and leases, on queue pairs with messages.", open,
               one);
     out.counter("memkv_tokens_expired_total", "Of these, those whose time was over.", expired, one);
+    out.counter("memkv_tokens_refused_total", "That were asked for and not given: there were too many.",
+                refused, one);
   }
   out.gauge("memkv_sessions", "Sessions for RDMA that are attached.", report.sessions);
   out.gauge("memkv_rdma_connections", "Connections that have sessions, counted once a rail.",
@@ -263,6 +266,8 @@ void add_drive_facts(exposition& out, const drive_report& drive, const labels& o
   if (store.usable_bytes > 0)
     out.gauge("memkv_drive_fill_ratio", "Used of usable.",
               static_cast<double>(store.used_bytes) / static_cast<double>(store.usable_bytes), one);
+  out.gauge("memkv_drive_leased_bytes", "Of it, what leases keep from being evicted and reused.",
+            facts.leased_bytes, one);
   out.gauge("memkv_drive_blocks", "Blocks on the drive.", store.blocks, one);
   out.gauge("memkv_drive_memory_bytes", "Memory for its index and what belongs to it.", facts.memory_bytes,
             one);

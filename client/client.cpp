@@ -21,6 +21,7 @@ namespace memkv::client {
 namespace {
 
 constexpr std::int64_t ns_per_ms = 1'000'000;
+constexpr std::int64_t never_ns = std::numeric_limits<std::int64_t>::max();
 // Threads that use drive() leave their connections without a driver for a moment between two calls. While
 // such threads were there lately, the background thread looks again after this time instead of taking over at
 // once.
@@ -181,7 +182,7 @@ connection& client::implementation::choose(server& target, bool asynchronous) {
 void client::implementation::start(operation& wanted, std::vector<connection*>& used) noexcept {
   const waiter* const here = wanted.waiting.get();
   std::vector<connection*> chosen(servers.size(), nullptr);
-  std::vector<std::uint32_t> given(servers.size(), 0);
+  std::vector<std::uint32_t> given(wanted.asynchronous ? servers.size() : 0, 0);
   // Until this function ends the operation cannot finish, whatever happens to its requests.
   wanted.pending = static_cast<std::uint32_t>(wanted.requests.size()) + 1;
   for (request& one : wanted.requests) {
@@ -230,7 +231,7 @@ void client::implementation::drive_until(const std::vector<connection*>& candida
       }
     }
     self->sleep(sockets, wake_ns);
-    if (steady_ns() >= until_ns) {
+    if (until_ns != never_ns && steady_ns() >= until_ns) {
       break;
     }
   }
@@ -248,8 +249,7 @@ void client::implementation::run_blocking(operation& wanted) noexcept {
   --wanted.pending;
   // Every request has a deadline that its connection's driver keeps, so this ends.
   drive_until(
-      used, [&] { return wanted.pending.load(std::memory_order_acquire) == 0; },
-      std::numeric_limits<std::int64_t>::max());
+      used, [&] { return wanted.pending.load(std::memory_order_acquire) == 0; }, never_ns);
   wanted.conclude();
 }
 

@@ -34,6 +34,9 @@ constexpr std::size_t buffer_bytes = 16U << 10U;
 constexpr std::size_t buffer_bytes_before_payload = 1U << 10U;
 constexpr std::size_t long_payload_bytes = 8U << 10U;
 constexpr std::size_t receive_pieces_max = 64;
+// What comes before the payload of an answer to a single get.
+constexpr std::size_t get_header_bytes =
+    limits::fixed_header_bytes + wire::generation_reply::size + limits::trailer_bytes;
 // After so much has been received or written in one go, the other direction and the deadlines have their
 // turn.
 constexpr std::uint64_t turn_bytes_max = 8U << 20U;
@@ -138,6 +141,10 @@ bool connection::enqueue(request& wanted, const waiter* here) {
 }
 
 bool connection::try_drive(const std::shared_ptr<waiter>& self) {
+  // Nobody but this thread makes itself the driver, or ceases to be it.
+  if (self_.load(std::memory_order_relaxed) == self.get()) {
+    return true;
+  }
   const std::lock_guard lock(mutex_);
   if (driver_ == self) {
     return true;
@@ -210,7 +217,7 @@ void connection::take_queue() {
 }
 
 void connection::pump(short revents) {
-  const std::int64_t now_ns = steady_ns();
+  const std::int64_t now_ns = turn_ns_ = steady_ns();
   take_queue();
   leave_rdma();
   if (pause_over_ns_ != 0 && now_ns >= pause_over_ns_) {
@@ -546,7 +553,7 @@ void connection::keep_alive() {
   }
   auto* const ping = new request;
   ping->deadline_ns = now_ns + ping_deadline_ns;
-  if (!enqueue(*ping, self_)) {
+  if (!enqueue(*ping, self_.load())) {
     delete ping;
     return;
   }
@@ -585,7 +592,7 @@ void connection::complete(request& done) {
   if (done.owner == nullptr) {
     delete &done;
   } else {
-    done.owner->complete_one(self_);
+    done.owner->complete_one(self_.load(std::memory_order_relaxed));
   }
 }
 
@@ -888,14 +895,22 @@ bool connection::receive() {
     }
   }
   const std::uint64_t asked_payload = asked;
+  std::span<std::byte> expected;
   // The next header comes with the end of this payload.
   if (asked_payload == payload_left_) {
+    expected = expected_payload();
     const bool long_payload_expected =
         !open_.empty() && open_.front()->kind == request_kind::get &&
         open_.front()->owner->gets[open_.front()->items.front()].target.size() > long_payload_bytes;
-    const std::size_t room = long_payload_expected ? buffer_bytes_before_payload : buffer_bytes;
+    const std::size_t room = !expected.empty()       ? get_header_bytes
+                             : long_payload_expected ? buffer_bytes_before_payload
+                                                     : buffer_bytes;
     pieces[count++] = {buffer_.data(), room};
     asked += room;
+    if (!expected.empty()) {
+      pieces[count++] = {expected.data(), expected.size()};
+      asked += expected.size();
+    }
   }
   msghdr message{};
   message.msg_iov = pieces.data();
@@ -914,7 +929,7 @@ bool connection::receive() {
     }
     return false;
   }
-  last_io_ns_ = steady_ns();
+  last_io_ns_ = turn_ns_;
   const auto bytes = static_cast<std::uint64_t>(received);
   drained_ = bytes < asked;
   shared_.counted.bytes_received.fetch_add(bytes, std::memory_order_relaxed);
@@ -924,7 +939,47 @@ bool connection::receive() {
   }
   buffer_begin_ = 0;
   buffer_end_ = static_cast<std::size_t>(bytes - payload);
+  if (!expected.empty() && buffer_end_ > get_header_bytes) {
+    const std::size_t early = buffer_end_ - get_header_bytes;
+    buffer_end_ = get_header_bytes;
+    return take_early(expected.first(early));
+  }
   return true;
+}
+
+std::span<std::byte> connection::expected_payload() const noexcept {
+  // With one request open, nothing but its answer can come.
+  if (state_ != state::ready || payload_left_ != 0 || open_.size() != 1 || reader_->mid_header()) {
+    return {};
+  }
+  const request& only = *open_.front();
+  if (only.kind != request_kind::get || only.received_bytes != 0) {
+    return {};
+  }
+  const std::span<std::byte> target = only.owner->gets[only.items.front()].target;
+  return target.size() > long_payload_bytes ? target.first(std::min(target.size(), receive_step_bytes))
+                                            : std::span<std::byte>{};
+}
+
+bool connection::take_early(std::span<const std::byte> bytes) {
+  if (!take_buffered()) {
+    return false;
+  }
+  if (payload_left_ == 0 || segment_done_ != 0 || segments_[segment_].target != bytes.data()) {
+    // More than the one answer that was asked for, or no answer to it. The target may be the caller's again.
+    ++shared_.counted.connections_closed_by_check;
+    lose(errc::bad_reply);
+    return false;
+  }
+  const auto payload = static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), payload_left_));
+  // A part may be shorter than the target: the next header lies behind it. It is taken out before the answer
+  // may be complete.
+  const std::span<const std::byte> behind = bytes.subspan(payload);
+  buffer_.resize(std::max(buffer_.size(), behind.size()));
+  std::copy(behind.begin(), behind.end(), buffer_.begin());
+  buffer_begin_ = 0;
+  buffer_end_ = behind.size();
+  return advance_payload(payload);
 }
 
 bool connection::take_buffered() {

@@ -156,6 +156,12 @@ private:
   [[nodiscard]] bool take_buffered();
   /// Receives once. False: nothing more can be received now, or the connection is closed now.
   [[nodiscard]] bool receive();
+  /// Where the payload of the next answer goes, when that is certain before its header came: then both are
+  /// received at once. Empty: not known.
+  [[nodiscard]] std::span<std::byte> expected_payload() const noexcept;
+  /// Takes the header in the buffer, and the bytes that came behind it and lie in their target. False: the
+  /// connection is closed now.
+  [[nodiscard]] bool take_early(std::span<const std::byte> bytes);
   [[nodiscard]] bool accept_greeting();
   [[nodiscard]] bool accept_reply();
   [[nodiscard]] bool accept_single_get(request& wanted);
@@ -192,7 +198,7 @@ private:
   std::atomic<bool> driven_{false};
 
   // The driver's from here on.
-  const waiter* self_ = nullptr; // the driver's
+  std::atomic<const waiter*> self_{nullptr}; // the driver's; changed under the lock
   state state_ = state::closed;
   int fd_ = -1;
   bool wants_write_ = false;
@@ -234,6 +240,7 @@ private:
   std::vector<std::byte> buffer_; // received and not yet looked at: [buffer_begin_, buffer_end_)
   std::size_t buffer_begin_ = 0;
   std::size_t buffer_end_ = 0;
+  std::int64_t turn_ns_ = 0;     // when pump() was called last
   request* receiving_ = nullptr; // whose payload comes now
   wire::frame_header receiving_header_;
   std::uint64_t payload_left_ = 0;

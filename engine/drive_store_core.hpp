@@ -110,6 +110,9 @@ public:
   bool idle() const noexcept override;
   status close() override;
   store_counters counters() const noexcept override;
+  std::uint64_t space_of(const block_entry& entry) const noexcept override {
+    return std::uint64_t{entry.units} * places_.unit_bytes + page_bytes;
+  }
   std::uint64_t memory_bytes() const override;
   const set_identity& identity() const noexcept override { return super_.set; }
   std::vector<recovered_part> take_recovered_parts() override;

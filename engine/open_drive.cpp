@@ -25,6 +25,7 @@ status open_drive(const drive_description& description, const store_options& opt
     used.format_if_new = false;
     uring_device_options raw;
     raw.path = description.path;
+    raw.allow_file = description.image;
     raw.host = means.host;
     raw.registered = means.registered;
     opened = open_uring_device(raw, device);

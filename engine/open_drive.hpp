@@ -20,6 +20,7 @@ namespace memkv::engine {
 struct drive_description {
   bool memory = false;
   bool raw = false;             // a whole block device, set up beforehand (memkv setup)
+  bool image = false;           // raw: a regular file will do, for tests
   std::string path;             // of the file or the device; of a memory drive: empty
   std::uint64_t size_bytes = 0; // of the file or the memory, rounded down to 4 KiB; a raw device says its own
 };

@@ -192,6 +192,7 @@ engine_statistics dci_scheduler::engine_facts() const noexcept {
   const auto now = statistics();
   engine_statistics out;
   out.clients = now.clients;
+  out.clients_max = options_.clients_max;
   out.queued = now.queued;
   out.posted = now.posted;
   out.queue_pairs_ready = now.initiators_ready;

@@ -35,8 +35,9 @@
 // signalled, so nothing stays unreported for ever.
 //
 // Threading: a fabric and all it made belong to one thread at a time, but for the middle of what may take
-// long: finding the way to a peer can block for a second where nobody answers, so it is in three parts, of
-// which the one that blocks may be done by any thread (slow_step). Ownership: the caller's, through
+// long: finding the way to a peer can block for a second where nobody answers, and registering much memory
+// for many, so they are in three parts, of which the one that blocks may be done by any thread (slow_step).
+// Ownership: the caller's, through
 // unique_ptr; what a fabric made is destroyed before it, queue pairs before their completion queue, address
 // handles and memory regions after the report of the last request that names them. Errors: values; a
 // function that fails has done nothing, unless it says otherwise. Limits: device_facts, and what is given
@@ -77,10 +78,10 @@ struct endpoint {
   std::uint16_t lid = 0; // InfiniBand only
 };
 
-/// The part of a call that may block for seconds, since it asks the network. What starts it is quick, and so
-/// is what finishes it; both are for the fabric's thread, which may do everything else in between, but for
-/// what the step is for. A step that is not to be finished is destroyed, by that thread as well, before what
-/// it is for, and not while run() goes on.
+/// The part of a call that may block for seconds, since it asks the network, or pins memory. What starts it
+/// is quick, and so is what finishes it; both are for the fabric's thread, which may do everything else in
+/// between, but for what the step is for. A step that is not to be finished is destroyed, by that thread as
+/// well, before what it is for, and not while run() goes on.
 class slow_step {
 public:
   virtual ~slow_step() = default;
@@ -255,6 +256,10 @@ public:
   /// Host memory. Costs hundreds of microseconds and pins it: register large ranges, once.
   virtual status register_memory(std::span<std::byte> range, remote_access access,
                                  std::unique_ptr<memory_region>& out) noexcept = 0;
+  /// The same in three parts. The memory belongs to the step from the start, as it does to the region.
+  virtual status start_registration(std::span<std::byte> range, remote_access access,
+                                    std::unique_ptr<slow_step>& out) noexcept;
+  virtual status finish_registration(slow_step& step, std::unique_ptr<memory_region>& out) noexcept;
   /// Memory of another device, by its dma-buf descriptor, which may be closed afterwards. `address` is how
   /// requests will name the first byte. unsupported where kernel or device cannot.
   virtual status register_dma_buf(int descriptor, std::uint64_t offset, std::uint64_t length,

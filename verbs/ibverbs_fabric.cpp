@@ -10,6 +10,7 @@
 #include <cstring>
 #include <sys/random.h>
 #include <unistd.h>
+#include <utility>
 
 namespace memkv::verbs {
 
@@ -59,6 +60,30 @@ public:
 private:
   const ibverbs_library& library_;
   ibv_qp* pair_;
+};
+
+/// The driver lets any thread register memory.
+class registration_step final : public slow_step {
+public:
+  registration_step(const ibverbs_library& library, ibv_pd* domain, std::span<std::byte> range, int access)
+      : range(range), library_(library), domain_(domain), access_(access) {}
+  ~registration_step() override {
+    if (made != nullptr)
+      library_.dereg_mr(made);
+  }
+  void run() noexcept override {
+    made = library_.reg_mr(domain_, range.data(), range.size(), access_);
+    number = made == nullptr ? errno : 0;
+  }
+
+  const std::span<std::byte> range;
+  ibv_mr* made = nullptr; // until it is finished
+  int number = EINTR;     // until run() has tried
+
+private:
+  const ibverbs_library& library_;
+  ibv_pd* domain_;
+  int access_;
 };
 
 class hardware_rc final : public hardware_queue_pair<rc_queue_pair> {
@@ -353,16 +378,28 @@ static int access_of(remote_access access) noexcept {
 
 status hardware::register_memory(std::span<std::byte> range, remote_access access,
                                  std::unique_ptr<memory_region>& out) noexcept {
-  ibv_mr* const made = library.reg_mr(domain, range.data(), range.size(), access_of(access));
-  if (made == nullptr) {
-    const int number = errno;
+  registration_step step(library, domain, range, access_of(access));
+  step.run();
+  return finish_registration(step, out);
+}
+
+status hardware::start_registration(std::span<std::byte> range, remote_access access,
+                                    std::unique_ptr<slow_step>& out) noexcept {
+  out = std::make_unique<registration_step>(library, domain, range, access_of(access));
+  return {};
+}
+
+status hardware::finish_registration(slow_step& step, std::unique_ptr<memory_region>& out) noexcept {
+  auto& done = static_cast<registration_step&>(step);
+  if (done.made == nullptr) {
     return failed(errc::no_resources,
-                  device.name + " cannot register " + std::to_string(range.size()) + " bytes" +
-                      (number == ENOMEM ? ", perhaps for the limit on locked memory (ulimit -l)" : ""),
-                  number);
+                  device.name + " cannot register " + std::to_string(done.range.size()) + " bytes" +
+                      (done.number == ENOMEM ? ", perhaps for the limit on locked memory (ulimit -l)" : ""),
+                  done.number);
   }
-  out = std::make_unique<hardware_region>(library, made, reinterpret_cast<std::uintptr_t>(range.data()),
-                                          range.size());
+  out = std::make_unique<hardware_region>(library, std::exchange(done.made, nullptr),
+                                          reinterpret_cast<std::uintptr_t>(done.range.data()),
+                                          done.range.size());
   return {};
 }
 

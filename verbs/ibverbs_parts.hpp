@@ -70,6 +70,9 @@ public:
   endpoint self() const noexcept override;
   status register_memory(std::span<std::byte> range, remote_access access,
                          std::unique_ptr<memory_region>& out) noexcept override;
+  status start_registration(std::span<std::byte> range, remote_access access,
+                            std::unique_ptr<slow_step>& out) noexcept override;
+  status finish_registration(slow_step& step, std::unique_ptr<memory_region>& out) noexcept override;
   status register_dma_buf(int descriptor, std::uint64_t offset, std::uint64_t length, std::uint64_t address,
                           remote_access access, std::unique_ptr<memory_region>& out) noexcept override;
   status create_completion_queue(std::uint32_t reports_max,

@@ -85,6 +85,7 @@ status rc_scheduler::create(fabric& device, const rc_scheduler_options& options,
   const std::uint32_t deep = std::min(options.deep_reports_max, left - pairs_max * each);
   std::unique_ptr<rc_scheduler> made(new rc_scheduler(device, cut));
   made->pairs_max_ = pairs_max;
+  made->statistics_.engine.clients_max = pairs_max;
   made->statistics_.sends_client = each;
   made->statistics_.deep_free = deep;
   if (status failed = device.create_completion_queue(pairs_max * each + deep + cut.message_reports_max,

@@ -69,6 +69,7 @@ struct outcome {
 /// What happened so far, and what there is now.
 struct engine_statistics {
   std::uint64_t clients = 0; // attached, those that are ending included
+  std::uint64_t clients_max = 0;
   std::uint64_t queued = 0;
   std::uint64_t posted = 0;
   std::uint64_t queue_pairs_ready = 0;

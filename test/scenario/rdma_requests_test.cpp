@@ -310,7 +310,8 @@ CAF_TEST(values of all sizes come and go on every kind of drive and with both di
 }
 
 CAF_TEST(a batch of a thousand small values takes one control message and few for the pool) {
-  for (const auto kind : {storage::memory, storage::raw}) {
+  for (const auto kind : {storage::memory, storage::raw, storage::direct}) {
+    CAF_MESSAGE(text_of(kind));
     constexpr std::uint32_t count = 1000, bytes = 4 * kib;
     rdma_world world{kind};
     user one{world, count * bytes};
@@ -328,17 +329,31 @@ CAF_TEST(a batch of a thousand small values takes one control message and few fo
       messages = std::exchange(plan.messages, 0);
       plan.transfers = 0;
     });
-    // A raw drive answers one by one, and nothing waits for company.
-    const std::uint64_t few = kind == storage::memory ? 2 : count;
-    CAF_CHECK_LESS_OR_EQUAL(messages, few);
+    CAF_CHECK_LESS_OR_EQUAL(messages, 2u);
     spoil(one.memory);
     for (std::uint32_t index = 0; index < count; ++index)
       one.want(std::to_string(index), index * bytes, bytes);
-    CAF_CHECK(all(statuses(one.read()), status::ok, count));
+    {
+      // A raw drive answers what has come when it looks, so how much that is depends on the machine: here it
+      // looks when all was asked for.
+      const auto body = world.bodies[0];
+      std::unique_lock turn(body->turn, std::defer_lock);
+      if (kind != storage::memory)
+        turn.lock();
+      const auto asked = world.counters().frames.value();
+      const auto id = one.send_reads();
+      CAF_CHECK(rdma_world::eventually([&] { return world.counters().frames.value() > asked; }));
+      if (turn.owns_lock()) {
+        CAF_CHECK_EQUAL(world.facts().requests_open, 1u);
+        turn.unlock();
+      }
+      CAF_CHECK(all(statuses(one.were_read(id)), status::ok, count));
+    }
     CAF_CHECK(same(one.memory, value));
     set(world, [&](test::pool_plan& plan) {
       CAF_CHECK_EQUAL(plan.transfers, count);
-      CAF_CHECK_LESS_OR_EQUAL(plan.messages, few);
+      CAF_MESSAGE(plan.messages << " messages to the pool");
+      CAF_CHECK_LESS_OR_EQUAL(plan.messages, kind == storage::memory ? 2u : count / 8);
     });
     CAF_CHECK_EQUAL(world.counters().writes.value(), count);
     CAF_CHECK_EQUAL(world.counters().write_bytes.value(), count * bytes);
@@ -903,17 +918,15 @@ CAF_TEST(a drive that goes takes its items with it) {
 }
 
 CAF_TEST(damage is a miss where the server looks at the bytes and is seen by the client where it does not) {
-  for (const auto kind : {storage::memory, storage::memory_out_of_reach})
+  for (const auto kind : {storage::memory, storage::memory_out_of_reach, storage::raw, storage::direct})
     for (const auto digest : {digest_kind::crc32c, digest_kind::keyed}) {
+      CAF_MESSAGE(text_of(kind));
       rdma_world world{kind};
       user one{world, mib};
       CAF_REQUIRE(one.attach() == status::ok);
       const auto value = pattern("key", 1, 200'000);
       CAF_REQUIRE(one.put("key", value) == status::ok);
-      const auto arena = world.bodies[0]->device->writable_mapping();
-      const auto found = std::ranges::search(arena, std::span{value}.subspan(100'000, 64));
-      CAF_REQUIRE(!found.empty());
-      found.front() ^= std::byte{1};
+      world.damage(std::span{value}.subspan(100'000, 64));
       one.want("key", 0, mib);
       const auto id = one.send_reads(0, digest);
       const auto result = one.were_read(id)[0];

@@ -102,7 +102,7 @@ actors::reactor_actor::behavior_type listening_reactor(actors::reactor_actor::po
           [](const members_changed&) {},
           [](const extent_allocated&) {},
           [](const extent_stored&) {},
-          [](const extent_was_read&) {},
+          [](const extents_were_read&) {},
           [](const block_erased&) {},
           [](const dci_pool_changed&) {},
           [log](const session_attached& message) {

@@ -220,6 +220,8 @@ public:
   [[nodiscard]] std::size_t in_flight() const noexcept override { return below_->in_flight(); }
   [[nodiscard]] bool needs_poll() const noexcept override { return in_flight() > 0; }
   void close() noexcept override { below_->close(); }
+  /// What is on it.
+  [[nodiscard]] std::span<std::byte> content() const noexcept { return below_->writable_mapping(); }
   std::atomic<std::uint64_t> reads{0}, read_bytes{0};
 
 private:
@@ -336,9 +338,10 @@ private:
   std::mutex* order_;
 };
 
-enum class storage { memory, memory_out_of_reach, file, raw };
+/// raw: a memory that has to be asked for everything, as raw drives have; direct: a real one.
+enum class storage { memory, memory_out_of_reach, file, raw, direct };
 inline constexpr storage all_storages[] = {storage::memory, storage::memory_out_of_reach, storage::file,
-                                           storage::raw};
+                                           storage::raw, storage::direct};
 
 inline std::string text_of(storage kind) {
   switch (kind) {
@@ -350,6 +353,8 @@ inline std::string text_of(storage kind) {
     return "file";
   case storage::raw:
     return "raw";
+  case storage::direct:
+    return "raw, through io_uring";
   }
   return "?";
 }
@@ -451,6 +456,28 @@ public:
     self->receive([&](const actors::described& said) { out = *said.what->reactor; });
     return out;
   }
+  /// Changes a byte of the first drive where `content` lies, and lets go of what is remembered of it. Who
+  /// works on memory is asked before and after, so that each sees what the other did.
+  void damage(std::span<const std::byte> content) {
+    static_cast<void>(facts());
+    {
+      const std::lock_guard turn(bodies[0]->turn);
+      if (images.empty()) {
+        const auto all = raw != nullptr ? raw->content() : bodies[0]->device->writable_mapping();
+        const auto found = std::ranges::search(all, content);
+        CAF_REQUIRE(!found.empty());
+        found.front() ^= std::byte{1};
+      } else {
+        CAF_REQUIRE(damage_raw_image(images[0], content));
+      }
+    }
+    // Whoever wants all of the pool drops the cache.
+    std::vector<engine::buffer> all;
+    while (auto chunk = shared->cache->acquire())
+      all.push_back(std::move(chunk));
+    all.clear();
+    static_cast<void>(facts());
+  }
   /// Waits for what must come, for 20 s at most.
   template <class Condition>
   static bool eventually(const Condition& condition) {
@@ -473,6 +500,7 @@ public:
   pool_plan_ptr plan;
   std::vector<std::shared_ptr<actors::drive_body>> bodies;
   raw_like_device* raw = nullptr; // the first drive's
+  std::vector<std::string> images;
   caf::actor reactor, pool;
 
 private:
@@ -484,8 +512,14 @@ private:
     settings.time = options.time;
     settings.server = caf::actor_cast<actors::server_actor>(server_);
     settings.description.size_bytes = 128 * mib;
+    settings.pool = shared->pool->range();
+    settings.pool_keeper = shared;
     if (kind == storage::file) {
       settings.description.path = (directory_.path() / std::to_string(index)).string();
+    } else if (kind == storage::direct) {
+      settings.description = make_raw_image((directory_.path() / std::to_string(index)).string(), 128 * mib,
+                                            options.store, index);
+      images.push_back(settings.description.path);
     } else if (kind == storage::raw) {
       auto body = std::make_shared<actors::drive_body>();
       body->index = index;

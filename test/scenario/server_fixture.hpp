@@ -3,6 +3,7 @@
 
 #include "actors/run_server.hpp"
 #include "client/client.hpp"
+#include "test/support/raw_image.hpp"
 #include "wire/license_file.hpp"
 
 #include <caf/test/unit_test.hpp>
@@ -79,7 +80,12 @@ inline std::shared_ptr<actors::license_watch> watched_license(std::shared_ptr<co
       std::move(time));
 }
 
-enum class media { memory, file };
+enum class media { memory, file, raw };
+
+/// How a failing check prints one.
+inline std::string text_of(media kind) {
+  return kind == media::memory ? "memory" : kind == media::file ? "file" : "raw";
+}
 
 struct server_fixture {
   scratch_directory directory;
@@ -95,6 +101,7 @@ struct server_fixture {
     options.pool_bytes = 64 << 20;
     options.store.unit_bytes = 64 << 10;
     options.store.extent_bytes_max = 4 << 20;
+    options.store.identity.drive_count = drives;
     options.drives.clear();
     for (std::uint32_t index = 0; index < drives; ++index) {
       engine::drive_description drive;
@@ -102,11 +109,16 @@ struct server_fixture {
       drive.size_bytes = drive_bytes;
       if (kind == media::file)
         drive.path = (directory.path() / ("drive" + std::to_string(index))).string();
+      drive.raw = kind == media::raw; // made at the start, as options say then
       options.drives.push_back(drive);
     }
   }
 
   void start() {
+    for (std::uint32_t index = 0; index < options.drives.size(); ++index)
+      if (auto& drive = options.drives[index]; drive.raw && drive.path.empty())
+        drive = make_raw_image((directory.path() / ("raw" + std::to_string(images_made_++))).string(),
+                               drive.size_bytes, options.store, index);
     std::string problem;
     server = actors::start_server(options, problem);
     if (server == nullptr)
@@ -136,6 +148,9 @@ struct server_fixture {
       CAF_FAIL("no client: " << problem.text);
     return made;
   }
+
+private:
+  std::uint32_t images_made_ = 0;
 };
 
 } // namespace memkv::test

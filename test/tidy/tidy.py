@@ -27,7 +27,7 @@ MAY_INCLUDE = {
 # Libraries, and the files that may include them. test/ may include everything.
 LIBRARIES = [
     (r"caf/", r"(actors/(?!log\.)|admin/|cli/|bench/)"),
-    (r"liburing(\.h|/)", r"(engine/uring_device\.cpp|actors/ring_actor\.[hc]pp)$"),
+    (r"liburing(\.h|/)", r"(engine/uring_device\.cpp|actors/(ring_actor|file_table)\.[hc]pp)$"),
     (r"openssl/", r"(wire/(auth|license|license_issuer)\.cpp|admin/tls[a-z_]*\.cpp|cli/doctor_tls\.cpp)$"),
     (r"(isa-l|isa-l\.h|isa-l/|crc\.h|crc64\.h)", r"wire/crc32c\.cpp$"),
     (r"yaml-cpp/", r"(cli/config[a-z_]*\.cpp|client/config\.cpp)$"),

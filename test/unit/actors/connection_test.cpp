@@ -26,7 +26,7 @@ reactor_actor::behavior_type silent_reactor(reactor_actor::pointer, heard* what)
           [](const members_changed&) {},
           [](const extent_allocated&) {},
           [](const extent_stored&) {},
-          [](const extent_was_read&) {},
+          [](const extents_were_read&) {},
           [](const block_erased&) {},
           [](const dci_pool_changed&) {},
           [what](const session_attached& message) { what->attached.push_back(message); },

@@ -77,7 +77,7 @@ reactor_actor::behavior_type listening_reactor(reactor_actor::pointer, heard* wh
           [](const members_changed&) {},
           [](const extent_allocated&) {},
           [](const extent_stored&) {},
-          [](const extent_was_read&) {},
+          [](const extents_were_read&) {},
           [](const block_erased&) {},
           [](const dci_pool_changed&) {},
           [what](const session_attached& message) { what->add(&heard::attached, message); },
@@ -140,12 +140,46 @@ bool holds(std::span<const std::byte> bytes, unsigned value) {
   return std::all_of(bytes.begin(), bytes.end(), [&](std::byte one) { return one == std::byte(value); });
 }
 
-/// Does something before the device behind it is closed.
+/// Where others are held up until it opens.
+class gate {
+public:
+  void wait() {
+    std::unique_lock guard(lock_);
+    ++waiting_;
+    changed_.notify_all();
+    changed_.wait(guard, [this] { return open_; });
+    --waiting_;
+  }
+  void wait(std::chrono::milliseconds most) {
+    std::unique_lock guard(lock_);
+    changed_.wait_for(guard, most, [this] { return open_; });
+  }
+  void open() {
+    {
+      const std::lock_guard guard(lock_);
+      open_ = true;
+    }
+    changed_.notify_all();
+  }
+  /// Until so many wait at it.
+  bool holds_up(unsigned count) {
+    std::unique_lock guard(lock_);
+    return changed_.wait_for(guard, 20s, [&] { return waiting_ == count; });
+  }
+
+private:
+  std::mutex lock_;
+  std::condition_variable changed_;
+  unsigned waiting_ = 0;
+  bool open_ = false;
+};
+
+/// Does something before the device behind it is closed, and registers memory when a gate opens.
 class slow_to_close final : public verbs::fabric {
 public:
   slow_to_close(std::unique_ptr<verbs::fabric> behind, std::function<void()> before,
-                const std::atomic<std::uint32_t>* left = nullptr)
-      : behind_(std::move(behind)), before_(std::move(before)), left_(left) {}
+                const std::atomic<std::uint32_t>* left = nullptr, gate* registers = nullptr)
+      : behind_(std::move(behind)), before_(std::move(before)), left_(left), registers_(registers) {}
   ~slow_to_close() override { before_(); }
   const verbs::device_facts& facts() const noexcept override { return behind_->facts(); }
   const verbs::path_options& path() const noexcept override { return behind_->path(); }
@@ -153,6 +187,18 @@ public:
   verbs::status register_memory(std::span<std::byte> range, verbs::remote_access access,
                                 std::unique_ptr<verbs::memory_region>& out) noexcept override {
     return behind_->register_memory(range, access, out);
+  }
+  verbs::status start_registration(std::span<std::byte> range, verbs::remote_access access,
+                                   std::unique_ptr<verbs::slow_step>& out) noexcept override {
+    auto made = std::make_unique<held_up>();
+    made->at = registers_;
+    auto started = behind_->start_registration(range, access, made->step);
+    out = std::move(made);
+    return started;
+  }
+  verbs::status finish_registration(verbs::slow_step& step,
+                                    std::unique_ptr<verbs::memory_region>& out) noexcept override {
+    return behind_->finish_registration(*static_cast<held_up&>(step).step, out);
   }
   verbs::status register_dma_buf(int descriptor, std::uint64_t offset, std::uint64_t length,
                                  std::uint64_t address, verbs::remote_access access,
@@ -188,39 +234,19 @@ public:
   std::uint32_t queue_pairs_left() const noexcept override { return left_ == nullptr ? 0 : left_->load(); }
 
 private:
+  struct held_up final : verbs::slow_step {
+    void run() noexcept override {
+      if (at != nullptr)
+        at->wait();
+      step->run();
+    }
+    gate* at = nullptr;
+    std::unique_ptr<verbs::slow_step> step;
+  };
   std::unique_ptr<verbs::fabric> behind_;
   std::function<void()> before_;
   const std::atomic<std::uint32_t>* left_;
-};
-
-/// Where ways to peers of one name are held up until it opens.
-class gate {
-public:
-  void wait() {
-    std::unique_lock guard(lock_);
-    ++waiting_;
-    changed_.notify_all();
-    changed_.wait(guard, [this] { return open_; });
-    --waiting_;
-  }
-  void open() {
-    {
-      const std::lock_guard guard(lock_);
-      open_ = true;
-    }
-    changed_.notify_all();
-  }
-  /// Until so many wait at it.
-  bool holds_up(unsigned count) {
-    std::unique_lock guard(lock_);
-    return changed_.wait_for(guard, 20s, [&] { return waiting_ == count; });
-  }
-
-private:
-  std::mutex lock_;
-  std::condition_variable changed_;
-  unsigned waiting_ = 0;
-  bool open_ = false;
+  gate* registers_;
 };
 
 struct fixture {
@@ -315,8 +341,10 @@ struct fixture {
     caf::anon_send_exit(owner, caf::exit_reason::kill);
     std::erase(connections, owner);
   }
-  std::uint64_t begin_attach(const caf::actor& owner, const verbs::peer_address& client) {
+  std::uint64_t begin_attach(const caf::actor& owner, const verbs::peer_address& client,
+                             std::uint8_t from_host = 0) {
     attach_session wanted;
+    wanted.host[0] = from_host;
     wanted.request = next_request++;
     wanted.pool = pool;
     wanted.client = client;
@@ -421,6 +449,14 @@ struct fixture {
         caf::after(20s) >> [] {});
     CAF_REQUIRE(came);
     return out;
+  }
+  /// Waits until it reaches so many bytes of this machine's memory.
+  bool reaches(std::uint64_t bytes) {
+    const auto limit = std::chrono::steady_clock::now() + 20s;
+    while (facts().reachable_bytes != bytes)
+      if (std::chrono::steady_clock::now() >= limit)
+        return false;
+    return true;
   }
   /// Waits until the sessions have come to this number.
   bool sessions_become(std::uint64_t count) {
@@ -571,12 +607,67 @@ CAF_TEST(memory that is not registered is refused and counted) {
   auto more = std::make_shared<std::vector<std::byte>>(4096);
   caf::anon_send(caf::actor_cast<dci_pool_actor>(pool), register_memory{*more, more});
   caf::anon_send(caf::actor_cast<dci_pool_actor>(pool), register_memory{*more, more});
+  CAF_REQUIRE(reaches(memory_bytes + 4096));
   auto three = transfer(session, owner, true, 0, 64);
   three->data = more->data();
   move({three});
   CAF_REQUIRE(answered(3));
   CAF_CHECK(three->result == wire::status::ok);
   CAF_CHECK_EQUAL(facts().reachable_bytes, memory_bytes + 4096);
+}
+
+CAF_TEST(bytes move while memory is registered) {
+  enum class end { none, in_order, killed };
+  for (const auto how : {end::none, end::in_order, end::killed}) {
+    begin(how == end::killed);
+    gate closed;
+    auto with = settings();
+    with.open = [&](std::unique_ptr<verbs::fabric>& made, std::vector<std::string>&) {
+      made = std::make_unique<slow_to_close>(
+          network.create_node({.name = "server"}), [] {}, nullptr, &closed);
+      return verbs::status{};
+    };
+    start(std::move(with));
+    const auto owner = connect();
+    const auto session = session_of(owner);
+    auto more = std::make_shared<std::vector<std::byte>>(4096);
+    for (int twice = 0; twice < 2; ++twice)
+      caf::anon_send(caf::actor_cast<dci_pool_actor>(pool), register_memory{*more, more});
+    CAF_REQUIRE(closed.holds_up(1));
+    move({transfer(session, owner, true, 0, 4096), transfer(session, owner, false, 4096, 4096)});
+    CAF_REQUIRE(answered(2));
+    CAF_CHECK(results() == std::set{wire::status::ok});
+    CAF_CHECK(detach(owner, session_of(owner)).result == wire::status::ok);
+    CAF_CHECK_EQUAL(facts().reachable_bytes, memory_bytes);
+    auto early = transfer(session, owner, true, 0, 64);
+    early->data = more->data();
+    move({early});
+    CAF_REQUIRE(answered(3));
+    CAF_CHECK(early->result == wire::status::internal);
+    if (how == end::none) {
+      closed.open();
+      CAF_REQUIRE(reaches(memory_bytes + 4096));
+      auto late = transfer(session, owner, true, 0, 64);
+      late->data = more->data();
+      move({late});
+      CAF_REQUIRE(answered(4));
+      CAF_CHECK(late->result == wire::status::ok);
+    } else {
+      // The device is not closed over the head of who registers, nor is the memory let go.
+      self->monitor(pool);
+      caf::anon_send_exit(pool,
+                          how == end::killed ? caf::exit_reason::kill : caf::exit_reason::user_shutdown);
+      bool ended = false;
+      self->receive([&](const caf::down_msg&) { ended = true; }, caf::after(50ms) >> [] {});
+      CAF_REQUIRE(!ended);
+      CAF_CHECK_GREATER(more.use_count(), 1);
+      closed.open();
+      wait_for_end();
+      CAF_CHECK_EQUAL(more.use_count(), 1);
+    }
+    end_pool(caf::exit_reason::user_shutdown);
+    check_conduct();
+  }
 }
 
 CAF_TEST(a key that was withdrawn is refused and ends the session) {
@@ -625,22 +716,26 @@ CAF_TEST(transfers are answered before the word that their session ended) {
 
 CAF_TEST(sessions are bounded) {
   auto with = settings();
-  with.sessions_max = wire::limits::sessions_connection_max + 1;
+  with.sessions_max = wire::limits::sessions_connection_max + 6;
   start(std::move(with));
   const auto owner = connect(), other = connect();
   std::set<std::uint64_t> all;
   for (std::uint32_t index = 0; index < wire::limits::sessions_connection_max; ++index)
-    all.insert(session_of(owner));
+    CAF_CHECK(all.insert(session_of(owner)).second);
   CAF_CHECK_EQUAL(all.size(), wire::limits::sessions_connection_max);
   CAF_CHECK(attach(owner, host.address()).result == wire::status::busy);
-  const auto last = session_of(other);
-  CAF_CHECK(!all.contains(last));
-  CAF_CHECK(attach(other, host.address()).result == wire::status::busy);
+  const auto from_elsewhere = [&] { return answer_to(begin_attach(other, host.address(), 2)); };
+  std::uint64_t last = 0;
+  for (int index = 0; index < 6; ++index) {
+    last = from_elsewhere().session;
+    CAF_CHECK(all.insert(last).second);
+  }
+  CAF_CHECK(from_elsewhere().result == wire::status::busy);
   auto wrong = host.address();
   wrong.number = 0x1000000;
   CAF_CHECK(detach(other, last).result == wire::status::ok);
   kill(owner);
-  CAF_CHECK(sessions_become(0));
+  CAF_CHECK(sessions_become(5));
   CAF_CHECK(attach(other, wrong).result == wire::status::bad_request);
   auto other_kind = host.address();
   other_kind.what = static_cast<verbs::peer_address::kind>(9);
@@ -753,13 +848,100 @@ CAF_TEST(attaches under way are bounded) {
     CAF_CHECK(attach(owner, address()).result == wire::status::busy);
     for (unsigned index = 0; index < 2; ++index)
       asked.push_back(begin_attach(other, address()));
+    // There is room for who has less under way and waiting than another, and only until they have the same.
+    asked.push_back(begin_attach(other, address()));
     CAF_CHECK(attach(other, address()).result == wire::status::busy);
     CAF_CHECK_EQUAL(facts().attaching, 6u);
     closed->open();
-    for (const auto each : asked)
-      CAF_CHECK(answer_to(each).result == wire::status::ok);
+    for (std::size_t index = 0; index < asked.size(); ++index)
+      CAF_CHECK(answer_to(asked[index]).result ==
+                (index == 3 ? wire::status::busy : wire::status::ok));
     CAF_CHECK_EQUAL(facts().attaching, 0u);
     network.set_way_taking({});
+    check_conduct();
+  }
+}
+
+CAF_TEST(a crowd that looks for nobody keeps nobody else out) {
+  for (const bool over_rc : {false, true})
+    for (const bool from_elsewhere : {false, true}) {
+      begin(over_rc);
+      auto with = settings();
+      with.attaching_max = 48;
+      with.attaching_threads = 4;
+      with.attach_wait_ns_max = 60'000 * millisecond;
+      with.rc.clients_max = 1024; // some of nobody's are attached here
+      start(std::move(with));
+      gate never;
+      network.set_way_taking([&never, here = host.device->self().port_gid](const verbs::endpoint& peer) {
+        if (peer.port_gid != here)
+          never.wait(50ms);
+      });
+      // Each of them asks for as many as it may, for another address of nobody each time.
+      std::uint16_t next_address = 0;
+      const auto nobody = [&] {
+        auto out = client_address();
+        out.port.port_gid.fill(0xEE);
+        out.port.port_gid[0] = static_cast<std::uint8_t>(++next_address >> 8U);
+        out.port.port_gid[1] = static_cast<std::uint8_t>(next_address);
+        return out;
+      };
+      std::vector<caf::actor> crowd;
+      std::vector<std::uint64_t> asked;
+      for (int index = 0; index < 24; ++index)
+        crowd.push_back(connect());
+      const auto ask = [&] {
+        for (const auto& each : crowd)
+          for (int count = 0; count < 4; ++count)
+            asked.push_back(begin_attach(each, nobody()));
+      };
+      ask();
+      // More than there are places for: some have been told so.
+      CAF_REQUIRE(what.eventually([](const heard& all) { return !all.attached.empty(); }));
+      for (int index = 0; index < 6; ++index) {
+        ask();
+        const auto honest = connect();
+        const auto made = answer_to(begin_attach(honest, client_address(), from_elsewhere ? 9 : 0));
+        CAF_CHECK(made.result == wire::status::ok);
+        CAF_CHECK_GREATER(facts().attaching, 8u); // the crowd was in its way
+        kill(honest);
+      }
+      // They are answered too, in one way or the other.
+      for (const auto each : asked)
+        static_cast<void>(answer_to(each));
+      for (const auto& each : crowd)
+        kill(each);
+      CAF_CHECK(sessions_become(0));
+      network.set_way_taking({});
+      check_conduct();
+    }
+}
+
+CAF_TEST(one host leaves room for the clients of others) {
+  for (const bool over_rc : {false, true}) {
+    begin(over_rc);
+    auto with = settings();
+    with.sessions_max = with.rc.clients_max = 16;
+    start(std::move(with));
+    const auto owner = connect(), another = connect(), other = connect();
+    std::vector<std::uint64_t> sessions;
+    for (int index = 0; index < 12; ++index) {
+      const auto made = answer_to(begin_attach(index % 2 == 0 ? owner : another, client_address(), 1));
+      CAF_REQUIRE(made.result == wire::status::ok);
+      sessions.push_back(made.session);
+    }
+    CAF_CHECK(answer_to(begin_attach(owner, client_address(), 1)).result == wire::status::busy);
+    for (int index = 0; index < 4; ++index)
+      CAF_CHECK(answer_to(begin_attach(other, client_address(), 2)).result == wire::status::ok);
+    CAF_CHECK(answer_to(begin_attach(other, client_address(), 2)).result == wire::status::busy);
+    // What ends is counted no more, however it ends.
+    CAF_CHECK(detach(owner, sessions[0]).result == wire::status::ok);
+    CAF_CHECK(answer_to(begin_attach(owner, client_address(), 1)).result == wire::status::ok);
+    kill(another);
+    CAF_CHECK(sessions_become(10));
+    for (int index = 0; index < 6; ++index)
+      CAF_CHECK(answer_to(begin_attach(owner, client_address(), 1)).result == wire::status::ok);
+    CAF_CHECK(answer_to(begin_attach(owner, client_address(), 1)).result == wire::status::busy);
     check_conduct();
   }
 }

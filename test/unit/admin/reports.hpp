@@ -37,7 +37,7 @@ inline actors::server_report full_report() {
   facts.device = "Model \"X\"";
   fill(facts.raw_bytes, facts.in_flight, facts.oldest_request_ns, facts.journal_bytes, facts.memory_bytes,
        facts.trim_waiting_bytes, facts.trim_submitted_bytes, facts.trimmed_bytes, facts.opened_in_ns,
-       facts.evicted_age_ns);
+       facts.evicted_age_ns, facts.leased_bytes);
   fill(facts.store.blocks, facts.store.used_bytes, facts.store.usable_bytes, facts.store.evicted_blocks,
        facts.store.evicted_bytes, facts.store.corrupt_blocks, facts.store.io_errors, facts.store.checkpoints,
        facts.store.journal_batches, facts.store.journal_records, facts.store.journal_used_bytes,
@@ -99,7 +99,7 @@ inline actors::server_report full_report() {
   fill(all.reads, all.read_bytes, all.read_misses, all.writes, all.write_bytes, all.write_failures,
        all.deletes, all.exists_keys, all.prefixes, all.frames, all.digest_mismatches, all.corrupt_blocks,
        all.incomplete_blocks, all.deadlines_exceeded, all.busy, all.dropped_stale, all.dropped_replayed,
-       all.values_expired, all.leases_expired);
+       all.values_expired, all.leases_expired, all.values_refused, all.leases_refused);
   all.closed = {{"peer_closed", 3}, {"idle", 1}};
   actors::latency_series series;
   series.operation = "get";

@@ -362,6 +362,40 @@ CAF_TEST(answers may come in any order and their parts mixed) {
   CAF_CHECK(targets == values);
 }
 
+CAF_TEST(a value comes whole whatever the length of its parts and of its target) {
+  pair one;
+  for (const std::size_t length : {20'000, 300'000, 600'000}) {
+    const bytes value = filled(length, static_cast<unsigned>(length));
+    CAF_CHECK_EQUAL(one.put("key", value), errc::ok);
+    for (const std::uint32_t part : {97U, 176U, 5'000U, 65'537U, 262'144U, 1U << 20U}) {
+      one.server.part_bytes = part;
+      for (const std::size_t room : {length, length + 1, length + 300'000}) {
+        CAF_CHECK(one.get("key", room) == value);
+      }
+    }
+  }
+  CAF_CHECK_EQUAL(one.kv->count().connections_closed_by_check, 0u);
+}
+
+CAF_TEST(bytes that nobody asked for end the connection and reach no value) {
+  pair one;
+  const bytes value = filled(50'000, 9);
+  CAF_CHECK_EQUAL(one.put("key", value), errc::ok);
+  // Behind a value that is shorter than its target.
+  one.server.shape = [](fake_frame& frame) { frame.behind = 5'000; };
+  CAF_CHECK(one.get("key", 100'000) == value);
+  one.server.shape = nullptr;
+  CAF_CHECK(one.get("key", value.size()) == value);
+  CAF_CHECK_EQUAL(one.kv->count().connections_closed_by_check, 1u);
+  // Behind a refusal, which has no value.
+  one.server.shape = [](fake_frame& frame) { frame.behind = 5'000; };
+  bytes target(100'000);
+  CAF_CHECK_EQUAL(one.kv->get("another key", target).code, errc::not_found);
+  one.server.shape = nullptr;
+  CAF_CHECK(one.get("key", value.size()) == value);
+  CAF_CHECK_EQUAL(one.kv->count().connections_closed_by_check, 2u);
+}
+
 CAF_TEST(no more requests are on their way than the server allows) {
   pair one;
   one.server.in_flight_max = 3;

@@ -290,6 +290,7 @@ void fake_server::send_frame(fake_frame frame, session& served, bool is_special)
     bytes.back() ^= std::byte{1};
   }
   bytes.insert(bytes.end(), frame.payload.begin(), frame.payload.end());
+  bytes.insert(bytes.end(), frame.behind, std::byte{0x5A});
   if (frame.close_after) {
     bytes.resize(bytes.size() - frame.payload.size() / 2);
   }

@@ -34,6 +34,7 @@ struct fake_frame {
   bool damage_tag = false;
   std::int64_t clock_offset_ns = 0;
   bool drop = false;
+  std::size_t behind = 0;   // bytes that nobody asked for, after the payload
   bool close_after = false; // after the header and half of the payload
 };
 
