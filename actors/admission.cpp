@@ -52,6 +52,10 @@ void admission_slot::authenticated() noexcept {
   }
 }
 
+void admission_slot::note(door_event what) {
+  owner_->events().note(what, peer_);
+}
+
 admission::admission(std::uint32_t total_max, std::uint32_t per_address_max,
                      std::uint32_t unauthenticated_max)
     : total_max_(total_max), per_address_max_(per_address_max), unauthenticated_max_(unauthenticated_max) {}
@@ -71,6 +75,10 @@ std::shared_ptr<admission_slot> admission::admit(int descriptor, const peer_addr
     if (here.connections == 0)
       by_address_.erase(peer);
     ++refused_;
+    events_.note(why == refusal::total     ? door_event::too_many
+                 : why == refusal::address ? door_event::too_many_of_address
+                                           : door_event::too_many_unauthenticated,
+                 peer);
     return nullptr;
   }
   ++here.connections;

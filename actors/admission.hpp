@@ -5,7 +5,8 @@
 // back when destroyed, whoever holds it then. So the counts are right even if LISTENER or a REACTOR dies.
 #pragma once
 
-#include <array>
+#include "actors/door_log.hpp"
+
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -18,8 +19,6 @@ namespace memkv::actors {
 
 class admission;
 
-/// IPv4 addresses are mapped into IPv6.
-using peer_address = std::array<std::uint8_t, 16>;
 [[nodiscard]] peer_address address_of(const sockaddr_storage& peer) noexcept;
 [[nodiscard]] std::string to_string(const peer_address& address);
 
@@ -34,6 +33,9 @@ public:
   [[nodiscard]] const peer_address& peer() const noexcept { return peer_; }
   /// The connection no longer counts as unauthenticated.
   void authenticated() noexcept;
+  [[nodiscard]] bool is_authenticated() const noexcept { return authenticated_; }
+  /// For the log.
+  void note(door_event what);
 
 private:
   std::shared_ptr<admission> owner_;
@@ -51,6 +53,8 @@ public:
 
   /// A slot, which owns `descriptor` from now on; or null and why. The descriptor is the caller's then.
   [[nodiscard]] std::shared_ptr<admission_slot> admit(int descriptor, const peer_address& peer, refusal& why);
+  /// What is not let in, or not let go on. LISTENER has it report.
+  [[nodiscard]] door_log& events() noexcept { return events_; }
 
   [[nodiscard]] std::uint32_t connections() const;
   [[nodiscard]] std::uint32_t unauthenticated() const;
@@ -69,6 +73,7 @@ private:
   std::map<peer_address, count> by_address_;
   std::uint32_t total_ = 0, unauthenticated_ = 0;
   std::uint64_t refused_ = 0;
+  door_log events_;
 };
 
 } // namespace memkv::actors

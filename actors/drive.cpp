@@ -22,8 +22,9 @@ using engine::errc;
 
 namespace {
 constexpr const char* target = "memkv::drive";
-/// How long a raw drive that somebody else holds is waited for.
-constexpr std::uint64_t claim_ns_max = 10'000'000'000;
+/// How long a raw drive that somebody else holds is waited for: the kernel takes the ring of a server that
+/// was killed apart in its own time, which may be long where many others want the processor.
+constexpr std::uint64_t claim_ns_max = 30'000'000'000;
 /// A drive that has so many of these in one window is taken offline.
 constexpr std::uint64_t health_window_ns = 10'000'000'000;
 constexpr std::uint64_t slow_requests_max = 16;

@@ -32,7 +32,7 @@ constexpr std::size_t digest_step_bytes = 64 << 10;
 /// Vectors that one frame's payload may need.
 constexpr std::size_t pieces_max = 900;
 
-// --- TcpGet ---
+// --- what both have in common ---
 
 /// The digest of a piece for a reply. A keyed one is made from the bytes as they are now: it would vouch for
 /// damage, so they are compared with the stored checksum first. False: they are not what was stored, or can
@@ -68,29 +68,95 @@ constexpr std::size_t pieces_max = 900;
   return true;
 }
 
-class get_request final : public tcp_request {
+/// A request that is answered with what is read, part by part.
+class reading_request : public tcp_request {
 public:
   using tcp_request::tcp_request;
 
-  void begin(wire::bytes_view variable) override {
-    wire::get_request message;
-    auto code = wire::get_request::decode(variable, message);
-    if (code != status::ok) {
-      send_status(code);
-      end();
+  void expire() override {
+    if (over())
       return;
-    }
-    reader_ = std::make_unique<value_reader>(owner_, serial(), 0);
-    code = reader_->open(header_.ns.text(), message.key, message.range_offset, message.range_length,
-                         message.capacity, wire::limits::part_bytes_max);
-    if (code != status::ok) {
-      refuse(code);
-      return;
-    }
+    owner_.counters().deadlines_exceeded.add();
+    auto answer = reply(status::deadline_exceeded);
+    answer.part_number = part_;
+    send_reply(answer, wire::empty_message{});
+    end();
+  }
+
+  void abandon() override { end(); }
+
+protected:
+  /// False: the frame was malformed or above a limit, and is answered.
+  [[nodiscard]] bool accept(status decoded) {
+    if (decoded == status::ok)
+      return true;
+    send_status(decoded);
+    end();
+    return false;
+  }
+
+  void begin_to_stream() {
     now_in(part_ready() ? request_stage::network : waits_for());
     connection_.stream(*this);
     if (deadline_ns_ != 0 && !over())
       owner_.expire_at(serial(), deadline_ns_);
+  }
+
+  /// After a reader heard of what it waited for.
+  void look_for_part() {
+    if (!part_ready())
+      return;
+    now_in(request_stage::network);
+    connection_.pump_output();
+  }
+
+  /// What reading a value has come to, as it is answered, and counted. A bad block is a miss, unless bytes of
+  /// it were sent.
+  [[nodiscard]] status conclude(status code, bool begun) {
+    auto& counters = owner_.counters();
+    if (code == status::corrupt) {
+      counters.corrupt_blocks.add();
+      if (!begun)
+        code = status::not_found;
+    }
+    if (code == status::ok)
+      counters.reads.add();
+    else if (code == status::not_found)
+      counters.read_misses.add();
+    return code;
+  }
+
+  /// Whether the answer names the length of the value although there are no bytes.
+  [[nodiscard]] static bool tells_length(status code) noexcept {
+    return code == status::out_of_range || code == status::buffer_too_small;
+  }
+
+  std::uint32_t part_ = 0; // the next one
+};
+
+// --- TcpGet ---
+
+class get_request final : public reading_request {
+public:
+  using reading_request::reading_request;
+
+  void begin(wire::bytes_view variable) override {
+    wire::get_request message;
+    if (!accept(wire::get_request::decode(variable, message)))
+      return;
+    reader_ = std::make_unique<value_reader>(owner_, serial(), 0);
+    auto code = reader_->open(header_.ns.text(), message.key, message.range_offset, message.range_length,
+                              message.capacity, wire::limits::part_bytes_max);
+    if (code == status::ok) {
+      begin_to_stream();
+      return;
+    }
+    code = conclude(code, false);
+    auto answer = reply(code);
+    if (tells_length(code))
+      answer.value_length = reader_->value_length();
+    send_reply(answer, wire::empty_message{});
+    end();
   }
 
   [[nodiscard]] bool part_ready() const override { return reader_->ready(); }
@@ -105,9 +171,7 @@ public:
     wire::digest16 digest{};
     if (piece.status == status::ok && !make_digest(connection_, header_, piece, part_, 0, digest))
       piece = reader_->spoil();
-    auto code = piece.status;
-    if (code == status::corrupt && part_ == 0)
-      code = status::not_found; // a bad block is a miss
+    const auto code = piece.last ? conclude(piece.status, part_ > 0) : piece.status;
     auto answer = reply(code, piece.last);
     answer.part_number = part_;
     if (code == status::ok) {
@@ -122,16 +186,9 @@ public:
     } else {
       wire::append_frame(out.frame, answer, wire::empty_message{});
     }
-    auto& counters = owner_.counters();
-    counters.read_bytes.add(piece.bytes);
+    owner_.counters().read_bytes.add(piece.bytes);
     ++part_;
     if (piece.last) {
-      if (code == status::ok)
-        counters.reads.add();
-      else if (code == status::not_found)
-        counters.read_misses.add();
-      if (piece.status == status::corrupt)
-        counters.corrupt_blocks.add();
       hand_clock_to(out);
       end();
     }
@@ -140,10 +197,7 @@ public:
 
   void was_read(const extent_read_ptr& read) override {
     reader_->was_read(read);
-    if (!reader_->ready())
-      return;
-    now_in(request_stage::network);
-    connection_.pump_output();
+    look_for_part();
   }
 
   void buffers_there() override {
@@ -158,49 +212,20 @@ public:
     connection_.pump_output();
   }
 
-  void expire() override {
-    if (over())
-      return;
-    owner_.counters().deadlines_exceeded.add();
-    auto answer = reply(status::deadline_exceeded);
-    answer.part_number = part_;
-    send_reply(answer, wire::empty_message{});
-    end();
-  }
-
-  void abandon() override { end(); }
-
 private:
-  void refuse(status code) {
-    auto answer = reply(code == status::corrupt ? status::not_found : code);
-    if (code == status::out_of_range || code == status::buffer_too_small)
-      answer.value_length = reader_->value_length();
-    if (code == status::not_found || code == status::corrupt)
-      owner_.counters().read_misses.add();
-    if (code == status::corrupt)
-      owner_.counters().corrupt_blocks.add();
-    send_reply(answer, wire::empty_message{});
-    end();
-  }
-
   std::unique_ptr<value_reader> reader_;
-  std::uint32_t part_ = 0;
 };
 
 // --- TcpBatchGet ---
 
-class batch_get_request final : public tcp_request {
+class batch_get_request final : public reading_request {
 public:
-  using tcp_request::tcp_request;
+  using reading_request::reading_request;
 
   void begin(wire::bytes_view variable) override {
     wire::batch_get_view items;
-    auto code = wire::batch_get_view::decode(variable, items);
-    if (code != status::ok) {
-      send_status(code);
-      end();
+    if (!accept(wire::batch_get_view::decode(variable, items)))
       return;
-    }
     items_.reserve(items.size());
     for (const auto& given : items) {
       auto& added = items_.emplace_back();
@@ -208,10 +233,7 @@ public:
       added.key.assign(given.key.begin(), given.key.end());
     }
     open_more();
-    now_in(part_ready() ? request_stage::network : waits_for());
-    connection_.stream(*this);
-    if (deadline_ns_ != 0 && !over())
-      owner_.expire_at(serial(), deadline_ns_);
+    begin_to_stream();
   }
 
   [[nodiscard]] bool part_ready() const override {
@@ -255,7 +277,7 @@ public:
         if (item.refused != status::ok) {
           slice.status = item.refused;
           slice.last = true;
-          if (item.refused == status::out_of_range || item.refused == status::buffer_too_small)
+          if (tells_length(item.refused))
             slice.value_length = item.reader->value_length();
           slices.push_back(slice);
           over_item = true;
@@ -275,13 +297,8 @@ public:
         if (piece.status == status::ok &&
             !make_digest(connection_, header_, piece, part_, slice.item, slice.digest))
           piece = item.reader->spoil();
-        slice.status = piece.status;
+        slice.status = piece.last ? conclude(piece.status, item.begun) : piece.status;
         slice.last = piece.last;
-        if (piece.status == status::corrupt) {
-          owner_.counters().corrupt_blocks.add();
-          if (!item.begun)
-            slice.status = status::not_found;
-        }
         item.begun = true;
         if (piece.status == status::ok) {
           slice.value_length = item.reader->value_length();
@@ -300,7 +317,6 @@ public:
                out.payload_bytes >= wire::limits::part_bytes_max;
       }
       if (over_item) {
-        count(item);
         item.reader.reset();
         at = reading_.erase(at);
         --left_;
@@ -328,10 +344,7 @@ public:
   void was_read(const extent_read_ptr& read) override {
     if (auto& item = items_[read->item]; item.reader != nullptr)
       item.reader->was_read(read);
-    if (!part_ready())
-      return;
-    now_in(request_stage::network);
-    connection_.pump_output();
+    look_for_part();
   }
 
   void buffers_there() override {
@@ -349,18 +362,6 @@ public:
         items_[index].reader->drive_down(drive);
     connection_.pump_output();
   }
-
-  void expire() override {
-    if (over())
-      return;
-    owner_.counters().deadlines_exceeded.add();
-    auto answer = reply(status::deadline_exceeded);
-    answer.part_number = part_;
-    send_reply(answer, wire::empty_message{});
-    end();
-  }
-
-  void abandon() override { end(); }
 
 private:
   /// Pieces of a value within a part: two full ones fit beside small ones.
@@ -380,10 +381,8 @@ private:
       item.reader = std::make_unique<value_reader>(owner_, serial(), static_cast<std::uint32_t>(opened_));
       item.refused = item.reader->open(header_.ns.text(), item.key, item.wanted.range_offset,
                                        item.wanted.range_length, item.wanted.capacity, slice_bytes_max);
-      if (item.refused == status::corrupt) {
-        owner_.counters().corrupt_blocks.add();
-        item.refused = status::not_found;
-      }
+      if (item.refused != status::ok)
+        item.refused = conclude(item.refused, false);
       reading_.push_back(opened_);
       ++opened_;
       ++left_;
@@ -392,18 +391,10 @@ private:
       MEMKV_ASSERT(false, "a batch is read on until its last item");
   }
 
-  void count(const item_state& item) {
-    if (item.refused == status::ok)
-      owner_.counters().reads.add();
-    else if (item.refused == status::not_found)
-      owner_.counters().read_misses.add();
-  }
-
   std::vector<item_state> items_;
   std::deque<std::size_t> reading_; // items that are open, in order
   std::size_t opened_ = 0;          // items looked up so far
   std::size_t left_ = 0;            // open items
-  std::uint32_t part_ = 0;
 };
 
 } // namespace

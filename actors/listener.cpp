@@ -1,7 +1,6 @@
 #include "actors/listener.hpp"
 
 #include "actors/admin_gateway.hpp"
-#include "actors/log.hpp"
 
 #include <caf/actor_cast.hpp>
 #include <caf/behavior.hpp>
@@ -16,10 +15,6 @@
 #include <cstring>
 
 namespace memkv::actors {
-
-namespace {
-constexpr const char* target = "memkv::listener";
-}
 
 class listener::accept_operation final : public ring_operation {
 public:
@@ -82,7 +77,6 @@ void listener::accepted(std::int32_t result) {
     auto slot = door_->admit(result, address_of(operation_->peer), why);
     if (slot == nullptr) {
       ::close(result);
-      ++refused_since_log_;
     } else if (any_reactor()) {
       deal(std::move(slot));
     } else {
@@ -90,7 +84,7 @@ void listener::accepted(std::int32_t result) {
       waiting_ = std::move(slot);
     }
   } else if (result == -EMFILE || result == -ENFILE || result == -ENOMEM || result == -ENOBUFS) {
-    ++refused_since_log_;
+    door_->events().note(door_event::no_descriptors, {});
     return; // the next tick tries again
   } else if (result == -ECANCELED || result == -EINVAL || result == -EBADF) {
     return; // stopping
@@ -115,14 +109,7 @@ caf::behavior listener::make_handlers() {
 
 void listener::on_tick(std::uint64_t now_ns) {
   arm();
-  if (refused_since_log_ > 0 && now_ns >= next_log_ns_) {
-    log::warn(target,
-              "connections were refused: raise network.max_connections or "
-              "network.max_connections_per_address, or the limit on open files",
-              {{"refused", std::to_string(refused_since_log_)}});
-    refused_since_log_ = 0;
-    next_log_ns_ = now_ns + 60'000'000'000;
-  }
+  door_->events().report(now_ns);
 }
 
 void listener::on_end() {

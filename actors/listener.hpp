@@ -46,8 +46,6 @@ private:
   std::unique_ptr<accept_operation> operation_;
   bool armed_ = false;
   bool accepting_ = true;
-  std::uint64_t refused_since_log_ = 0;
-  std::uint64_t next_log_ns_ = 0;
 };
 
 } // namespace memkv::actors

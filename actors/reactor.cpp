@@ -145,6 +145,7 @@ bool reactor::on_start() {
         "memory that may be locked (ulimit -l)");
     return false;
   }
+  files_.open(*ring(), shared_->options.limits.connections_max);
   caf::anon_send(server_, actor_started{id(), {}});
   return true;
 }
@@ -208,8 +209,7 @@ caf::behavior reactor::make_handlers() {
   auto on_describe = [this](const describe_yourself& question) {
     answer(question, id(), mailbox_size(*this),
            {.reactor = reactor_facts{connections_.size(), requests_open(), waiting_for_room_.size(),
-                                     held_bytes_, rails_.sessions(),
-                                     tokens_.open(token_budget::kind::value),
+                                     held_bytes_, rails_.sessions(), tokens_.open(token_budget::kind::value),
                                      tokens_.open(token_budget::kind::lease), tokens_.buffers()}});
   };
   // A CONNECTION died: its socket goes with it.
@@ -650,6 +650,7 @@ bool reactor::stopped() {
 }
 
 void reactor::on_end() {
+  files_.close();
   // A handle to itself would keep this object, and the drives it knows, for ever.
   self_ = nullptr;
   server_ = nullptr;

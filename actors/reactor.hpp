@@ -8,6 +8,7 @@
 #include "actors/admission.hpp"
 #include "actors/block_cache.hpp"
 #include "actors/change_filter.hpp"
+#include "actors/file_table.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/rdma_rails.hpp"
 #include "actors/rdma_tokens.hpp"
@@ -161,6 +162,8 @@ public:
     return shared_->options.store.extent_bytes_max;
   }
   [[nodiscard]] std::uint64_t next_put_id() noexcept override;
+  /// Sockets of its connections.
+  [[nodiscard]] file_table& files() noexcept { return files_; }
   void note_change(const wire::key_id& id) noexcept override {
     if (changed_ != nullptr)
       changed_->note(id);
@@ -209,6 +212,7 @@ private:
   drive_table drives_;
   std::shared_ptr<change_filter> changed_; // while drives are away: what is written or deleted meanwhile
   rdma_rails rails_;
+  file_table files_;
   token_budget tokens_;
   std::unordered_map<std::uint64_t, std::unique_ptr<tcp_connection>> connections_;
   std::unordered_map<caf::actor_id, std::uint64_t> by_actor_;

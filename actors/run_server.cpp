@@ -16,9 +16,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <condition_variable>
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <mutex>
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -36,6 +40,8 @@ int receive_bytes_allowed() {
 }
 
 constexpr const char* target = "memkv::server";
+/// How long a start waits for the drives to say which set they belong to.
+constexpr auto peek_timeout = std::chrono::seconds{30};
 
 /// A listening socket, or -1 and a sentence.
 int bind_socket(const server_options& options, std::string& problem) {
@@ -181,6 +187,45 @@ std::shared_ptr<fault_points> fault_points_for(const server_options& options) {
   return made;
 }
 
+/// Looks at all drives side by side. What one does not tell in time is judged without it, as if it were
+/// absent; its thread ends when it answers.
+engine::status find_set(const server_options& options, engine::set_facts& out) {
+  struct peeks {
+    std::mutex lock;
+    std::condition_variable one_more;
+    std::vector<std::optional<engine::superblock>> found;
+    std::vector<bool> answered;
+    std::size_t left;
+  };
+  const auto drives = options.drives.size();
+  const auto shared = std::make_shared<peeks>();
+  shared->found.resize(drives);
+  shared->answered.resize(drives);
+  shared->left = drives;
+  for (std::size_t index = 0; index < drives; ++index)
+    std::thread([shared, index, drive = options.drives[index]] {
+      auto found = engine::peek_superblock(drive);
+      const std::lock_guard guard{shared->lock};
+      shared->found[index] = std::move(found);
+      shared->answered[index] = true;
+      --shared->left;
+      shared->one_more.notify_one();
+    }).detach();
+  std::unique_lock guard{shared->lock};
+  if (!shared->one_more.wait_for(guard, peek_timeout, [&] { return shared->left == 0; })) {
+    std::string silent;
+    for (std::size_t index = 0; index < drives; ++index)
+      if (!shared->answered[index])
+        silent += (silent.empty() ? "" : ", ") + options.drives[index].path;
+    log::error(target, "drives do not answer: " + silent);
+    // Who they belong to is then known of nobody.
+    if (std::ranges::none_of(shared->found, [](const auto& each) { return each.has_value(); }))
+      return {engine::errc::io_error, "no drive can be read, and these do not answer at all: " + silent +
+                                          "; look at the kernel's log"};
+  }
+  return engine::find_set(options.drives, shared->found, out);
+}
+
 /// Descriptors for every connection that may be admitted, and some for everything else.
 void raise_descriptor_limit(std::uint32_t connections_max) {
   rlimit limit{};
@@ -224,7 +269,7 @@ std::unique_ptr<running_server> start_server(const server_options& given, std::s
     options.socket_buffer_bytes = 256 << 10;
   options.store.identity.drive_count = static_cast<std::uint32_t>(options.drives.size());
   options.set.set_id = options.store.identity.set_id;
-  if (const auto found = engine::find_set(options.drives, options.set); !found.ok()) {
+  if (const auto found = find_set(options, options.set); !found.ok()) {
     problem = found.text;
     return nullptr;
   }
@@ -235,7 +280,10 @@ std::unique_ptr<running_server> start_server(const server_options& given, std::s
   if (options.store.boot_id == std::array<std::byte, 16>{} && !engine::read_boot_id(options.store.boot_id))
     log::warn(target,
               "/proc/sys/kernel/random/boot_id cannot be read: a power cut cannot be told from a crash");
-  options.faults = options.fault_injection ? fault_points_for(options) : nullptr;
+  if (!options.fault_injection)
+    options.faults = nullptr;
+  else if (options.faults == nullptr)
+    options.faults = fault_points_for(options);
   raise_descriptor_limit(options.limits.connections_max);
   const int socket = bind_sockets(options, problem);
   if (socket < 0)

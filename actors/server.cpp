@@ -211,7 +211,6 @@ void supervisor::begin_accepting_when_ready() const {
   spawn_evictor();
   spawn_license_watcher();
   spawn_listener();
-  drop_parts_without_heads();
 }
 
 /// A reactor or the listener is at work, or says why it is not.
@@ -403,6 +402,9 @@ void supervisor::look() const {
   switch (state.now) {
   case phase::serving:
     look_at_drives(now);
+    // In a change it is not said where a part lies.
+    if (!state.members.changing())
+      drop_parts_without_heads();
     for (std::uint32_t index = 0; index < state.reactors.size(); ++index)
       if (const auto at = state.reactors[index].respawn_at_ns; at != 0 && now >= at)
         spawn_reactor(index);
@@ -466,6 +468,8 @@ void supervisor::look() const {
     begin_accepting_when_ready();
     break;
   case phase::opening:
+    look_for_silent_drives();
+    break;
   case phase::ended:
     break;
   }

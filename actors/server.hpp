@@ -63,6 +63,10 @@ struct server_state {
     std::uint64_t away_since_ns = 0;      // 0: online
     std::uint64_t opened_ns = 0;
     std::uint64_t reopen_at_ns = 0; // 0: not waiting
+    /// Since when it waits for its device while it is opened (store_options); the root looks at it then.
+    std::shared_ptr<std::atomic<std::uint64_t>> waits_since_ns =
+        std::make_shared<std::atomic<std::uint64_t>>(0);
+    bool silent = false;            // the start does not wait for it any more
     bool alive = false;             // an incarnation has been spawned and not ended
     bool online = false;            // open and recovered
     bool admitted = false;          // and the reactors know it
@@ -127,8 +131,9 @@ struct server_state {
   bool step_sent = false;
   std::set<std::uint32_t> step_drives; // that have not finished it
   std::set<caf::actor_id> step_reactors;
-  /// Parts of striped blocks found by recoveries, until their heads were looked for.
-  std::vector<engine::drive_store::recovered_part> recovered;
+  /// Parts of striped blocks found by recoveries, until their heads were looked for; and those whose heads
+  /// may be on drives that are away.
+  std::vector<engine::drive_store::recovered_part> recovered, undecided;
 };
 
 server_actor::behavior_type server(server_actor::stateful_pointer<server_state> self, server_options options,

@@ -18,6 +18,10 @@ namespace {
 constexpr const char* target = "memkv::server";
 /// A pool in ordinary memory that is larger is not registered with the drives' rings.
 constexpr std::uint64_t registered_bytes_max = std::uint64_t{4} << 30;
+/// A drive that is opened may be silent for so many times io_timeout_ms before a start goes on without it.
+constexpr std::uint64_t opening_timeouts = 3;
+/// Parts of striped blocks whose heads are looked for at a time.
+constexpr std::size_t parts_a_look = 4096;
 
 using phase = server_state::phase;
 using kind = membership_step::kind;
@@ -49,6 +53,7 @@ void supervisor::spawn_drive(std::uint32_t index) const {
   settings.options.identity.drive_index = index;
   settings.options.persistent = !settings.description.memory;
   settings.options.failures = seat.unnoted;
+  settings.options.waits_since_ns = seat.waits_since_ns;
   settings.time = state.options.time;
   settings.server = caf::actor_cast<server_actor>(self);
   // Registering fills and pins the whole pool, for each drive anew. In huge pages that takes no time.
@@ -77,6 +82,7 @@ void supervisor::drive_opened(const drive_changed& change) const {
     return; // of an incarnation that has died since
   seat.body = change.body;
   seat.online = true;
+  seat.silent = false;
   seat.attempts = 0;
   seat.opened_ns = steady_now_ns();
   if (change.body->memory) {
@@ -112,7 +118,7 @@ void supervisor::admit(std::uint32_t index) const {
   if (state.now != phase::serving)
     return;
   tell_about_drive(index);
-  drop_parts_without_heads();
+  look_at_parts_anew();
   log::info(target, "drive is back", {{"drive", std::to_string(index)}});
 }
 
@@ -143,6 +149,7 @@ void supervisor::drive_failed_with(const drive_failed& failure) const {
     seat.blacklisted = true;
   if (!was_online)
     return;
+  forget_drive(failure.index);
   ++seat.failures;
   const auto now = state.options.time->wall_ns();
   if (seat.first_failed_ns == 0)
@@ -157,17 +164,10 @@ void supervisor::drive_ended(std::uint32_t index) const {
   auto& seat = state.drives[index];
   const bool device_failed = !seat.reason.empty();
   drive_went(index, seat.reason);
-  seat.alive = false;
+  seat.alive = seat.silent = false;
   seat.actor = nullptr;
   publish("drive-" + std::to_string(index), nullptr);
-  if (const auto* step = state.members.step(); step != nullptr) {
-    state.step_drives.erase(index);
-    if (step->joining == index) {
-      state.members.lost(index);
-      state.step_sent = false;
-    }
-    take_steps();
-  }
+  forget_drive(index);
   if (state.now == phase::closing_drives && !device_failed)
     seat.unclosed = false;
   if (state.now == phase::closing_drives || state.now == phase::ended)
@@ -209,23 +209,27 @@ void supervisor::blacklist(std::uint32_t index) const {
   // Nobody waits for it: the drive is a failing one.
   if (!description.memory)
     write_registry_aside(description.path, seat.unnoted);
+  look_at_parts_anew();
 }
 
 void supervisor::begin_serving_when_ready() const {
   if (state.members.changing())
     return;
   std::size_t decided = 0;
+  bool silent = false;
   engine::drive_members online{};
   std::size_t count = 0;
   for (std::uint32_t index = 0; index < state.drives.size(); ++index) {
     const auto& seat = state.drives[index];
-    decided += seat.online || !seat.alive;
+    decided += seat.online || !seat.alive || seat.silent;
+    silent = silent || seat.silent;
     if (!seat.online)
       continue;
     ++count;
     engine::add_member(online, index);
   }
-  if (decided < state.drives.size())
+  // With none of them there is nothing to be served, so those that do not answer are waited for.
+  if (decided < state.drives.size() || (count == 0 && silent))
     return;
   if (count == 0) {
     std::string reason = "no drive could be opened";
@@ -250,6 +254,26 @@ void supervisor::begin_serving_when_ready() const {
   if (!state.members.all_take_part())
     state.changed = std::make_shared<change_filter>();
   take_steps();
+}
+
+/// A start waits for a drive as long as it gets on.
+void supervisor::look_for_silent_drives() const {
+  const auto now = state.options.time->steady_ns();
+  bool any = false;
+  for (std::uint32_t index = 0; index < state.drives.size(); ++index) {
+    auto& seat = state.drives[index];
+    const auto since = seat.waits_since_ns->load(std::memory_order_relaxed);
+    if (seat.silent || seat.online || !seat.alive || since == 0 || now < since ||
+        now - since < opening_timeouts * state.options.io_timeout_ms * 1'000'000)
+      continue;
+    seat.silent = any = true;
+    seat.reason = seat.last_reason = state.options.drives[index].path + " has not answered a request for " +
+                                     std::to_string((now - since) / 1'000'000'000) + " s while it was opened";
+    log::error(target, "drive hangs while it is opened: it takes part when it has answered",
+               {{"drive", std::to_string(index)}, {"reason", seat.reason}});
+  }
+  if (any)
+    begin_serving_when_ready();
 }
 
 // Members
@@ -352,6 +376,20 @@ void supervisor::drive_finished_step(const drive_did& message) const {
   // Durable from here on: what was only begun must not make a drive that died on the way look too old.
   if (const auto* step = state.members.step(); step != nullptr && step->what == kind::enter_epoch)
     state.drives[message.index].epoch = step->epoch;
+  take_steps();
+}
+
+/// One that failed may still do what it was told, however late: so may one whose actor ended in the middle.
+/// When it is back it says which epoch it is in.
+void supervisor::forget_drive(std::uint32_t index) const {
+  const auto* step = state.members.step();
+  if (step == nullptr)
+    return;
+  state.step_drives.erase(index);
+  if (step->joining == index) {
+    state.members.lost(index);
+    state.step_sent = false;
+  }
   take_steps();
 }
 
@@ -499,22 +537,43 @@ void supervisor::resetter_ended(std::uint32_t index, const std::string& problem)
 
 // Parts of striped blocks
 
+/// Whether a drive that is away may come back with blocks of its own.
+bool supervisor::may_bring_blocks(std::uint32_t index) const {
+  const auto& seat = state.drives[index];
+  return !seat.admitted && !seat.blacklisted && seat.epoch_least != engine::no_epoch_will_do;
+}
+
+void supervisor::look_at_parts_anew() const {
+  state.recovered.insert(state.recovered.end(), state.undecided.begin(), state.undecided.end());
+  state.undecided.clear();
+  // A drive that came back tells of its parts again.
+  std::ranges::sort(state.recovered, {}, &engine::drive_store::recovered_part::id);
+  const auto same = std::ranges::unique(state.recovered, {}, &engine::drive_store::recovered_part::id);
+  state.recovered.erase(same.begin(), same.end());
+}
+
 /// Parts of striped puts that were never committed, or whose head was replaced, take space and serve nobody.
+/// Those whose head may be on a drive that is away stay until it is back, or comes back without it.
 void supervisor::drop_parts_without_heads() const {
-  std::vector<engine::drive_store::recovered_part> undecided;
-  for (const auto& part : state.recovered) {
-    const auto home = home_drive(part.head, state.drives.size(), state.members.members());
+  const auto drives = state.drives.size();
+  for (std::size_t looked = 0; looked < parts_a_look && !state.recovered.empty(); ++looked) {
+    const auto part = state.recovered.back();
+    state.recovered.pop_back();
+    const auto home = home_drive(part.head, drives, state.members.members());
     const auto body = state.drives[home].admitted ? state.drives[home].body.lock() : nullptr;
-    if (body == nullptr) {
-      undecided.push_back(part); // the head may be there: decided when its drive is
-      continue;
-    }
-    const auto pin = body->store->index().find_and_pin(part.head);
+    const auto pin = body != nullptr ? body->store->index().find_and_pin(part.head) : engine::block_pin{};
     if (pin && pin->put_id == part.put_id)
       continue;
-    erase_part(part.id);
+    // While its home is away a key belongs to another drive. What the home brings back is only what is its
+    // own when all take part. A head that was put since says that the old one does not come back.
+    const auto own = home_drive(part.head, drives, engine::all_members(engine::drives_max));
+    if (!pin && (body == nullptr || may_bring_blocks(own)))
+      state.undecided.push_back(part);
+    else
+      erase_part(part.id);
   }
-  state.recovered = std::move(undecided);
+  if (state.recovered.empty())
+    state.recovered.shrink_to_fit();
 }
 
 void supervisor::erase_part(const wire::key_id& id) const {

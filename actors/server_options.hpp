@@ -73,7 +73,7 @@ struct server_options {
   std::uint64_t shutdown_ms = 30'000;        // open requests get half of it, the drives the rest
   std::uint64_t write_timing_interval_s = 0; // 0 = off
   bool fault_injection = false;              // orders are taken: fault_orders.hpp
-  std::shared_ptr<fault_points> faults;      // filled in by start_server; null: off
+  std::shared_ptr<fault_points> faults;      // null: filled in by start_server when orders are taken
   /// Of the licence that was found valid before the start; null: none is watched (tests).
   std::shared_ptr<license_watch> license;
   std::shared_ptr<engine::clock> time = std::make_shared<engine::system_clock>();

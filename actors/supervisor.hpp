@@ -52,6 +52,7 @@ struct supervisor {
   /// An incarnation of a drive has ended.
   void drive_ended(std::uint32_t index) const;
   void begin_serving_when_ready() const;
+  void look_for_silent_drives() const;
   void look_at_drives(std::uint64_t now_ns) const;
   void drive_finished_step(const drive_did& message) const;
   void reactor_finished_step(const members_taken& message) const;
@@ -63,8 +64,10 @@ struct supervisor {
   void was_reset(const drive_was_reset& message) const;
   void resetter_ended(std::uint32_t index, const std::string& problem) const;
   void erase_part(const wire::key_id& id) const;
+  /// Some of them at each look.
   void drop_parts_without_heads() const;
-  /// The step that is under way waits for this reactor no more.
+  /// The step that is under way waits for this drive, or reactor, no more.
+  void forget_drive(std::uint32_t index) const;
   void forget_reactor(caf::actor_id which) const;
 
   // server_rails.cpp
@@ -93,6 +96,9 @@ private:
   void tell_about_drive(std::uint32_t index) const;
   void drive_went(std::uint32_t index, const std::string& why) const;
   void admit(std::uint32_t index) const;
+  [[nodiscard]] bool may_bring_blocks(std::uint32_t index) const;
+  /// Drives have come, or will not come back.
+  void look_at_parts_anew() const;
   void blacklist(std::uint32_t index) const;
   void take_steps() const;
   void carry_out(const membership_step& step) const;

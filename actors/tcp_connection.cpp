@@ -101,6 +101,7 @@ private:
 tcp_connection::tcp_connection(reactor& owner, std::uint64_t id, std::shared_ptr<admission_slot> slot,
                                connection_actor handle)
     : owner_(owner), id_(id), slot_(std::move(slot)), handle_(std::move(handle)),
+      file_(owner.files().add(slot_->descriptor())),
       reader_(owner.shared().mac, owner.shared().budget,
               owner.shared().previous_mac ? &*owner.shared().previous_mac : nullptr),
       receiving_(std::make_unique<receive_operation>(*this)),
@@ -111,8 +112,16 @@ tcp_connection::tcp_connection(reactor& owner, std::uint64_t id, std::shared_ptr
 }
 
 tcp_connection::~tcp_connection() {
+  owner_.files().remove(file_);
   owner_.shared().let_go_large(large_held_bytes_);
   let_go(held_bytes_);
+}
+
+void tcp_connection::address(io_uring_sqe& operation) const noexcept {
+  if (file_ == file_table::nowhere)
+    return;
+  operation.fd = file_;
+  operation.flags |= IOSQE_FIXED_FILE;
 }
 
 void tcp_connection::hold(std::uint64_t bytes) noexcept {
@@ -201,6 +210,10 @@ void tcp_connection::receive_header() {
   io_uring_prep_recv(sqe, slot_->descriptor(), nullptr, reactor::header_buffer_bytes, 0);
   sqe->flags |= IOSQE_BUFFER_SELECT;
   sqe->buf_group = reactor::header_buffer_group;
+  // The next request is usually not there yet: to try would be in vain.
+  if (!more_arrived_)
+    sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+  address(*sqe);
 }
 
 void tcp_connection::receive_payload(std::span<std::byte> room, std::shared_ptr<void> keep) {
@@ -209,6 +222,7 @@ void tcp_connection::receive_payload(std::span<std::byte> room, std::shared_ptr<
   receiving_->busy = true;
   auto* sqe = owner_.sqe_for(receiving_.get());
   io_uring_prep_recv(sqe, slot_->descriptor(), room.data(), room.size(), MSG_WAITALL);
+  address(*sqe);
 }
 
 void tcp_connection::skip_payload(std::uint64_t bytes) {
@@ -219,6 +233,7 @@ void tcp_connection::skip_payload(std::uint64_t bytes) {
   auto* sqe = owner_.sqe_for(receiving_.get());
   io_uring_prep_recv(sqe, slot_->descriptor(), nullptr, std::min({bytes, payload_left_, skip_bytes_max}),
                      MSG_TRUNC);
+  address(*sqe);
 }
 
 void tcp_connection::received(std::int32_t result, std::uint32_t flags) {
@@ -227,6 +242,7 @@ void tcp_connection::received(std::int32_t result, std::uint32_t flags) {
   const auto buffer = static_cast<std::uint16_t>(flags >> IORING_CQE_BUFFER_SHIFT);
   auto keep = std::move(receiving_->keep);
   receiving_->keep = nullptr;
+  more_arrived_ = (flags & IORING_CQE_F_SOCK_NONEMPTY) != 0;
   if (result <= 0 || closing_) {
     if (buffered)
       owner_.give_back_header_buffer(buffer);
@@ -378,6 +394,8 @@ bool tcp_connection::take_header(std::span<const std::byte>& bytes) {
     (reader_.reason() == wire::refusal::old_id ? owner_.counters().dropped_replayed
                                                : owner_.counters().dropped_stale)
         .add();
+    if (reader_.reason() == wire::refusal::stale_time)
+      slot_->note(door_event::other_time);
     break;
   case wire::request_event::refuse_version: {
     owner_.counters().wrong_version.add();
@@ -587,6 +605,7 @@ void tcp_connection::submit_send() {
   out.busy = true;
   auto* sqe = owner_.sqe_for(&out);
   io_uring_prep_sendmsg(sqe, slot_->descriptor(), &out.message, MSG_NOSIGNAL | MSG_WAITALL);
+  address(*sqe);
 }
 
 void tcp_connection::sent(std::int32_t result) {
@@ -702,10 +721,12 @@ void tcp_connection::close(close_reason why) {
     return;
   closing_ = true;
   owner_.counters().closed[static_cast<std::size_t>(why)].add();
+  if (const auto event = door_event_of(why, reader_.reason(), slot_->is_authenticated()))
+    slot_->note(*event);
   if (log::enabled(log::level::debug, target))
     log::debug(target, "connection closed",
                {{"peer", to_string(slot_->peer())},
-                {"reason", static_cast<int>(why)},
+                {"reason", name_of(why)},
                 {"refusal", wire::name(reader_.reason())}});
   if (why == close_reason::slow_reader) {
     // Else the kernel would hold what it has not taken, and go on offering it to who does not take it.
@@ -785,8 +806,7 @@ void tcp_connection::check_time(std::uint64_t now) {
       return;
     }
   }
-  if (no_requests() && payload_left_ == 0 && !sending_->busy &&
-      older(last_frame_ns_, limits.idle_timeout_ms))
+  if (no_requests() && payload_left_ == 0 && !sending_->busy && older(last_frame_ns_, limits.idle_timeout_ms))
     close(close_reason::idle);
 }
 

@@ -110,6 +110,8 @@ private:
   void received(std::int32_t result, std::uint32_t flags);
   void sent(std::int32_t result);
   void submit_send();
+  /// The operation is one on the socket.
+  void address(io_uring_sqe& operation) const noexcept;
   void take(std::span<const std::byte> bytes);
   [[nodiscard]] bool take_payload(std::span<const std::byte>& bytes);
   [[nodiscard]] bool take_header(std::span<const std::byte>& bytes);
@@ -142,6 +144,7 @@ private:
   std::uint64_t id_;
   std::shared_ptr<admission_slot> slot_;
   connection_actor handle_;
+  std::int32_t file_; // place of the socket in the ring's table
   wire::request_reader reader_;
   wire::session_keys keys_;
   std::optional<wire::payload_digest> digest_;
@@ -163,6 +166,7 @@ private:
   std::uint64_t ready_bytes_ = 0;      // of headers in `ready_` and of those with the kernel
   std::uint64_t held_bytes_ = 0;       // memory that open requests and unsent answers take, about
   std::uint64_t large_held_bytes_ = 0; // the same for large requests, which the whole server counts together
+  bool more_arrived_ = true; // behind what was received last, as far as is known
   bool taking_ = false; // within take(): bytes are in hand that come before those on the socket
   bool lingering_ = false;
   std::uint64_t lingering_since_ns_ = 0;

@@ -291,6 +291,12 @@ std::string write_json(const cli::parsed& line, const std::string& document) {
   return file ? std::string() : line.text("json") + ": the file cannot be written";
 }
 
+/// The sentence about an error, behind the name of the server when it can be only one.
+std::string explain(const client::client& kv, client::errc code) {
+  const std::string text(sentence(code));
+  return is_of_a_server(code) && kv.servers().size() == 1 ? kv.servers().front() + ": " + text : text;
+}
+
 /// Measures, prints, collects. Returns whether the run was sound.
 bool measure(client::client& kv, std::uint32_t connections, const workload& wanted,
              std::vector<workload_result>& results, std::string& problem) {
@@ -303,7 +309,7 @@ bool measure(client::client& kv, std::uint32_t connections, const workload& want
   std::printf("%s\n", table_line(result).c_str());
   std::fflush(stdout);
   if (result.first_error != client::errc::ok) {
-    refuse(std::string(sentence(result.first_error)));
+    refuse(explain(kv, result.first_error));
   }
   if (result.verify_failures != 0) {
     refuse("bytes came back that are not those that were stored");
@@ -503,7 +509,7 @@ int replay(const cli::parsed& line) {
               result.errors, result.verify_failures);
   int code = result.sound() ? 0 : 1;
   if (result.first_error != client::errc::ok) {
-    refuse(std::string(sentence(result.first_error)));
+    refuse(explain(*kv, result.first_error));
   }
   if (result.verify_failures != 0) {
     refuse("bytes came back that are not those that were stored");

@@ -72,14 +72,23 @@ void checksum(benchmark::State& state) {
 }
 BENCHMARK(checksum)->Arg(64)->Arg(4096)->Arg(65536)->Arg(1 << 20)->Arg(64 << 20);
 
-// The other way, which emulated processors are faster with.
-void checksum_by_tables(benchmark::State& state) {
+// One way of computing it, whichever is in use.
+void checksum_by(benchmark::State& state, crc32c_method method) {
+  if (!crc32c_available(method)) {
+    state.SkipWithError("this processor cannot");
+    return;
+  }
   const std::vector<std::byte> bytes(static_cast<std::size_t>(state.range(0)), std::byte{0x5A});
   for (auto _ : state)
-    benchmark::DoNotOptimize(crc32c_by(crc32c_method::tables, bytes));
+    benchmark::DoNotOptimize(crc32c_by(method, bytes));
   state.SetBytesProcessed(state.iterations() * state.range(0));
 }
-BENCHMARK(checksum_by_tables)->Arg(64)->Arg(1 << 20);
+BENCHMARK_CAPTURE(checksum_by, mixed, crc32c_method::mixed)->Arg(65536)->Arg(1 << 20)->Arg(4 << 20);
+BENCHMARK_CAPTURE(checksum_by, instructions, crc32c_method::instructions)
+    ->Arg(65536)
+    ->Arg(1 << 20)
+    ->Arg(4 << 20);
+BENCHMARK_CAPTURE(checksum_by, tables, crc32c_method::tables)->Arg(64)->Arg(1 << 20);
 
 void checksum_combine(benchmark::State& state) {
   std::uint32_t crc = 1;

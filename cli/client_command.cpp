@@ -149,12 +149,9 @@ session make_session(const parsed& line, const char* keys_argument, std::string&
   return made;
 }
 
-/// The sentence for a result that is not ok; a miss that may be none says so.
-std::string explain(const item_result& result) {
-  if (result.code == errc::not_found && result.cause != errc::ok) {
-    return std::string(sentence(result.cause));
-  }
-  return std::string(sentence(result.code));
+/// About a result that is not ok: the key, the server where that is of use, and the sentence.
+std::string explain(const session& wanted, std::size_t item, const item_result& result) {
+  return wanted.shown_keys[item] + ": " + wanted.kv->explain(wanted.keys[item], result);
 }
 
 /// A line on a terminal that grows while a value travels.
@@ -249,7 +246,7 @@ int put(const parsed& line) {
     }
     wait_with_progress(done, shown, [&] { return wanted.kv->count().bytes_sent; });
   }
-  return result.code == errc::ok ? 0 : refuse(wanted.shown_keys.front() + ": " + explain(result));
+  return result.code == errc::ok ? 0 : refuse(explain(wanted, 0, result));
 }
 
 int get(const parsed& line) {
@@ -266,7 +263,7 @@ int get(const parsed& line) {
   for (int changes = 0; changes < value_changes_max; ++changes) {
     result = wanted.kv->lookup(wanted.keys.front());
     if (result.code != errc::ok) {
-      return refuse(key + ": " + explain(result));
+      return refuse(explain(wanted, 0, result));
     }
     if (offset > result.value_length) {
       return refuse(key + ": the value has " + std::to_string(result.value_length) +
@@ -297,7 +294,7 @@ int get(const parsed& line) {
     }
     if (result.code != errc::ok && result.code != errc::buffer_too_small &&
         result.code != errc::out_of_range) {
-      return refuse(key + ": " + explain(result));
+      return refuse(explain(wanted, 0, result));
     }
     result.code = errc::busy; // another client stored a value of another length in between
   }
@@ -327,7 +324,9 @@ int exists(const parsed& line) {
   if (line.has("prefix")) {
     const client::prefix_result found = wanted.kv->prefix(wanted.key_views);
     if (found.code != errc::ok || found.cause != errc::ok) {
-      return refuse(std::string(sentence(found.cause != errc::ok ? found.cause : found.code)));
+      // Of the first key that the answer does not cover.
+      const std::size_t first = std::min<std::size_t>(found.matched, wanted.keys.size() - 1);
+      return refuse(explain(wanted, first, {.code = found.cause != errc::ok ? found.cause : found.code}));
     }
     std::printf(json ? "{\"matched\":%" PRIu64 ",\"keys\":%zu,\"bytes\":%" PRIu64 "}\n"
                      : "%" PRIu64 " of %zu keys from the start, %" PRIu64 " bytes\n",
@@ -347,7 +346,7 @@ int exists(const parsed& line) {
       std::printf("%s: %s\n", wanted.shown_keys[i].c_str(), state_of(result));
     }
     if (std::strcmp(state_of(result), "unknown") == 0) {
-      refuse(wanted.shown_keys[i] + ": " + explain(result));
+      refuse(explain(wanted, i, result));
     }
   }
   return finish_output(code == errc::ok ? 0 : 1);
@@ -363,7 +362,7 @@ int remove_blocks(const parsed& line) {
   const errc code = wanted.kv->remove(wanted.key_views, results);
   for (std::size_t i = 0; i < results.size(); ++i) {
     if (results[i].code != errc::ok) {
-      refuse(wanted.shown_keys[i] + ": " + explain(results[i]));
+      refuse(explain(wanted, i, results[i]));
     }
   }
   return code == errc::ok ? 0 : 1;
@@ -406,7 +405,7 @@ int stat(const parsed& line) {
   for (std::size_t i = 0; i < results.size(); ++i) {
     const item_result& result = results[i];
     if (result.code != errc::ok) {
-      refuse(wanted.shown_keys[i] + ": " + explain(result));
+      refuse(explain(wanted, i, result));
     } else if (json) {
       std::printf("{\"key\":%s,\"bytes\":%" PRIu64 ",\"generation\":%" PRIu64
                   ",\"crc32c\":\"%08x\",\"server\":\"%s\"}\n",

@@ -18,6 +18,11 @@
 // connection are tried again, puts that shared it answer `connection_lost`. The server is asked for an answer
 // a little earlier than the deadline, so that this is rare.
 //
+// A server that answers `Busy` has done nothing: what it refused, of a batch only the items that it refused,
+// is asked for again, puts and deletes too, after a pause of 10 ms that doubles to 1 s, a quarter more or
+// less by chance, up to busy_retries times and as long as the deadline leaves room for another answer. Then
+// `busy` is the result. No other status is retried.
+//
 // The cache (cache_size_mb, off by default) holds whole values that were read, and is meant for blocks that
 // never change under their key, as KV-cache blocks do not. Own puts and deletes take a key out of it; changes
 // by others, and evictions by the server, are not seen: a cached value is returned as long as it is cached.
@@ -28,16 +33,17 @@
 // untouched, until the call is complete. Errors: as values; no exception leaves. A target of an item that did
 // not succeed holds nothing of meaning. Limits: keys 1 ... 1024 bytes; values up to the server's
 // value_bytes_max; requests_queued_max waiting requests a connection, beyond which calls answer `queue_full`.
-// Does not do: replicate, encrypt, or retry puts (but see RDMA).
+// Does not do: replicate, encrypt, or retry puts whose outcome is not known.
 //
 // RDMA (transport rdma or auto). A server fetches values from the memory of puts, and places them in the
-// targets of gets, by itself; the connection carries control messages alone, one for a whole batch. Values
-// and targets that lie wholly in registered memory (register_memory) travel from and to it. Others are copied
-// through a staging area with transport rdma, and go over TCP with auto. Digests are checked as over TCP: of
-// puts by the server, of gets by the client over the target when the answer has come. A get whose bytes do
-// not match is an item with `digest_mismatch` with transport rdma, and is fetched again over TCP with auto.
-// With auto also items that the server could not reach are asked for again over TCP, puts included, since
-// the server said that it stored nothing.
+// targets of gets, by itself; a control message asks for a whole batch. Small requests, and batches of few
+// bytes, are messages of a queue pair that each connection makes for itself; all others go over the socket
+// (docs/client-rdma.md). Values and targets that lie wholly in registered memory (register_memory) travel
+// from and to it. Others are copied through a staging area with transport rdma, and go over TCP with auto.
+// Digests are checked as over TCP: of puts by the server, of gets by the client over the target when the
+// answer has come. A get whose bytes do not match is an item with `digest_mismatch` with transport rdma, and
+// is fetched again over TCP with auto. With auto also items that the server could not reach are asked for
+// again over TCP, puts included, since the server said that it stored nothing.
 //
 // After a call returned, or its completion was called, no byte of the caller's memory is touched, whatever
 // happened: when a request is given up (deadline, lost connection, closed client) the queue pair of its
@@ -45,10 +51,10 @@
 //
 // With auto, the first failure of RDMA at any server turns it off for the life of the client, which logs one
 // line, and rdma_in_use of count() says so: no session to be had, a device that is gone, memory that was
-// refused, a session that the server ended, bytes that do not match, or three requests in a row without an
-// answer in time. With rdma, such failures are errors of the items: rdma_failed, memory_refused,
-// session_ended, digest_mismatch; they are no misses. A new session is asked for with the next request. A
-// device that is gone stays so: make a new client.
+// refused, a session that the server ended, bytes that do not match, a queue pair of messages that breaks, or
+// three requests in a row without an answer in time. With rdma, such failures are errors of the items:
+// rdma_failed, memory_refused, session_ended, digest_mismatch; they are no misses. A new session is asked for
+// with the next request. A device that is gone stays so: make a new client.
 //
 // Several gets of one call with the same key and range are fetched once and copied (any transport).
 #pragma once
@@ -73,6 +79,8 @@ constexpr std::uint64_t small_item_bytes_max = 32U << 10U; // items up to this s
 constexpr std::uint64_t batch_frame_bytes_max = 1U << 20U; // payload of one of our batch frames, about
 constexpr std::uint32_t reconnect_ms_first = 100;
 constexpr std::uint32_t reconnect_ms_max = 5'000;
+constexpr std::uint32_t busy_pause_ms_first = 10;
+constexpr std::uint32_t busy_pause_ms_max = 1'000;
 
 struct put_item {
   std::string_view key; // 1 ... 1024 arbitrary bytes
@@ -141,16 +149,19 @@ struct counters {
   std::uint64_t connections_lost = 0;               // ended by the server or the network
   std::uint64_t connections_closed_by_check = 0;    // an answer failed a check
   std::uint64_t connections_closed_by_deadline = 0; // given up on a request on its way
-  std::uint64_t requests_retried = 0;
-  std::uint64_t bytes_sent = 0; // headers included, as are those received
+  std::uint64_t requests_retried = 0; // gets whose connection was lost, and what went over to TCP
+  std::uint64_t busy_retried = 0;     // requests that were asked again, as a whole or in part, after Busy
+  std::uint64_t bytes_sent = 0;       // headers included, as are those received
   std::uint64_t bytes_received = 0;
   std::uint64_t cache_hits = 0;
   std::uint64_t cache_misses = 0;
   bool rdma_in_use = false; // the one that may fall: RDMA is there and was not turned off
   std::uint64_t rdma_failures = 0;
   std::uint64_t rdma_sessions_opened = 0;
-  std::uint64_t rdma_value_bytes = 0;   // of values, between registered memory and servers
-  std::uint64_t staged_value_bytes = 0; // of values, over RDMA through the staging area
+  std::uint64_t rdma_queue_pairs_opened = 0; // that carry messages
+  std::uint64_t rdma_messages = 0;           // requests that went as one
+  std::uint64_t rdma_value_bytes = 0;        // of values, between registered memory and servers
+  std::uint64_t staged_value_bytes = 0;      // of values, over RDMA through the staging area
 };
 
 class client {
@@ -217,6 +228,9 @@ public:
   [[nodiscard]] const std::vector<std::string>& servers() const noexcept;
   /// The server that a key belongs to, as a position in servers().
   [[nodiscard]] std::size_t server_of(std::string_view key) const noexcept;
+  /// One sentence about a result that is not ok, for people: what happened and what to do, behind the name of
+  /// the server where that is of use. A miss that may be none is explained by its cause.
+  [[nodiscard]] std::string explain(std::string_view key, const item_result& result) const;
   /// Sentences about configured things that are not in effect in this build.
   [[nodiscard]] const std::vector<std::string>& notes() const noexcept;
   [[nodiscard]] counters count() const noexcept;

@@ -47,7 +47,7 @@ constexpr error_text error_texts[] = {
      "-"},
     {errc::bad_config, "bad_config", "the client's configuration cannot be used"},
     {errc::server_down, "server_down",
-     "the server of this key cannot be reached: check that it runs, its address and the network"},
+     "the server cannot be reached: check that it runs, its address and the network"},
     {errc::connection_lost, "connection_lost",
      "the connection ended before the answer came; a put may or may not have taken effect: try again"},
     {errc::clock_or_key, "clock_or_key",
@@ -88,6 +88,27 @@ std::string_view name(errc code) noexcept {
 
 std::string_view sentence(errc code) noexcept {
   return text_of(code).sentence;
+}
+
+bool is_of_a_server(errc code) noexcept {
+  switch (code) {
+  case errc::ok:
+  case errc::not_found:
+  case errc::already_exists:
+  case errc::out_of_range:
+  case errc::buffer_too_small:
+  case errc::memory_refused:
+  case errc::invalid_argument:
+  case errc::bad_config:
+  case errc::queue_full:
+  case errc::closed:
+  case errc::no_memory:
+  case errc::pending:
+  case errc::memory_not_registered:
+    return false;
+  default:
+    return true;
+  }
 }
 
 errc from_wire(std::uint8_t status) noexcept {

@@ -53,6 +53,9 @@ enum class errc : std::uint8_t {
 /// One sentence that says what happened and what to do. Empty for ok.
 [[nodiscard]] std::string_view sentence(errc code) noexcept;
 
+/// Whether a person who looks for the cause has to know which server it was.
+[[nodiscard]] bool is_of_a_server(errc code) noexcept;
+
 /// The meaning of a status byte of the wire; bytes without a meaning are `internal`.
 [[nodiscard]] errc from_wire(std::uint8_t status) noexcept;
 

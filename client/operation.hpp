@@ -43,8 +43,9 @@ enum class request_kind : std::uint8_t {
   prefix,
   batch_write, // over RDMA, as batch_read
   batch_read,
-  attach, // the connection's own, as detach and ping
+  attach, // the connection's own, as those that follow, and ping
   detach,
+  connect, // asks for a queue pair of messages
 };
 
 struct operation;
@@ -52,10 +53,13 @@ struct operation;
 struct request {
   operation* owner = nullptr; // none: the connection's own
   request_kind kind = request_kind::ping;
-  std::vector<std::uint32_t> items; // positions in the operation's arrays; one for single requests
-  std::int64_t deadline_ns = 0;     // steady clock
+  /// Positions in the operation's arrays; one for single requests. What was answered Busy keeps these items.
+  std::vector<std::uint32_t> items;
+  std::int64_t deadline_ns = 0; // steady clock
   std::uint32_t server_index = 0;
-  std::uint8_t attempts = 0; // how often it was written completely or in part
+  std::uint8_t attempts = 0;       // how often it was written completely or in part, since the last answer
+  std::uint8_t busy_answers = 0;   // how often it was asked again after an answer of Busy
+  std::int64_t pause_until_ns = 0; // steady clock, after such an answer
 
   // Since it was written:
   wire::open_request open;
@@ -68,7 +72,9 @@ struct request {
   // Over RDMA:
   bool staged = false;          // its values travel through the staging area
   staging_run run;              // while it is open
-  std::uint64_t session_id = 0; // detach: the server's; attach: ours
+  std::uint64_t session_id = 0; // detach: the server's; attach and connect: ours
+  bool by_message = false;      // it was sent on the queue pair of messages
+  std::int64_t sent_ns = 0;     // as a message; steady clock
   /// What it became when its items had to travel over TCP. They live as long as this one.
   std::vector<std::unique_ptr<request>> replacements;
 

@@ -33,7 +33,9 @@ constexpr std::uint32_t deadline_ms_max = 600'000;
 constexpr std::uint32_t cache_size_mb_max = 1'048'576;
 constexpr std::uint32_t socket_buffer_kb_max = 65'536;
 constexpr std::uint32_t rdma_staging_mb_max = 65'536;
+constexpr std::uint32_t busy_retries_max = 64;
 constexpr std::size_t rdma_devices_max = 16;
+constexpr std::uint32_t rdma_spin_us_max = 1'000'000;
 constexpr std::size_t servers_max = 4'096;
 constexpr std::size_t config_file_bytes_max = 1U << 20U;
 
@@ -52,11 +54,14 @@ struct options {
   digest_choice digest = digest_choice::crc32c;
 
   std::uint32_t num_connections = 4;       // to each server, 1 ... 256; opened when first needed
-  std::uint32_t connect_timeout_ms = 1000; // connecting and Hello together, 1 ... 60,000
+  std::uint32_t connect_timeout_ms = 1000; // name, connecting and Hello together, 1 ... 60,000
   std::uint32_t deadline_ms = 30'000;      // of a call that names none, 1 ... 600,000
-  std::vector<std::string> bind_addresses; // local addresses, used in turn for new connections
+  std::vector<std::string> bind_addresses; // local addresses, used in turn by those of a family
   std::uint32_t cache_size_mb = 0;         // client-side cache of whole values; 0 = off
   std::uint32_t socket_buffer_kb = 256;    // SO_SNDBUF; 0 = leave it to the kernel (long links)
+
+  /// How often a request is asked again that the server answered Busy, 0 ... 64. As it is, some 26 s at most.
+  std::uint32_t busy_retries = 32;
 
   /// The licence itself, or the path of its file. Empty: MEMKV_LICENSE, AISTOR_LICENSE and MINIO_LICENSE of
   /// this process, then the well-known files (docs/license.md). Verified when a client is made.
@@ -69,6 +74,10 @@ struct options {
   std::optional<std::uint32_t> traffic_class; // 0 ... 255
   std::optional<std::uint32_t> service_level; // 0 ... 15
   std::optional<std::uint32_t> mtu;           // 256, 512, 1024, 2048 or 4096
+  bool rdma_messages = true;                  // small requests go as messages of a queue pair
+  /// How long a thread that waits for a message looks for it before it sleeps, at most 1,000,000. Not set: 50
+  /// where more than four processors are there, else 0.
+  std::optional<std::uint32_t> rdma_spin_us;
   /// Transport rdma: values outside registered memory are copied through so much of it, in steps of 2 MiB.
   std::uint32_t rdma_staging_mb = 64; // 2 ... 65,536
   /// For tests: makes the fabric of a device in place of libibverbs. A fabric is used by one thread at a

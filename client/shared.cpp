@@ -4,15 +4,25 @@
 #include "client/connection.hpp"
 
 #include <arpa/inet.h>
-#include <netdb.h>
 #include <netinet/in.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <thread>
 
 namespace memkv::client {
 namespace {
+
+// Where there are few processors, whoever looks takes one from those who work.
+constexpr unsigned spin_processors_min = 5;
+constexpr std::uint32_t spin_us_default = 50;
+
+[[nodiscard]] std::int64_t spin_ns_of(const options& chosen) noexcept {
+  const bool many = std::thread::hardware_concurrency() >= spin_processors_min;
+  return std::int64_t{chosen.rdma_spin_us.value_or(many ? spin_us_default : 0)} * 1000;
+}
 
 [[nodiscard]] std::uint64_t seed_from_system() noexcept {
   std::uint64_t seed = 0;
@@ -25,7 +35,7 @@ namespace {
 shared_state::shared_state(options wanted)
     : chosen(std::move(wanted)), frame_mac(*chosen.auth_key),
       ns(wire::ns_name::from_text(chosen.namespace_name).value_or(wire::ns_name())),
-      cache(std::uint64_t{chosen.cache_size_mb} << 20U),
+      cache(std::uint64_t{chosen.cache_size_mb} << 20U), spin_ns_max(spin_ns_of(chosen)),
       random_state_(chosen.seed != 0 ? chosen.seed : seed_from_system()) {}
 
 std::uint64_t shared_state::random() noexcept {
@@ -45,9 +55,42 @@ void shared_state::log(const std::string& line) const noexcept {
   }
 }
 
+const socket_address* shared_state::next_local(sa_family_t family) noexcept {
+  for (std::size_t i = 0; i < bind_to.size(); ++i) {
+    const socket_address& local = bind_to[next_bind++ % bind_to.size()];
+    if (local.storage.ss_family == family) {
+      return &local;
+    }
+  }
+  return nullptr;
+}
+
+namespace {
+
+[[nodiscard]] std::string host_of(const std::string& name) {
+  const std::string host = name.substr(0, name.rfind(':'));
+  return host.front() == '[' ? host.substr(1, host.size() - 2) : host;
+}
+
+/// Whether the kernel lets a socket begin there.
+[[nodiscard]] bool is_of_this_host(const socket_address& local) noexcept {
+  const int probe = ::socket(local.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (probe < 0) {
+    return false;
+  }
+  const bool bound = ::bind(probe, reinterpret_cast<const sockaddr*>(&local.storage), local.length) == 0;
+  ::close(probe);
+  return bound;
+}
+
+} // namespace
+
+server::server(const std::string& full_name)
+    : name(full_name), lookup(host_of(full_name), full_name.substr(full_name.rfind(':') + 1)) {}
+
 void server::note_failure(shared_state& shared, errc reason, std::int64_t now_ns) {
   const std::lock_guard lock(mutex_);
-  addresses_.clear();
+  lookup.forget();
   if (now_ns < down_until_ns.load()) {
     return; // another connection of this server noticed the same outage
   }
@@ -64,45 +107,20 @@ void server::note_success() {
   down_until_ns = 0;
 }
 
-std::vector<socket_address> server::addresses() {
-  const std::lock_guard lock(mutex_);
-  if (!addresses_.empty()) {
-    return addresses_;
-  }
-  addrinfo hints{};
-  hints.ai_family = AF_UNSPEC;
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_NUMERICSERV;
-  addrinfo* found = nullptr;
-  if (::getaddrinfo(host.c_str(), port.c_str(), &hints, &found) != 0) {
-    return {};
-  }
-  for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next) {
-    if (entry->ai_addrlen <= sizeof(sockaddr_storage)) {
-      socket_address address;
-      std::memcpy(&address.storage, entry->ai_addr, entry->ai_addrlen);
-      address.length = entry->ai_addrlen;
-      addresses_.push_back(address);
-    }
-  }
-  ::freeaddrinfo(found);
-  return addresses_;
-}
-
 bool parse_local_address(const std::string& text, socket_address& result) {
   sockaddr_in v4{};
   if (::inet_pton(AF_INET, text.c_str(), &v4.sin_addr) == 1) {
     v4.sin_family = AF_INET;
     std::memcpy(&result.storage, &v4, sizeof v4);
     result.length = sizeof v4;
-    return true;
+    return is_of_this_host(result);
   }
   sockaddr_in6 v6{};
   if (::inet_pton(AF_INET6, text.c_str(), &v6.sin6_addr) == 1) {
     v6.sin6_family = AF_INET6;
     std::memcpy(&result.storage, &v6, sizeof v6);
     result.length = sizeof v6;
-    return true;
+    return is_of_this_host(result);
   }
   return false;
 }

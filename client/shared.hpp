@@ -3,6 +3,7 @@
 // Threading: constant after construction, except for the atomics and what `mutex` guards.
 #pragma once
 
+#include "client/name_lookup.hpp"
 #include "client/options.hpp"
 #include "client/rdma_core.hpp"
 #include "client/read_cache.hpp"
@@ -10,8 +11,6 @@
 #include "wire/frame_gatherer.hpp"
 #include "wire/key_id.hpp"
 #include "wire/limits.hpp"
-
-#include <sys/socket.h>
 
 #include <atomic>
 #include <cstdint>
@@ -24,12 +23,6 @@ namespace memkv::client {
 
 class connection;
 
-/// A socket address of either family.
-struct socket_address {
-  sockaddr_storage storage{};
-  socklen_t length = 0;
-};
-
 struct atomic_counters {
   std::atomic<std::uint64_t> connections_opened{0};
   std::atomic<std::uint64_t> connections_failed{0};
@@ -37,6 +30,7 @@ struct atomic_counters {
   std::atomic<std::uint64_t> connections_closed_by_check{0};
   std::atomic<std::uint64_t> connections_closed_by_deadline{0};
   std::atomic<std::uint64_t> requests_retried{0};
+  std::atomic<std::uint64_t> busy_retried{0};
   std::atomic<std::uint64_t> bytes_sent{0};
   std::atomic<std::uint64_t> bytes_received{0};
 };
@@ -54,7 +48,10 @@ struct shared_state {
   wire::header_budget headers; // of replies whose headers are not complete
   atomic_counters counted;
   std::shared_ptr<rdma_core> rdma; // none: TCP only
+  const std::int64_t spin_ns_max;  // looking for a message before sleeping
 
+  /// The local address for the next connection to an address of this family; null when `bind_to` has none.
+  [[nodiscard]] const socket_address* next_local(sa_family_t family) noexcept;
   /// A number for jitter.
   [[nodiscard]] std::uint64_t random() noexcept;
   void log(const std::string& line) const noexcept;
@@ -66,9 +63,11 @@ private:
 
 /// One server: its address, whether it is down, and what its last Hello said.
 struct server {
-  std::string name; // normalised host:port
-  std::string host; // without brackets
-  std::string port;
+  /// `full_name`: normalised host:port.
+  explicit server(const std::string& full_name);
+
+  const std::string name;
+  name_lookup lookup;
 
   // Limits the server announced; those of the protocol until it did.
   std::atomic<std::uint64_t> value_bytes_max{wire::limits::value_bytes_max};
@@ -85,17 +84,13 @@ struct server {
   /// A connection could not be made: requests fail at once until the back-off is over.
   void note_failure(shared_state& shared, errc reason, std::int64_t now_ns);
   void note_success();
-  /// The numeric addresses of the server. Asks the resolver when they are not known or the last attempt
-  /// failed.
-  [[nodiscard]] std::vector<socket_address> addresses();
 
 private:
   std::mutex mutex_;
   std::uint32_t back_off_ms_ = 0;
-  std::vector<socket_address> addresses_;
 };
 
-/// The address of a local interface without a port. False: not an address.
+/// The address of a local interface without a port. False: no address, or none that this host can use.
 [[nodiscard]] bool parse_local_address(const std::string& text, socket_address& result);
 
 } // namespace memkv::client

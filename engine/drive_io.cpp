@@ -54,8 +54,8 @@ void drive_io::flush(done callback) {
   start(io_operation::kind::flush, 0, {}, std::move(callback));
 }
 
-void drive_io::start(io_operation::kind what, std::uint64_t offset, std::span<std::byte> bytes,
-                     done callback, bool first) {
+void drive_io::start(io_operation::kind what, std::uint64_t offset, std::span<std::byte> bytes, done callback,
+                     bool first) {
   auto* made = new group;
   made->callback = std::move(callback);
   made->left = std::max<std::size_t>(1, (bytes.size() + io_bytes_max - 1) / io_bytes_max);
@@ -121,7 +121,12 @@ void drive_io::complete(slot& finished) {
 
 std::size_t drive_io::poll(bool wait) {
   submit_waiting();
-  const std::size_t completed = device_.poll(wait && in_device_ > 0);
+  const bool waits = wait && in_device_ > 0;
+  if (waits && since_ns_ != nullptr)
+    since_ns_->store(time_->steady_ns(), std::memory_order_relaxed);
+  const std::size_t completed = device_.poll(waits);
+  if (waits && since_ns_ != nullptr)
+    since_ns_->store(0, std::memory_order_relaxed);
   submit_waiting();
   return completed;
 }

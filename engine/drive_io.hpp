@@ -6,7 +6,9 @@
 #pragma once
 
 #include "engine/block_device.hpp"
+#include "engine/clock.hpp"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -64,6 +66,13 @@ public:
   void write_first(std::uint64_t offset, std::span<std::byte> from, done callback);
   void flush(done callback);
 
+  /// From now on it can be seen from any thread since when the device is waited for, by the steady clock; 0:
+  /// it is not. `since_ns` null: nobody looks. Both outlive this.
+  void show_waiting(const clock& time, std::atomic<std::uint64_t>* since_ns) noexcept {
+    time_ = &time;
+    since_ns_ = since_ns;
+  }
+
   /// Returns how many operations completed.
   std::size_t poll(bool wait);
   [[nodiscard]] bool idle() const noexcept { return in_device_ == 0 && waiting_.empty(); }
@@ -101,6 +110,8 @@ private:
   std::size_t in_device_ = 0;
   bool failed_ = false;
   bool silent_ = false;
+  const clock* time_ = nullptr;
+  std::atomic<std::uint64_t>* since_ns_ = nullptr;
 };
 
 } // namespace memkv::engine

@@ -13,15 +13,14 @@
 
 namespace memkv::engine {
 
-namespace {
-
-/// The newer valid superblock of a file or a raw drive. False: none is readable, or the drive is new.
-bool peek(const drive_description& drive, superblock& out) {
+std::optional<superblock> peek_superblock(const drive_description& drive) {
+  if (drive.memory)
+    return {};
   const int file = ::open(drive.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a pipe would keep us
   if (file < 0)
-    return false;
+    return {};
   struct stat about {};
-  bool found = false;
+  std::optional<superblock> found;
   const bool looked_at = ::fstat(file, &about) == 0;
   off_t size = 0;
   if (looked_at && S_ISREG(about.st_mode))
@@ -37,17 +36,13 @@ bool peek(const drive_description& drive, superblock& out) {
       superblock read;
       if (::pread(file, page.data(), page.size(), places[copy]) == static_cast<ssize_t>(page.size()) &&
           decode(std::span<const std::byte, page_bytes>{page}, copy, read) == errc::ok &&
-          (!found || read.sequence > out.sequence)) {
-        out = read;
-        found = true;
-      }
+          (!found || read.sequence > found->sequence))
+        found = read;
     }
   }
   ::close(file);
   return found;
 }
-
-} // namespace
 
 void judge_epochs(const std::vector<epoch_claim>& claims, std::uint32_t drives, set_facts& out) {
   out.epoch = 0;
@@ -91,15 +86,23 @@ void judge_epochs(const std::vector<epoch_claim>& claims, std::uint32_t drives, 
 }
 
 status find_set(const std::vector<drive_description>& drives, set_facts& out) {
+  std::vector<std::optional<superblock>> found;
+  for (const auto& drive : drives)
+    found.push_back(peek_superblock(drive));
+  return find_set(drives, found, out);
+}
+
+status find_set(const std::vector<drive_description>& drives,
+                const std::vector<std::optional<superblock>>& superblocks, set_facts& out) {
   const std::array<std::byte, 16> none{};
   const drive_description* first = nullptr;
   std::array<std::byte, 16> known = out.set_id;
   std::vector<epoch_claim> claims;
   for (std::size_t index = 0; index < drives.size(); ++index) {
     const auto& drive = drives[index];
-    superblock found;
-    if (drive.memory || !peek(drive, found))
+    if (!superblocks[index])
       continue;
+    const superblock& found = *superblocks[index];
     if (known != none && found.set.set_id != known)
       return {errc::foreign_drive,
               drive.path + ": belongs to another drive set than " +

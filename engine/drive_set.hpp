@@ -1,17 +1,19 @@
 // Which set the given drives belong to, found out before any of them is opened.
 //
-// Threading: one thread, before the drives are opened. Errors: foreign_drive when the drives name different
-// sets or the wrong places in one. Does not: write, lock, or judge a drive whose superblocks are unreadable:
-// opening it does.
+// Threading: one thread, before the drives are opened; peek_superblock() any, it waits for the drive. Errors:
+// foreign_drive when the drives name different sets or the wrong places in one. Does not: write, lock, or
+// judge a drive whose superblocks are unreadable: opening it does.
 #pragma once
 
 #include "engine/drive_members.hpp"
 #include "engine/errc.hpp"
 #include "engine/open_drive.hpp"
+#include "engine/superblock.hpp"
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace memkv::engine {
@@ -73,7 +75,13 @@ struct set_facts {
 /// out by any drive that was found is no member (docs/decisions/0025).
 void judge_epochs(const std::vector<epoch_claim>& claims, std::uint32_t drives, set_facts& out);
 
-/// With an id other than zeros in `out`, the drives must have that one.
+/// The newer valid superblock of a file or a raw drive; none: it is memory, or new, or cannot be read.
+[[nodiscard]] std::optional<superblock> peek_superblock(const drive_description& drive);
+
+/// From what was found on each drive. With an id other than zeros in `out`, the drives must have that one.
+status find_set(const std::vector<drive_description>& drives,
+                const std::vector<std::optional<superblock>>& superblocks, set_facts& out);
+/// Looks for itself.
 status find_set(const std::vector<drive_description>& drives, set_facts& out);
 
 /// Identity of the running kernel's boot, to tell the death of a process from a power cut. False: unknown.

@@ -43,6 +43,7 @@ drive_store_core::drive_store_core(block_device& device, const store_options& op
       entries_max_(options.blocks_max == 0 ? places_.units : std::min(options.blocks_max, places_.units)),
       covered_(options.persistent ? header_extent::whole_page : header_extent::used_bytes),
       batch_bytes_(options.persistent ? journal_batch_bytes_max : page_bytes) {
+  io_.show_waiting(time_, options_.waits_since_ns.get());
   units_.reuse_first(!writable_.empty());
   index_ = std::make_unique<block_index>(entries_max_);
   parts_.emplace(*index_);
@@ -107,7 +108,9 @@ void drive_store_core::space_changed(std::span<const run> runs) {
 }
 
 errc drive_store_core::take_space(std::uint32_t length, extent_space& out) {
-  if (index_->size() + reservations_.size() >= entries_max_)
+  // Puts that are on their way to the journal need an entry each. One that was written there and found the
+  // index full would have to be taken back, and after a crash before that there would be an entry too many.
+  if (index_->size() + reservations_.size() + intents_.size() + batch_.size() >= entries_max_)
     return errc::no_space;
   const std::uint64_t data_pages = align_up(length, page_bytes) / page_bytes;
   const auto units = static_cast<std::uint32_t>(align_up(length, places_.unit_bytes) / places_.unit_bytes);

@@ -81,6 +81,9 @@ struct store_options {
   double high_watermark = 0.95, low_watermark = 0.90;
   std::array<std::byte, 16> boot_id{}; // of the running kernel: tells a process crash from a power cut
   std::atomic<std::uint64_t>* generation = nullptr; // shared by all drives of the server; recovery raises it
+  /// Since when the store waits for its device and does nothing else, as while it is opened: by the steady
+  /// clock; 0: it does not. For whoever must not wait for it with it; null: nobody looks.
+  std::shared_ptr<std::atomic<std::uint64_t>> waits_since_ns;
   /// Called from any thread when the last pin of a dead block went and its space waits for reclaim(); may be
   /// empty.
   std::function<void()> wake;

@@ -280,22 +280,47 @@ status create(const file_device_options& options, descriptor& out) {
   return {};
 }
 
-/// A file of another size than the configured one. Whoever needs it must not be told to remove it, so what it
-/// holds comes first.
-status of_other_size(const descriptor& file, const std::string& path, std::uint64_t bytes,
-                     std::uint64_t configured_bytes) {
+enum class page_owner : std::uint8_t { nobody, us, later_release, somebody_else, unreadable };
+
+/// Who has written the superblock's place at `offset`. Blank, or behind the end: nobody.
+page_owner owner_of(const descriptor& file, std::uint64_t offset, std::uint8_t copy) {
   std::array<std::byte, page_bytes> page{};
-  const auto got =
-      repeated_if_interrupted([&] { return ::pread(file.number(), page.data(), page.size(), 0); });
+  const auto got = repeated_if_interrupted(
+      [&] { return ::pread(file.number(), page.data(), page.size(), static_cast<off_t>(offset)); });
   if (got < 0)
-    return {errc::io_error, "Cannot read drive " + path + because(errno)};
-  const bool blank = std::ranges::all_of(page, [](std::byte each) { return each == std::byte{0}; });
+    return page_owner::unreadable;
+  if (std::ranges::all_of(page, [](std::byte each) { return each == std::byte{0}; }))
+    return page_owner::nobody;
   superblock super;
-  const errc whose = decode(std::span<const std::byte, page_bytes>{page}, 0, super);
-  if (whose == errc::bad_format && !blank)
+  switch (decode(std::span<const std::byte, page_bytes>{page}, copy, super)) {
+  case errc::bad_format:
+    return page_owner::somebody_else;
+  case errc::newer_version:
+    return page_owner::later_release;
+  default:
+    return page_owner::us;
+  }
+}
+
+/// A file that is somebody else's is left as it is, and nobody is told to remove it: so this comes first.
+status look_whose(const descriptor& file, const std::string& path, std::uint64_t bytes) {
+  page_owner owner = owner_of(file, 0, 0);
+  const std::uint64_t used = std::min(bytes / page_bytes * page_bytes, drive_bytes_max);
+  // Where the first copy is lost the other one knows.
+  if (owner == page_owner::somebody_else && used >= 2 * page_bytes)
+    if (const auto mirror = owner_of(file, used - page_bytes, 1); mirror != page_owner::nobody)
+      owner = mirror;
+  if (owner == page_owner::unreadable)
+    return {errc::io_error, "Cannot read drive " + path + because(errno)};
+  if (owner == page_owner::somebody_else)
     return {errc::bad_format, "File " + path + " holds something that is not memkv's: name another one."};
-  if (whose == errc::newer_version)
+  if (owner == page_owner::later_release)
     return {errc::newer_version, "Drive " + path + " was written by a later release: upgrade memkv."};
+  return {};
+}
+
+/// A file of another size than the configured one.
+status of_other_size(const std::string& path, std::uint64_t bytes, std::uint64_t configured_bytes) {
   return {errc::wrong_size, "Drive " + path + " has " + std::to_string(bytes) +
                                 " bytes and is configured with " + std::to_string(configured_bytes) +
                                 "; set max_size to the former, or remove the file to start empty."};
@@ -324,13 +349,20 @@ status open_existing(const file_device_options& options, descriptor& out) {
     return {errc::invalid_argument, "Drive " + path + " is not a regular file."};
   if (status result = lock(file.number(), path); !result.ok())
     return result;
-  if (static_cast<std::uint64_t>(found.st_size) != options.size_bytes)
-    return of_other_size(file, path, static_cast<std::uint64_t>(found.st_size), options.size_bytes);
+  const auto bytes = static_cast<std::uint64_t>(found.st_size);
+  if (bytes != options.size_bytes) {
+    status whose = look_whose(file, path, bytes);
+    return whose.ok() ? of_other_size(path, bytes, options.size_bytes) : whose;
+  }
   // A copy may have become sparse; a write into a hole could fail later for lack of room.
   const std::uint64_t present = static_cast<std::uint64_t>(found.st_blocks) * 512;
-  if (present < options.size_bytes)
-    if (status result = reserve(file.number(), path, options.size_bytes, present); !result.ok())
+  if (present < options.size_bytes) {
+    status result = look_whose(file, path, bytes);
+    if (result.ok())
+      result = reserve(file.number(), path, options.size_bytes, present);
+    if (!result.ok())
       return result;
+  }
   out = std::move(file);
   return {};
 }

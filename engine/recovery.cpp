@@ -268,6 +268,7 @@ status drive_store::open(block_device& device, const store_options& options, clo
   bool cut_short = false;
   {
     drive_io io(device);
+    io.show_waiting(time, options.waits_since_ns.get());
     superblock_pair pair;
     read_superblocks(io, size, pair);
     if (pair.unreadable())

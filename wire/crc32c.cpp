@@ -1,5 +1,8 @@
 #include "wire/crc32c.hpp"
 
+#include "wire/crc32c_mixed.hpp"
+#include "wire/crc32c_polynomial.hpp"
+
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -11,19 +14,7 @@ namespace memkv::wire {
 
 namespace {
 
-// The polynomial, bit-reversed: bit 31 is the coefficient of x^0.
-constexpr std::uint32_t polynomial = 0x82F63B78U;
-
-// a · b modulo the polynomial, both bit-reversed.
-constexpr std::uint32_t multiplied(std::uint32_t a, std::uint32_t b) noexcept {
-  std::uint32_t product = 0;
-  for (std::uint32_t bit = 0x80000000U; bit != 0; bit >>= 1) {
-    if (a & bit)
-      product ^= b;
-    b = (b & 1) ? (b >> 1) ^ polynomial : b >> 1;
-  }
-  return product;
-}
+using polynomial::multiplied;
 
 // powers[k] = x^(8 · 2^k): appending 2^k zero bytes multiplies a checksum by it.
 constexpr std::array<std::uint32_t, 64> powers = [] {
@@ -71,7 +62,7 @@ constexpr std::array<std::array<std::uint32_t, 256>, stride> steps = [] {
   for (std::uint32_t byte = 0; byte < 256; ++byte) {
     std::uint32_t state = byte;
     for (int bit = 0; bit < 8; ++bit)
-      state = (state & 1) ? (state >> 1) ^ polynomial : state >> 1;
+      state = (state & 1) ? (state >> 1) ^ polynomial::castagnoli : state >> 1;
     table[0][byte] = state;
   }
   for (std::size_t k = 1; k < stride; ++k)
@@ -110,6 +101,11 @@ std::uint32_t by_instructions(bytes_view bytes, std::uint32_t state) noexcept {
   return state;
 }
 
+std::uint32_t by_both(bytes_view bytes, std::uint32_t state) noexcept {
+  state = crc32c_mixed(bytes, state);
+  return by_instructions(bytes, state);
+}
+
 /// The shortest of a few attempts, so that an interruption does not decide.
 template <class Work>
 std::chrono::nanoseconds shortest(const Work& work) noexcept {
@@ -126,12 +122,26 @@ std::chrono::nanoseconds shortest(const Work& work) noexcept {
 crc32c_method faster_method() noexcept {
   static constexpr std::array<std::byte, 16 << 10> bytes{};
   volatile std::uint32_t kept = 0; // so that nothing is left out
-  const auto instructions = shortest([&] { kept = by_instructions(bytes, kept); });
-  const auto tables = shortest([&] { kept = by_tables(bytes, kept); });
-  return tables < instructions ? crc32c_method::tables : crc32c_method::instructions;
+  auto best = crc32c_method::tables;
+  auto best_time = std::chrono::nanoseconds::max();
+  for (const auto method : {crc32c_method::mixed, crc32c_method::instructions, crc32c_method::tables}) {
+    if (!crc32c_available(method))
+      continue;
+    const auto time = shortest([&] { kept = crc32c_by(method, bytes, kept); });
+    if (time < best_time) {
+      best = method;
+      best_time = time;
+    }
+  }
+  return best;
 }
 
 } // namespace
+
+bool crc32c_available(crc32c_method method) noexcept {
+  static const bool mixed = crc32c_mixed_available();
+  return method != crc32c_method::mixed || mixed;
+}
 
 crc32c_method crc32c_method_in_use() noexcept {
   static const crc32c_method chosen = faster_method();
@@ -139,7 +149,15 @@ crc32c_method crc32c_method_in_use() noexcept {
 }
 
 std::uint32_t crc32c_by(crc32c_method method, bytes_view bytes, std::uint32_t previous) noexcept {
-  return ~(method == crc32c_method::tables ? by_tables(bytes, ~previous) : by_instructions(bytes, ~previous));
+  switch (method) {
+  case crc32c_method::tables:
+    return ~by_tables(bytes, ~previous);
+  case crc32c_method::mixed:
+    return ~by_both(bytes, ~previous);
+  case crc32c_method::instructions:
+    break;
+  }
+  return ~by_instructions(bytes, ~previous);
 }
 
 std::uint32_t crc32c(bytes_view bytes, std::uint32_t previous) noexcept {

@@ -14,12 +14,14 @@ namespace memkv::wire {
 /// 0 is the checksum of no bytes.
 [[nodiscard]] std::uint32_t crc32c(bytes_view bytes, std::uint32_t previous = 0) noexcept;
 
-/// How it is computed: by the processor's instructions (ISA-L), or by tables alone. crc32c uses the one that
-/// was faster when it was first asked: processors are by a factor of twenty, emulated ones are not
-/// (docs/performance.md).
-enum class crc32c_method : std::uint8_t { instructions, tables };
+/// How it is computed: by the processor's instructions (ISA-L), by two kinds of them at a time
+/// (crc32c_mixed.hpp), or by tables alone. crc32c uses the one that was fastest when it was first asked:
+/// instructions are by a factor of twenty, emulated ones are not (docs/performance.md).
+enum class crc32c_method : std::uint8_t { instructions, mixed, tables };
+/// Whether this processor can.
+[[nodiscard]] bool crc32c_available(crc32c_method method) noexcept;
 [[nodiscard]] crc32c_method crc32c_method_in_use() noexcept;
-/// For tests and measurements: the same checksum, computed in the given way.
+/// For tests and measurements: the same checksum, computed in the given way, which must be available.
 [[nodiscard]] std::uint32_t crc32c_by(crc32c_method method, bytes_view bytes,
                                       std::uint32_t previous = 0) noexcept;
 

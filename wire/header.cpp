@@ -151,7 +151,9 @@ header_fault decode_header(bytes_view fixed, frame_header& out) noexcept {
       std::span<const std::byte, limits::namespace_bytes_max>(at + 56, limits::namespace_bytes_max));
   out.ns = ns.value_or(ns_name());
   const auto kind = std::to_integer<std::uint8_t>(at[88]);
-  const bool kind_known = kind == 1 || kind == 2;
+  // Who says Hello has no payload key yet.
+  const bool greets = out.opcode == opcode::hello && out.direction == direction::request;
+  const bool kind_known = kind == 1 || (kind == 2 && !greets);
   out.kind = kind_known ? static_cast<digest_kind>(kind) : digest_kind::crc32c;
   out.part_number = load_le<std::uint32_t>(at + 92);
   std::copy_n(at + 96, out.digest.size(), out.digest.begin());

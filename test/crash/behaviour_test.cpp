@@ -340,6 +340,32 @@ CAF_TEST(full with eviction off a put fails with its own status) {
   CAF_CHECK_EQUAL(problem_of(run), "");
 }
 
+CAF_TEST(an index that is full when the process dies has an entry for all that is found afterwards) {
+  run_options options;
+  options.eviction = false;
+  options.unit_bytes = 64 * kib;
+  std::uint64_t most = 0;
+  for (int polls = 0; polls < 120; polls += 3) {
+    opened run(options);
+    const std::uint64_t entries = run.store->counters().usable_bytes / options.unit_bytes;
+    // Empty ones take an entry and little space.
+    for (std::uint64_t i = 0; i < entries + 40; ++i)
+      run.start_put("key-" + std::to_string(i), content_of(0, 0));
+    for (int i = 0; i < polls; ++i)
+      run.store->poll(false);
+    run.die(false);
+    CAF_REQUIRE_EQUAL(problem_of(run), "");
+    store_run again(run.options, run.device->now(), run.expected);
+    CAF_REQUIRE(again.open().ok());
+    CAF_CHECK_EQUAL(again.store->counters().dropped_at_recovery, 0u);
+    CAF_CHECK_LESS_OR_EQUAL(again.store->counters().blocks, entries);
+    most = std::max(most, again.store->counters().blocks);
+    again.get_all();
+    CAF_CHECK_EQUAL(problem_of(again), "");
+  }
+  CAF_CHECK_GREATER(most, 60u);
+}
+
 CAF_TEST(full with eviction no put fails and what is held stays) {
   for (const auto seed : seeds(3)) {
     run_options options;

@@ -5,6 +5,7 @@
 
 #include "test/process/cycles.hpp"
 #include "test/process/server_process.hpp"
+#include "test/process/strace.hpp"
 #include "test/process/verified_load.hpp"
 
 #include <caf/test/unit_test.hpp>
@@ -72,25 +73,6 @@ private:
   bool mounted_ = false;
 };
 
-bool can_trace(const char* what) {
-  static const bool works = run_quietly({"strace", "-f", "-o", "/dev/null", "true"}) == 0;
-  if (!works)
-    std::cout << "skipped: " << what << ": strace is not installed or may not trace here" << std::endl;
-  return works;
-}
-
-/// The server under strace, which makes system calls fail and is not in the way of signals and exit codes.
-void spawn_traced(server_process& server, const std::string& call, const std::string& failure) {
-  // A leak check needs to trace the process, and only one can.
-  std::vector<std::pair<std::string, std::string>> extra;
-  const char* options = std::getenv("ASAN_OPTIONS");
-  extra.emplace_back("ASAN_OPTIONS",
-                     (options != nullptr ? std::string{options} + ":" : std::string{}) + "detect_leaks=0");
-  server.set_environment(std::move(extra));
-  server.spawn({"strace", "-D", "-f", "-qqq", "-o", "/dev/null", "-e", "trace=" + call, "-e",
-                "inject=" + call + ":" + failure});
-}
-
 /// Serves a verified load while io_uring_enter fails now and then, and again after kill -9.
 void check_progress(const char* what, const std::string& failure) {
   if (!can_trace(what))
@@ -104,7 +86,7 @@ void check_progress(const char* what, const std::string& failure) {
   outside_log log{200, false};
   std::uint64_t operations = 0;
   for (std::uint32_t round = 0; round < 2; ++round) {
-    spawn_traced(server, "io_uring_enter", failure);
+    spawn_traced(server, {"-e", "trace=io_uring_enter", "-e", "inject=io_uring_enter:" + failure});
     const auto port = server.wait_until_serving(limit);
     if (!port)
       CAF_FAIL(budget.name() << ": the server does not start; it said:\n" << server.said());
@@ -228,7 +210,8 @@ CAF_TEST(a kernel that forbids rings is told in one sentence) {
       return;
     server_process server{MEMKV_PROGRAM};
     server.write_config({});
-    spawn_traced(server, "io_uring_setup", failure);
+    spawn_traced(server,
+                 {"-e", "trace=io_uring_setup", "-e", std::string{"inject=io_uring_setup:"} + failure});
     check_refusal(server, {"io_uring"});
   }
 }
@@ -238,7 +221,7 @@ CAF_TEST(a kernel that gives rings but no ring of receive buffers is told in one
     return;
   server_process server{MEMKV_PROGRAM};
   server.write_config({});
-  spawn_traced(server, "io_uring_register", "error=EINVAL");
+  spawn_traced(server, {"-e", "trace=io_uring_register", "-e", "inject=io_uring_register:error=EINVAL"});
   check_refusal(server, {"io_uring"});
 }
 

@@ -210,8 +210,13 @@ def outputs(tester, folder):
 def refusals(tester):
     tester.one_sentence(tester.client("get", "key", MEMKV_AUTH_KEY=""), "no auth key", "no key")
     tester.one_sentence(
-        tester.client("get", "key", "--servers", "127.0.0.1:1"), "cannot be reached", "server down"
+        tester.client("get", "key", "--servers", "127.0.0.1:1"),
+        "key: 127.0.0.1:1: the server cannot be reached",
+        "server down",
     )
+    for words in (("exists", "--prefix", "key"), ("delete", "key"), ("stat",)):
+        result = tester.client(*words, "--servers", "127.0.0.1:1")
+        tester.one_sentence(result, "127.0.0.1:1: the server", f"{words[0]} of a server that is down")
     tester.one_sentence(
         tester.client("get", "key", MEMKV_AUTH_KEY=os.urandom(32).hex()),
         "clock skew or wrong key?",

@@ -1,6 +1,7 @@
 // Faults on order in a running server: what each does, and that the server gets over it.
 #define CAF_SUITE fault_orders
 #include "actors/fault_orders.hpp"
+#include "actors/fault_points.hpp"
 #include "test/scenario/server_fixture.hpp"
 
 #include <algorithm>
@@ -305,6 +306,61 @@ CAF_TEST(memory drives have no faults of a device but their actor can be killed)
   CAF_CHECK(order(actors::faults::drive{0, {}}).what == outcome::conflict);
   CAF_CHECK(!server->faults()->list().drives[0].possible);
   must_order(actors::faults::kill{"drive-0", {}, actors::faults::how::exception});
+  CAF_CHECK(healthy(*user));
+}
+
+CAF_TEST(a start goes on without a drive that does not answer) {
+  constexpr std::size_t keys = 60;
+  const auto key = [](std::size_t number) { return "kept-" + std::to_string(number); };
+  serve(media::file, 3);
+  auto user = connect(1);
+  for (std::size_t number = 0; number < keys; ++number)
+    CAF_REQUIRE(user->put(key(number), pattern(key(number), 0, 5'000)).code == client::errc::ok);
+  user.reset();
+  CAF_REQUIRE(stop());
+  // It is read, and hangs as soon as it is to be marked as in use.
+  auto points = std::make_shared<actors::fault_points>();
+  for (std::size_t index = 0; index < options.drives.size(); ++index)
+    points->drives.push_back(std::make_shared<engine::drive_faults>());
+  CAF_REQUIRE(points->drives[1]->arm({effect::hang, target::writes, 1, 0}));
+  options.faults = points;
+  start();
+  CAF_CHECK_EQUAL(server->drives_online(), 2u);
+  user = connect(1);
+  std::vector<std::byte> found(5'000);
+  std::size_t came = 0;
+  for (std::size_t number = 0; number < keys; ++number)
+    came += user->get(key(number), found).code == client::errc::ok;
+  CAF_CHECK(came > 0 && came < keys);
+  for (std::size_t number = 0; number < 30; ++number)
+    CAF_CHECK(user->put("other", pattern("other", number, 1'000)).code == client::errc::ok);
+  must_order(actors::faults::clear{});
+  CAF_REQUIRE(healthy(*user));
+  for (std::size_t number = 0; number < keys; ++number)
+    CAF_CHECK(user->get(key(number), found).code == client::errc::ok &&
+              found == pattern(key(number), 0, 5'000));
+  user.reset();
+  CAF_CHECK(stop());
+}
+
+CAF_TEST(a drive that hangs does not keep another one from leaving) {
+  options.leave_after_ms = 200;
+  serve(media::file, 3);
+  auto user = connect(1, "", 2'000);
+  CAF_REQUIRE(healthy(*user));
+  // The second stays away; when its keys are to go to the others the first does not write its epoch.
+  must_order(actors::faults::drive{0, {effect::hang, target::writes, 1'000'000, 0}});
+  must_order(actors::faults::drive{1, {effect::fail, target::any, 1'000'000, 0}});
+  must_order(actors::faults::kill{"drive-1", {}, actors::faults::how::kill});
+  // In the end all keys belong to the third.
+  std::size_t number = 0;
+  CAF_CHECK(within(30s, [&] {
+    if (user->put("moved-" + std::to_string(number), pattern("moved", number, 1'000)).code ==
+        client::errc::ok)
+      ++number;
+    return number == 30;
+  }));
+  must_order(actors::faults::clear{});
   CAF_CHECK(healthy(*user));
 }
 

@@ -157,4 +157,87 @@ CAF_TEST(a query looks for so many parts and no more) {
   CAF_CHECK_EQUAL(user->get("lost", found).code, errc::not_found);
 }
 
+CAF_TEST(parts stay as long as a drive that is away may come back with their head) {
+  constexpr std::uint32_t victim = 2;
+  constexpr std::size_t count = 12;
+  configure(media::file, drives, 256 << 20);
+  const auto folder = [&](std::uint32_t index) {
+    return directory.path() / ("place" + std::to_string(index));
+  };
+  for (std::uint32_t index = 0; index < drives; ++index) {
+    std::filesystem::create_directory(folder(index));
+    options.drives[index].path = folder(index) / "drive";
+  }
+  const auto away = directory.path() / "away";
+  const auto key = [](std::size_t number) { return "striped-" + std::to_string(number); };
+  const auto is_whole = [&](std::size_t number) {
+    std::vector<std::byte> found(value_bytes);
+    return user->get(key(number), found).code == errc::ok && found == pattern(key(number), 1, value_bytes);
+  };
+  const auto serve_again = [&] {
+    user.reset();
+    CAF_REQUIRE(server == nullptr || stop());
+    start();
+    user = connect(1);
+  };
+  const auto online = [&](std::uint32_t wanted) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{40};
+    while (server->drives_online() != wanted && std::chrono::steady_clock::now() < end)
+      std::this_thread::sleep_for(std::chrono::milliseconds{5});
+    return server->drives_online() == wanted;
+  };
+
+  serve_again();
+  std::vector<std::size_t> lost_heads;
+  for (std::size_t number = 0; number < count; ++number) {
+    const auto put = user->put(key(number), pattern(key(number), 1, value_bytes));
+    CAF_REQUIRE_EQUAL(put.code, errc::ok);
+    if (actors::home_drive(wire::make_key_id("", wire::as_bytes_view(key(number))), drives) == victim)
+      lost_heads.push_back(number);
+  }
+  CAF_REQUIRE(settles_at(3 * count));
+  CAF_REQUIRE(lost_heads.size() >= 2 && lost_heads.size() < count);
+
+  // The drive comes back to the server that started without it.
+  user.reset();
+  CAF_REQUIRE(stop());
+  std::filesystem::rename(folder(victim), away);
+  serve_again();
+  CAF_CHECK(online(drives - 1));
+  for (const auto number : lost_heads)
+    CAF_CHECK_EQUAL(user->exists(key(number)).code, errc::not_found);
+  // One of them is put anew meanwhile, and what is left of its old value is of no use any more.
+  const auto replaced = lost_heads.back();
+  CAF_CHECK_EQUAL(user->put(key(replaced), pattern("new", 1, 1'000)).code, errc::ok);
+  std::this_thread::sleep_for(std::chrono::milliseconds{200});
+  std::filesystem::rename(away, folder(victim));
+  CAF_REQUIRE(online(drives));
+  for (std::size_t number = 0; number < count; ++number)
+    if (number != replaced)
+      CAF_CHECK(is_whole(number));
+  // What another drive held of a key that now lives on its own again is a miss.
+  CAF_CHECK_EQUAL(user->exists(key(replaced)).code, errc::not_found);
+  CAF_CHECK(settles_at(3 * (count - 1)));
+
+  // The next server without it makes it stale, and the one after that knows that no head will come.
+  user.reset();
+  CAF_REQUIRE(stop());
+  std::filesystem::rename(folder(victim), away);
+  serve_again();
+  CAF_CHECK(online(drives - 1));
+  const auto with_parts = blocks();
+  serve_again();
+  CAF_CHECK(online(drives - 1));
+  std::uint64_t left = 0;
+  for (std::size_t number = 0; number < count; ++number)
+    left += user->exists(key(number)).code == errc::ok ? 3 : 0;
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{20};
+  while (blocks() >= with_parts && std::chrono::steady_clock::now() < end)
+    std::this_thread::sleep_for(std::chrono::milliseconds{5});
+  CAF_CHECK_LESS(blocks(), with_parts);
+  CAF_CHECK_GREATER_OR_EQUAL(blocks(), left);
+  user.reset();
+  CAF_CHECK(stop());
+}
+
 CAF_TEST_FIXTURE_SCOPE_END()

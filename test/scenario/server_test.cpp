@@ -2,6 +2,9 @@
 #define CAF_SUITE server
 #include "test/scenario/server_fixture.hpp"
 
+#include <atomic>
+#include <thread>
+
 using namespace memkv;
 using test::media;
 using test::pattern;
@@ -173,6 +176,37 @@ CAF_TEST(batches of small and large items are stored found counted and deleted) 
     CAF_CHECK_EQUAL(user->prefix(names).matched, 0u);
     server.reset();
   }
+}
+
+CAF_TEST(more large batches than a server holds at a time are all served in the end) {
+  configure(media::file, 1, 512 << 20);
+  options.store.unit_bytes = 4 << 10;
+  start();
+  // Of so many items ten or so are as much as it holds; the next is Busy until one is answered.
+  constexpr std::size_t users = 12;
+  constexpr std::size_t items = 4096;
+  std::atomic<std::uint64_t> stored{0}, asked_again{0};
+  std::vector<std::thread> threads;
+  for (std::size_t number = 0; number < users; ++number)
+    threads.emplace_back([&, number] {
+      auto user = connect(1, "", 60'000);
+      const auto value = pattern("value", number, 16);
+      std::vector<std::string> keys;
+      for (std::size_t i = 0; i < items; ++i)
+        keys.push_back(std::to_string(number) + "-" + std::to_string(i));
+      std::vector<client::put_item> puts;
+      for (const auto& key : keys)
+        puts.push_back({key, value, false});
+      std::vector<client::item_result> results(items);
+      user->put(puts, results);
+      for (const auto& result : results)
+        stored += result.code == client::errc::ok ? 1 : 0;
+      asked_again += user->count().busy_retried;
+    });
+  for (auto& thread : threads)
+    thread.join();
+  CAF_MESSAGE("asked again: " << asked_again);
+  CAF_CHECK_EQUAL(stored.load(), users * items);
 }
 
 CAF_TEST(a full store evicts and never refuses a put) {

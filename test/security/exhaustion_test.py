@@ -310,6 +310,34 @@ class numbers(unittest.TestCase):
                 late.ping()
             client.ping()
 
+    def test_a_flood_of_strangers_is_told_of_and_does_not_fill_the_log(self):
+        server = self.server()
+        begin = time.monotonic()
+
+        def first_frame(key=live_server.KEY, offset_ns=0, data=None):
+            with server.raw() as stranger:
+                hello = stranger.hello_header(os.urandom(page.NONCE_BYTES)).encode()
+                stranger.send(page.seal(key, hello, time.time_ns() + offset_ns) if data is None else data)
+                if offset_ns == 0:
+                    stranger.socket.settimeout(ANSWER_S)
+                    self.assertEqual(stranger.socket.recv(1), b"")
+
+        told = {
+            "signed with another key": lambda: first_frame(key=os.urandom(32)),
+            "not the protocol of memkv": lambda: first_frame(data=b"GET /v1/health HTTP/1.1\r\n\r\n" * 2),
+            "compare the clocks": lambda: first_frame(offset_ns=-70 * 10**9),
+        }
+        for _ in range(100):
+            for strange in told.values():
+                strange()
+        for text in told:
+            wait_until(lambda: text in server.log(), ANSWER_S, text)
+        lines = [line for line in server.log().splitlines() if " WARN memkv::listener" in line]
+        self.assertLessEqual(len(lines), 3 * (1 + int((time.monotonic() - begin) / 60)), lines)
+        for line in lines:
+            self.assertIn("last_peer=127.0.0.1", line)
+            self.assertIn("count=", line)
+
     def test_a_storm_of_connects_leaves_the_server_serving(self):
         server = self.server()
         self.storm(server, 2)  # what is kept for good is touched now

@@ -104,6 +104,7 @@ class a_copy_of_the_tree(unittest.TestCase):
                 ("docs/planted_file.md", "# One\n\n# Two\n", "only title"),
                 ("docs/planted_file.md", "no title\n", "only title"),
                 ("docs/planted_file.md", "# One\n\n[x](nowhere.md)\n", "leads nowhere"),
+                ("docs/planted_file.md", "# One\n\nSee `wire/nowhere.cpp`.\n", "not a file of the tree"),
                 ("docs/formats/planted_file.md", "# A format\n\nBytes, somehow.\n", "table of offsets"),
         ]:
             with self.subTest(name=name, part=part):

@@ -2,20 +2,25 @@
 
 #include "client/client.hpp"
 #include "test/unit/client/fake_server.hpp"
+#include "wire/bytes.hpp"
 #include "wire/crc32c.hpp"
 #include "wire/placement.hpp"
 
 #include <caf/test/unit_test.hpp>
 
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <deque>
+#include <mutex>
 #include <random>
+#include <set>
 #include <thread>
 
 using namespace memkv;
@@ -89,6 +94,16 @@ std::vector<std::string> numbered(std::string_view stem, std::size_t count) {
 std::uint64_t test_seed() {
   const char* chosen = std::getenv("MEMKV_TEST_SEED");
   return chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : std::random_device{}();
+}
+
+/// The answer that a server gives which had no room for the request at that moment.
+void refuse_as_busy(fake_frame& frame) {
+  frame.header.status_code = static_cast<std::uint8_t>(wire::status::busy);
+  frame.header.flags |= wire::flags::last;
+  frame.header.value_length = 0;
+  frame.header.value_offset = 0;
+  frame.variable.clear();
+  frame.payload.clear();
 }
 
 /// Waits, up to ten seconds, for something that another thread brings about.
@@ -347,6 +362,40 @@ CAF_TEST(answers may come in any order and their parts mixed) {
   CAF_CHECK(targets == values);
 }
 
+CAF_TEST(a value comes whole whatever the length of its parts and of its target) {
+  pair one;
+  for (const std::size_t length : {20'000, 300'000, 600'000}) {
+    const bytes value = filled(length, static_cast<unsigned>(length));
+    CAF_CHECK_EQUAL(one.put("key", value), errc::ok);
+    for (const std::uint32_t part : {97U, 176U, 5'000U, 65'537U, 262'144U, 1U << 20U}) {
+      one.server.part_bytes = part;
+      for (const std::size_t room : {length, length + 1, length + 300'000}) {
+        CAF_CHECK(one.get("key", room) == value);
+      }
+    }
+  }
+  CAF_CHECK_EQUAL(one.kv->count().connections_closed_by_check, 0u);
+}
+
+CAF_TEST(bytes that nobody asked for end the connection and reach no value) {
+  pair one;
+  const bytes value = filled(50'000, 9);
+  CAF_CHECK_EQUAL(one.put("key", value), errc::ok);
+  // Behind a value that is shorter than its target.
+  one.server.shape = [](fake_frame& frame) { frame.behind = 5'000; };
+  CAF_CHECK(one.get("key", 100'000) == value);
+  one.server.shape = nullptr;
+  CAF_CHECK(one.get("key", value.size()) == value);
+  CAF_CHECK_EQUAL(one.kv->count().connections_closed_by_check, 1u);
+  // Behind a refusal, which has no value.
+  one.server.shape = [](fake_frame& frame) { frame.behind = 5'000; };
+  bytes target(100'000);
+  CAF_CHECK_EQUAL(one.kv->get("another key", target).code, errc::not_found);
+  one.server.shape = nullptr;
+  CAF_CHECK(one.get("key", value.size()) == value);
+  CAF_CHECK_EQUAL(one.kv->count().connections_closed_by_check, 2u);
+}
+
 CAF_TEST(no more requests are on their way than the server allows) {
   pair one;
   one.server.in_flight_max = 3;
@@ -451,6 +500,180 @@ CAF_TEST(a put whose answer is lost is not repeated and says that it may have ha
   CAF_CHECK_EQUAL(one.kv->count().requests_retried, 0u);
 }
 
+CAF_TEST(what a server was too busy for is asked for again) {
+  pair one;
+  const bytes value = filled(50'000, 4);
+  std::atomic<int> busy{2};
+  one.server.shape = [&](fake_frame& frame) {
+    if (busy > 0) {
+      --busy;
+      refuse_as_busy(frame);
+    }
+  };
+  CAF_CHECK_EQUAL(one.put("key", value), errc::ok);
+  CAF_CHECK_EQUAL(one.server.requests(wire::opcode::tcp_put), 3u);
+  CAF_CHECK_EQUAL(one.kv->count().busy_retried, 2u);
+  busy = 1;
+  CAF_CHECK(one.get("key", value.size()) == value);
+  busy = 1;
+  CAF_CHECK_EQUAL(one.kv->exists("key").code, errc::ok);
+  busy = 1;
+  CAF_CHECK_EQUAL(one.kv->prefix(views({"key"})).matched, 1u);
+  busy = 1;
+  const std::vector<client::server_stat> stats = one.kv->stat();
+  CAF_CHECK_EQUAL(stats[0].code, errc::ok);
+  CAF_CHECK_EQUAL(one.kv->count().busy_retried, 6u);
+  CAF_CHECK_EQUAL(one.kv->count().requests_retried, 0u);
+  CAF_CHECK_EQUAL(one.server.connections(), 1u);
+}
+
+CAF_TEST(of a batch only the items that were refused as busy are asked for again) {
+  pair one;
+  const std::vector<std::string> keys = numbered("k", 5);
+  std::vector<bytes> values;
+  std::vector<client::put_item> puts;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    values.push_back(filled(1000 + i, static_cast<unsigned>(i)));
+  }
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    puts.push_back({keys[i], values[i]});
+  }
+  std::vector<std::size_t> answered; // items of each answer
+  std::mutex guard;
+  std::atomic<bool> spoil{true};
+  one.server.shape = [&](fake_frame& frame) {
+    const std::lock_guard lock(guard);
+    const std::size_t item_bytes = frame.header.opcode == wire::opcode::tcp_batch_put ? 16 : 48;
+    answered.push_back((frame.variable.size() - 8) / item_bytes);
+    if (!spoil.exchange(false)) {
+      return;
+    }
+    if (frame.header.opcode == wire::opcode::tcp_batch_put) {
+      for (const std::size_t item : {1U, 3U}) {
+        std::fill_n(frame.variable.begin() + static_cast<std::ptrdiff_t>(8 + 16 * item), 16, std::byte{0});
+        frame.variable[8 + 16 * item] = static_cast<std::byte>(wire::status::busy);
+      }
+      return;
+    }
+    // The last slice, of an item that the server has bytes of, says busy instead.
+    std::byte* const slice = frame.variable.data() + frame.variable.size() - 48;
+    const auto length = wire::load_le<std::uint32_t>(slice + 24);
+    frame.payload.resize(frame.payload.size() - length);
+    slice[4] = static_cast<std::byte>(wire::status::busy);
+    std::fill(slice + 8, slice + 48, std::byte{0});
+  };
+  std::vector<item_result> results(keys.size());
+  CAF_CHECK_EQUAL(one.kv->put(puts, results), errc::ok);
+  CAF_CHECK(answered == std::vector<std::size_t>({5, 2}));
+  for (const item_result& result : results) {
+    CAF_CHECK_GREATER(result.generation, 0u);
+  }
+  std::vector<bytes> targets;
+  std::vector<client::get_item> gets;
+  for (const bytes& value : values) {
+    targets.emplace_back(value.size());
+  }
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    gets.push_back({keys[i], targets[i]});
+  }
+  answered.clear();
+  spoil = true;
+  CAF_CHECK_EQUAL(one.kv->get(gets, results), errc::ok);
+  CAF_CHECK(answered == std::vector<std::size_t>({5, 1}));
+  CAF_CHECK(targets == values);
+  CAF_CHECK_EQUAL(one.kv->count().busy_retried, 2u);
+}
+
+CAF_TEST(a server that stays busy is asked a bounded number of times and never beyond the deadline) {
+  constexpr std::uint32_t retries = 8;
+  client::options chosen = options_for({});
+  chosen.busy_retries = retries;
+  pair one(chosen);
+  CAF_CHECK_EQUAL(one.put("key", filled(10, 1)), errc::ok);
+  one.server.shape = refuse_as_busy;
+  CAF_CHECK_EQUAL(one.kv->put("key", filled(10, 2), false, {.deadline_ms = 2000}).code, errc::busy);
+  const auto asked = one.server.requests(wire::opcode::tcp_put) - 1;
+  CAF_CHECK_GREATER(asked, 1u);
+  CAF_CHECK_LESS_OR_EQUAL(asked, std::uint64_t{retries} + 1);
+  CAF_CHECK_EQUAL(one.kv->count().busy_retried, asked - 1);
+  // The connection was not given up for it.
+  CAF_CHECK_EQUAL(one.kv->count().connections_closed_by_deadline, 0u);
+  CAF_CHECK_EQUAL(one.server.connections(), 1u);
+  // With time enough: after the last of its pauses, which are 2.3 s together, more or less a quarter.
+  const auto begin = std::chrono::steady_clock::now();
+  bytes target(10);
+  const item_result got = one.kv->get("key", target);
+  const auto passed = std::chrono::steady_clock::now() - begin;
+  CAF_CHECK_EQUAL(got.code, errc::busy);
+  CAF_CHECK_EQUAL(one.server.requests(wire::opcode::tcp_get), std::uint64_t{retries} + 1);
+  CAF_CHECK(passed > std::chrono::milliseconds(1000));
+  chosen.busy_retries = 0;
+  chosen.servers = {one.server.address()};
+  auto impatient = made(chosen);
+  CAF_CHECK_EQUAL(impatient->exists("key").code, errc::busy);
+  CAF_CHECK_EQUAL(impatient->count().busy_retried, 0u);
+}
+
+CAF_TEST(calls that wait for a busy server end with their client) {
+  pair one;
+  one.server.shape = refuse_as_busy;
+  const bytes value = filled(10, 1);
+  const client::put_item item{"key", value};
+  item_result result;
+  std::atomic<int> done{0};
+  CAF_CHECK(
+      one.kv
+          ->submit_put(std::span(&item, 1), std::span(&result, 1), client::completion::call([&] { ++done; }))
+          .ok());
+  CAF_CHECK(comes_true([&] { return one.kv->count().busy_retried > 3; }));
+  one.kv.reset();
+  CAF_CHECK_EQUAL(done.load(), 1);
+  CAF_CHECK_EQUAL(result.code, errc::closed);
+}
+
+CAF_TEST(a server that recovers serves asynchronous calls that waited for it) {
+  pair one;
+  std::atomic<bool> busy{true};
+  one.server.shape = [&](fake_frame& frame) {
+    if (busy) {
+      refuse_as_busy(frame);
+    }
+  };
+  const bytes value = filled(10, 1);
+  const std::vector<std::string> keys = numbered("k", 20);
+  std::vector<client::put_item> items;
+  std::vector<item_result> results(keys.size());
+  for (const std::string& key : keys) {
+    items.push_back({key, value});
+  }
+  std::atomic<std::size_t> done{0};
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    CAF_CHECK(one.kv
+                  ->submit_put(std::span(items).subspan(i, 1), std::span(results).subspan(i, 1),
+                               client::completion::call([&] { ++done; }))
+                  .ok());
+  }
+  CAF_CHECK(comes_true([&] { return one.kv->count().busy_retried > keys.size(); }));
+  busy = false;
+  CAF_CHECK(comes_true([&] { return done == keys.size(); }));
+  for (const item_result& result : results) {
+    CAF_CHECK_EQUAL(result.code, errc::ok);
+  }
+  CAF_CHECK_EQUAL(one.server.blocks(), keys.size());
+}
+
+CAF_TEST(an error says which server it was and a plain miss does not) {
+  pair one;
+  CAF_CHECK_EQUAL(one.kv->explain("key", {.code = errc::not_found}), sentence(errc::not_found));
+  one.server.stop();
+  const item_result put = one.kv->put("key", filled(1, 1));
+  CAF_CHECK_EQUAL(one.kv->explain("key", put),
+                  one.server.address() + ": " + std::string(sentence(errc::server_down)));
+  const item_result missed = one.kv->exists("key");
+  CAF_CHECK_EQUAL(one.kv->explain("key", missed),
+                  one.server.address() + ": " + std::string(sentence(errc::server_down)));
+}
+
 CAF_TEST(a server that was started again is found again) {
   pair one;
   const bytes value = filled(70'000, 4);
@@ -490,6 +713,57 @@ CAF_TEST(a client may be made before its server) {
   CAF_CHECK_EQUAL(kv->put("key", filled(1, 1)).code, errc::server_down);
   server.start();
   CAF_CHECK(comes_true([&] { return kv->put("key", filled(1, 1)).code == errc::ok; }));
+}
+
+CAF_TEST(a server is found by its name) {
+  fake_server server;
+  server.start();
+  const std::string address = server.address();
+  auto kv = made(options_for({"localhost" + address.substr(address.rfind(':'))}));
+  // Where a resolver is slow, the first calls may find the server down.
+  CAF_CHECK(comes_true([&] { return kv->put("key", filled(1, 1)).code == errc::ok; }));
+  auto none = made(options_for({"no-such-host.invalid:1"}));
+  CAF_CHECK_EQUAL(none->put("key", filled(1, 1)).code, errc::server_down);
+}
+
+CAF_TEST(connections begin at the local addresses of the family that the server has) {
+  client::options chosen = options_for({});
+  chosen.bind_addresses = {"127.0.0.5", "127.0.0.6"};
+  // The address of another family is never used for this server, nor does it make it seem to be down.
+  const int six = ::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in6 loopback{};
+  loopback.sin6_family = AF_INET6;
+  loopback.sin6_addr = in6addr_loopback;
+  if (six >= 0 && ::bind(six, reinterpret_cast<const sockaddr*>(&loopback), sizeof loopback) == 0) {
+    chosen.bind_addresses = {"::1", "127.0.0.5", "::1", "127.0.0.6", "::1"};
+  }
+  ::close(six);
+  pair one(chosen);
+  for (int i = 0; i < 6; ++i) {
+    CAF_CHECK_EQUAL(one.put("key", filled(1, 1)), errc::ok);
+    one.server.stop();
+    one.server.start();
+    bytes target(1);
+    CAF_CHECK(comes_true([&] { return one.kv->get("key", target).code == errc::ok; }));
+  }
+  CAF_CHECK(one.server.peers() == std::set<std::string>({"127.0.0.5", "127.0.0.6"}));
+  client::status problem;
+  chosen.servers = {one.server.address()};
+  chosen.bind_addresses = {"192.0.2.1"};
+  CAF_CHECK(client::client::make(chosen, problem) == nullptr);
+  CAF_CHECK_EQUAL(problem.text.find("bind_addresses: '192.0.2.1' is not"), 0u);
+}
+
+CAF_TEST(a server that is down is not asked for at each request) {
+  pair one;
+  one.server.stop();
+  bytes target(1);
+  for (int i = 0; i < 500; ++i) {
+    CAF_CHECK_EQUAL(one.kv->get("key", target).code, errc::not_found);
+  }
+  // The first pause is a tenth of a second and each is longer than the one before; 500 misses take less.
+  CAF_CHECK_GREATER(one.kv->count().connections_failed, 0u);
+  CAF_CHECK_LESS(one.kv->count().connections_failed, 20u);
 }
 
 CAF_TEST(a wrong key is suspected and said) {

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -28,11 +29,13 @@ struct fake_frame {
   wire::frame_header header;
   std::vector<std::byte> variable;
   std::vector<std::byte> payload;
+  bool by_message = false; // on a queue pair
   bool damage_mac = false;
   bool damage_payload = false; // one bit, after the digest
   bool damage_tag = false;
   std::int64_t clock_offset_ns = 0;
   bool drop = false;
+  std::size_t behind = 0;   // bytes that nobody asked for, after the payload
   bool close_after = false; // after the header and half of the payload
 };
 
@@ -77,8 +80,14 @@ public:
   [[nodiscard]] std::string address() const;
 
   [[nodiscard]] std::uint64_t connections() const noexcept { return connections_; }
+  /// Numeric addresses that connections came from.
+  [[nodiscard]] std::set<std::string> peers() const;
   [[nodiscard]] std::uint64_t requests(wire::opcode code) const noexcept {
     return requests_[static_cast<std::uint8_t>(code)];
+  }
+  /// Those that came as messages, which are among the above too.
+  [[nodiscard]] std::uint64_t messages(wire::opcode code) const noexcept {
+    return messages_[static_cast<std::uint8_t>(code)];
   }
   [[nodiscard]] bool has(std::string_view key, std::string_view ns = "") const;
   [[nodiscard]] std::size_t blocks() const;
@@ -106,6 +115,10 @@ private:
                                                     wire::bytes_view variable, session& served);
   [[nodiscard]] std::vector<fake_frame> answer(const wire::frame_header& header, wire::bytes_view variable,
                                                const std::vector<std::byte>& payload, session& served);
+  [[nodiscard]] std::vector<fake_frame> connect(const wire::frame_header& header, wire::bytes_view variable,
+                                                session& served);
+  /// Sealed; empty when the frame is dropped.
+  [[nodiscard]] std::vector<std::byte> made_bytes(fake_frame& frame, session& served);
   void send_frame(fake_frame frame, session& served, bool is_special);
   [[nodiscard]] std::uint64_t now_ns() const;
 
@@ -118,9 +131,11 @@ private:
   mutable std::mutex mutex_;
   std::map<std::string, stored> blocks_;
   std::uint64_t generation_ = 0;
+  std::set<std::string> peers_;
   std::vector<std::unique_ptr<session>> sessions_;
   std::atomic<std::uint64_t> connections_{0};
   std::array<std::atomic<std::uint64_t>, 256> requests_{};
+  std::array<std::atomic<std::uint64_t>, 256> messages_{};
 };
 
 } // namespace memkv::test

@@ -285,6 +285,29 @@ CAF_TEST(a sparse file is reserved when it is opened) {
   CAF_CHECK_GREATER_OR_EQUAL(found.st_blocks * 512, 1 << 20);
 }
 
+CAF_TEST(a sparse file that holds something else is not reserved) {
+  const scratch directory;
+  const auto allocated = [&] {
+    struct stat found = {};
+    CAF_REQUIRE_EQUAL(::stat((directory / "image").c_str(), &found), 0);
+    return found.st_blocks;
+  };
+  const int file = ::open((directory / "image").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  CAF_REQUIRE(file >= 0 && ::ftruncate(file, 1 << 20) == 0 && ::pwrite(file, "x", 1, 500) == 1);
+  const auto before = allocated();
+  CAF_CHECK(try_file(directory / "image", 1 << 20).code == errc::bad_format);
+  CAF_CHECK_EQUAL(allocated(), before);
+  // A drive of ours whose first superblock was lost is one all the same.
+  std::array<std::byte, page_bytes> page{};
+  superblock mirror;
+  mirror.copy = 1;
+  encode(mirror, std::span<std::byte, page_bytes>{page});
+  CAF_REQUIRE_EQUAL(::pwrite(file, page.data(), page.size(), (1 << 20) - page_bytes), page_bytes);
+  ::close(file);
+  CAF_CHECK(try_file(directory / "image", 1 << 20).ok());
+  CAF_CHECK_GREATER_OR_EQUAL(allocated() * 512, 1 << 20);
+}
+
 CAF_TEST(anything but a regular file is refused) {
   const scratch directory;
   CAF_REQUIRE_EQUAL(::mkdir((directory / "directory").c_str(), 0700), 0);

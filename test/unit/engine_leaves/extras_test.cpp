@@ -25,6 +25,11 @@ entry_record record_with(std::uint8_t flags, sim::random& chance) {
   return record;
 }
 
+/// What is left for so many handles of which none has anything.
+constexpr std::uint64_t empty_bytes(std::uint64_t handles) {
+  return handles / 256 * 48 + 1024;
+}
+
 bool matches(const entry_extras& extras, entry_handle handle, const entry_record& record) {
   return ((record.flags & entry_part) == 0 || extras.head(handle) == record.head) &&
          ((record.flags & entry_striped) == 0 || extras.parts(handle) == record.parts) &&
@@ -56,7 +61,7 @@ CAF_TEST(what was added for an entry is found until it is removed) {
     CAF_REQUIRE(matches(extras, handle, record));
     extras.remove(handle, record.flags);
   }
-  CAF_CHECK(extras.memory_bytes() < 1024);
+  CAF_CHECK(extras.memory_bytes() < empty_bytes(20'000));
 }
 
 CAF_TEST(a part takes sixteen bytes and nothing stays of what nobody needs) {
@@ -69,7 +74,38 @@ CAF_TEST(a part takes sixteen bytes and nothing stays of what nobody needs) {
   CAF_CHECK(extras.memory_bytes() < many * std::uint64_t{17});
   for (entry_handle handle = 0; handle < many; ++handle)
     extras.remove(handle, entry_part);
-  CAF_CHECK(extras.memory_bytes() < 1024);
+  CAF_CHECK(extras.memory_bytes() < empty_bytes(many));
+}
+
+CAF_TEST(few parts among many others take little more than their ids) {
+  sim::random chance(4);
+  entry_extras extras;
+  const auto part = record_with(entry_part, chance);
+  constexpr std::uint64_t handles = 25'600;
+  for (const std::uint64_t one_in : {100, 10, 4, 2}) {
+    std::vector<entry_handle> used;
+    for (entry_handle handle = 0; handle < handles; ++handle)
+      if (chance.below(one_in) == 0)
+        used.push_back(handle);
+    for (const auto handle : used)
+      extras.add(handle, part);
+    // 17 bytes each, and for each 256 handles room for some more and the bookkeeping of it.
+    CAF_CHECK_LESS(extras.memory_bytes(), used.size() * 17 + handles / 256 * (12 * 17 + 24 + 32));
+    // Where all had one for a while and few are left it is the same.
+    std::vector<entry_handle> others;
+    for (entry_handle handle = 0; handle < handles; ++handle)
+      if (!std::ranges::binary_search(used, handle))
+        others.push_back(handle);
+    for (const auto handle : others)
+      extras.add(handle, part);
+    CAF_CHECK_LESS(extras.memory_bytes(), handles * 17);
+    for (const auto handle : others)
+      extras.remove(handle, entry_part);
+    CAF_CHECK_LESS(extras.memory_bytes(), used.size() * 17 + handles / 256 * (72 * 17 + 24 + 32));
+    for (const auto handle : used)
+      extras.remove(handle, entry_part);
+    CAF_CHECK_LESS(extras.memory_bytes(), empty_bytes(handles));
+  }
 }
 
 CAF_TEST(parts stand in the order in which they came) {

@@ -10,6 +10,7 @@
 #include <caf/test/unit_test.hpp>
 
 #include <algorithm>
+#include <array>
 #include <set>
 
 using namespace memkv::wire;
@@ -27,6 +28,8 @@ std::uint32_t slow_crc32c(bytes_view bytes) {
   }
   return ~state;
 }
+
+constexpr std::array every_method{crc32c_method::instructions, crc32c_method::mixed, crc32c_method::tables};
 
 std::string refused_key(std::string_view text) {
   std::string_view problem;
@@ -94,10 +97,43 @@ CAF_TEST(the checksum equals its definition at every length and alignment) {
   const buffer bytes = random.bytes(1500);
   for (std::size_t begin = 0; begin < 9; ++begin)
     for (std::size_t size = 0; size < 1400; size += size < 300 ? 1 : 37)
-      for (const auto method : {crc32c_method::instructions, crc32c_method::tables, crc32c_method_in_use()})
-        if (crc32c_by(method, bytes_view(bytes).subspan(begin, size)) !=
-            slow_crc32c(bytes_view(bytes).subspan(begin, size)))
+      for (const auto method : every_method)
+        if (crc32c_available(method) && crc32c_by(method, bytes_view(bytes).subspan(begin, size)) !=
+                                            slow_crc32c(bytes_view(bytes).subspan(begin, size)))
           CAF_FAIL("wrong at " << begin << "+" << size << " " << random.hint());
+}
+
+CAF_TEST(every way of computing the checksum gives the same at lengths around its blocks) {
+  generator random;
+  const buffer bytes = random.bytes(300'000);
+  const bytes_view all(bytes);
+  for (int round = 0; round < 400; ++round) {
+    // Half of them within a few bytes of where blocks of 7,680 and 65,280 bytes begin or end.
+    const std::size_t blocks = random.below(4) * 65'280 + random.below(9) * 7'680;
+    const std::size_t size = round % 2 == 0 ? random.below(290'000) : blocks + random.below(17);
+    const std::size_t begin = random.below(64);
+    const auto previous = static_cast<std::uint32_t>(random.below(std::uint64_t{1} << 32U));
+    const bytes_view part = all.subspan(begin, size);
+    const std::uint32_t right = crc32c_by(crc32c_method::tables, part, previous);
+    for (const auto method : every_method)
+      if (crc32c_available(method) && crc32c_by(method, part, previous) != right)
+        CAF_FAIL("wrong at " << begin << "+" << size << " " << random.hint());
+  }
+}
+
+CAF_TEST(a checksum notices each single bit of a block that is computed in several ways at a time) {
+  generator random;
+  buffer bytes = random.bytes(65'280 + 7'680 + 100);
+  const std::uint32_t before = crc32c(bytes);
+  for (int round = 0; round < 300; ++round) {
+    auto& changed = bytes[random.below(bytes.size())];
+    const auto bit = std::byte{1} << random.below(8);
+    changed ^= bit;
+    if (crc32c(bytes) == before)
+      CAF_FAIL("unnoticed: " << random.hint());
+    changed ^= bit;
+  }
+  CAF_CHECK_EQUAL(crc32c(bytes), before);
 }
 
 CAF_TEST(checksums chain and combine as if computed at once) {

@@ -3,8 +3,9 @@
 drive_fault.py MEMKV    needs three NVMe drives and the modules dm_mod, dm_flakey
 
 The other drives go on serving, nothing wrong is ever returned, and the drive is back by itself when the fault
-is over. What is put from then on is there, also after a kill. A drive that says it wrote and did not is
-another matter: all that is asked then is that a key has one of the values that were put under it, or none.
+is over. What is put from then on is there, also after a kill. A start beside a drive that answers nothing
+serves as well. A drive that says it wrote and did not is another matter: all that is asked then is that a key
+has one of the values that were put under it, or none.
 """
 
 from __future__ import annotations
@@ -117,6 +118,27 @@ class Load:
         return time.monotonic() - begin
 
 
+def start_beside_a_drive_that_hangs(server: servers.Server, load: Load) -> None:
+    """It serves without the drive, whose blocks are there again when it answers."""
+    device_mapper.suspend(FAULTY)
+    begin = time.monotonic()
+    try:
+        server.start()
+        took = time.monotonic() - begin
+        found, missing = load.all(doubtful=True)
+        what = f"{found} blocks and {missing} misses beside a drive that hangs"
+        expect(found > 0 and missing > 0 and found + missing == KEYS, what, server.log())
+    finally:
+        mark = len(server.text())
+        device_mapper.resume(FAULTY)
+    print(f"a drive hangs: the start took {took:.1f} s, then {found} blocks and {missing} misses")
+    deadline = time.monotonic() + RETURN_S
+    while BACK not in server.text()[mark:]:
+        expect(time.monotonic() < deadline, "a drive that answers again does not come back", server.log())
+        time.sleep(0.1)
+    expect(load.all(doubtful=False) == (KEYS, 0), "a block of the drive that hung is missing", server.log())
+
+
 def configuration(drives: list[str]) -> str:
     """Of a server that gives a drive up only after more failures than happen here."""
     lines = [f'network: {{ address: "127.0.0.1:{servers.PORT}" }}']
@@ -170,6 +192,8 @@ def main():
     server.kill()
     server.start()
     expect(load.all(doubtful=False) == (KEYS, 0), "a block is missing after a kill", server.log())
+    server.stop()
+    start_beside_a_drive_that_hangs(server, load)
     server.stop()
     for drive in drives:
         words = [program, "drive", "verify", drive]

@@ -19,9 +19,11 @@ import memkv_page_client as page  # noqa: E402
 
 KEY_TEXT = "0f1e2d3c4b5a69788796a5b4c3d2e1f00123456789abcdef0fedcba987654321"
 PORT = 9900
-START_S = 120.0
+# A start takes a second or two here, and a hundred times as long on a host that has no time for its guest.
+START_S = 400.0
 STOP_S = 120.0
 LOG_LINES = 40
+GDB_S = 200.0
 
 
 class Server:
@@ -48,7 +50,8 @@ class Server:
         readable, _, _ = select.select([self._process.stdout], [], [], START_S)
         line = self._process.stdout.readline().decode() if readable else ""
         if not line.startswith("memkv: serving on "):
-            self.fail(f"the server did not start: {line!r}")
+            took = f"ended with {self._process.poll()}" if self._process.poll() is not None else "still runs"
+            self.fail(f"the server did not start within {START_S:g} s, and {took}: {line!r}\n{self.doing()}")
 
     def stop(self) -> None:
         """Ends it as an operator does."""
@@ -92,6 +95,30 @@ class Server:
     def text(self) -> str:
         """All of its log, from all starts."""
         return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def doing(self) -> str:
+        """What each of its threads is at, in the kernel and, where gdb is to be had, in the program."""
+        if not self.running():
+            return ""
+        told = []
+        for task in sorted(pathlib.Path(f"/proc/{self._process.pid}/task").iterdir()):
+            facts = [task.name]
+            for name in ("comm", "wchan", "syscall", "stack"):
+                try:
+                    facts.append((task / name).read_text(encoding="utf-8", errors="replace").strip())
+                except OSError as problem:
+                    facts.append(f"{name}: {problem.strerror}")
+            told.append(" ".join(facts))
+        words = ["gdb", "-batch", "-p", str(self._process.pid), "-ex", "thread apply all bt 12"]
+        try:
+            done = subprocess.run(
+                words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=GDB_S, check=False
+            )
+            told.append(done.stdout)
+        except (OSError, subprocess.TimeoutExpired) as problem:
+            told.append(f"gdb: {problem}")
+        told.append("load of this machine: " + pathlib.Path("/proc/loadavg").read_text(encoding="ascii"))
+        return "\n".join(told)
 
     def fail(self, what: str) -> None:
         """Ends the script."""
