@@ -382,6 +382,7 @@ std::string run_workload(client::client& kv, std::uint32_t connections, const wo
   result.seconds = std::chrono::duration<double>(clock::now() - begin).count();
   const client::counters after = kv.count();
   result.rdma_bytes = after.rdma_value_bytes - before.rdma_value_bytes;
+  result.messages = after.rdma_messages - before.rdma_messages;
   result.staged_bytes = after.staged_value_bytes - before.staged_value_bytes;
   result.op = wanted.op;
   result.block_bytes = wanted.block_bytes;
@@ -428,6 +429,7 @@ std::string workload_result::transport() const {
   };
   add("rdma", rdma_bytes != 0);
   add("staged", staged_bytes != 0);
+  add("messages", messages != 0);
   add("tcp", bytes > rdma_bytes + staged_bytes || found.empty());
   return found;
 }
@@ -474,6 +476,7 @@ std::string json_of(const std::vector<workload_result>& results) {
     run["bytes"] = result.bytes;
     run["rdma_bytes"] = result.rdma_bytes;
     run["staged_bytes"] = result.staged_bytes;
+    run["messages"] = result.messages;
     run["seconds"] = result.seconds;
     // A run whose checks failed has no figures.
     if (result.sound()) {

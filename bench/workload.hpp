@@ -50,8 +50,10 @@ struct workload_result {
   // Of `bytes`: between registered memory and servers over RDMA, and through the client's staging area. The
   // rest went over TCP. Items whose check failed are not in `bytes`, but are in these.
   std::uint64_t rdma_bytes = 0, staged_bytes = 0;
+  std::uint64_t messages = 0; // requests that were messages of a queue pair
 
-  /// What carried the values: rdma, staged, tcp, or several, as "rdma+tcp".
+  /// What carried the values: rdma, staged, tcp, or several, as "rdma+tcp"; and messages, when requests were
+  /// some.
   [[nodiscard]] std::string transport() const;
   /// Whether figures may be shown.
   [[nodiscard]] bool sound() const noexcept { return errors == 0 && verify_failures == 0; }

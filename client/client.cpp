@@ -30,6 +30,8 @@ constexpr std::int64_t drive_absence_ns = 5 * ns_per_ms;
 constexpr std::int64_t keep_alive_check_ns = 10'000 * ns_per_ms;
 // A thread uses one connection until it has so much open there; then its next requests go elsewhere.
 constexpr std::uint32_t requests_before_next_connection = 16;
+// So often messages are read, when they keep coming, before the sockets have their turn.
+constexpr std::uint32_t messages_before_sockets = 16;
 [[nodiscard]] std::uint32_t ordinal_of_this_thread() noexcept {
   static std::atomic<std::uint32_t> next{0};
   thread_local const std::uint32_t ordinal = next++;
@@ -76,6 +78,10 @@ struct client::implementation {
   void run_asynchronous(std::unique_ptr<operation> wanted) noexcept;
   template <class Done>
   void drive_until(const std::vector<connection*>& candidates, Done done, std::int64_t until_ns) noexcept;
+  /// As waiter::sleep, but looks for messages first. `unpolled` counts how often it ended with one, and
+  /// without a look at the sockets.
+  void wait(const std::vector<connection*>& driven, std::span<pollfd> sockets_and_spare,
+            std::int64_t until_ns, std::uint32_t& unpolled) noexcept;
   void background_main() noexcept;
   [[nodiscard]] bool driven_lately(std::int64_t now_ns) const noexcept {
     return now_ns - last_drive_ns.load() < drive_absence_ns;
@@ -205,7 +211,10 @@ template <class Done>
 void client::implementation::drive_until(const std::vector<connection*>& candidates, Done done,
                                          std::int64_t until_ns) noexcept {
   const std::shared_ptr<waiter>& self = waiter::of_this_thread();
-  std::vector<pollfd> sockets(candidates.size() + 1);
+  constexpr std::size_t each = connection::descriptors;
+  std::vector<pollfd> sockets(candidates.size() * each + 1);
+  const auto of = [&](std::size_t i) { return connection::polled(sockets.data() + i * each, each); };
+  std::uint32_t unpolled = 0;
   std::vector<connection*> driven;
   driven.reserve(candidates.size());
   std::fill(sockets.begin(), sockets.end(), pollfd{-1, 0, 0});
@@ -217,20 +226,20 @@ void client::implementation::drive_until(const std::vector<connection*>& candida
       if (!candidate.try_drive(self)) {
         continue;
       }
-      candidate.pump(sockets[i].revents);
+      candidate.pump(of(i));
       driven.push_back(&candidate);
     }
     if (done()) {
       break;
     }
+    std::fill(sockets.begin(), sockets.end(), pollfd{-1, 0, 0});
     for (std::size_t i = 0; i < candidates.size(); ++i) {
-      sockets[i] = {-1, 0, 0};
       if (std::find(driven.begin(), driven.end(), candidates[i]) != driven.end()) {
-        sockets[i] = candidates[i]->wanted();
+        candidates[i]->wanted(of(i));
         wake_ns = std::min(wake_ns, candidates[i]->wake_ns());
       }
     }
-    self->sleep(sockets, wake_ns);
+    wait(driven, sockets, wake_ns, unpolled);
     if (until_ns != never_ns && steady_ns() >= until_ns) {
       break;
     }
@@ -240,6 +249,37 @@ void client::implementation::drive_until(const std::vector<connection*>& candida
       wake_background();
     }
   }
+}
+
+void client::implementation::wait(const std::vector<connection*>& driven, std::span<pollfd> sockets_and_spare,
+                                  std::int64_t until_ns, std::uint32_t& unpolled) noexcept {
+  waiter& self = *waiter::of_this_thread();
+  std::int64_t answer_ns = std::numeric_limits<std::int64_t>::max();
+  for (const connection* const one : driven) {
+    if (one->awaits_message()) {
+      answer_ns = std::min(answer_ns, one->message_answer_ns());
+    }
+  }
+  const auto any = [&](auto looks) {
+    return std::any_of(driven.begin(), driven.end(),
+                       [&](connection* const one) { return one->awaits_message() && looks(*one); });
+  };
+  bool came = false;
+  // It pays where answers come soon. Sockets wait so long, and those who want this thread do not.
+  if (shared.spin_ns_max > 0 && answer_ns <= shared.spin_ns_max) {
+    const std::int64_t end_ns = std::min(until_ns, steady_ns() + shared.spin_ns_max);
+    while (!came && !self.is_notified() && steady_ns() < end_ns) {
+      came = any([](connection& one) { return one.message_came(); });
+    }
+  }
+  came = came || any([](connection& one) { return !one.arm_messages(); });
+  if (came) {
+    if (++unpolled % messages_before_sockets != 0) {
+      return;
+    }
+    until_ns = 0;
+  }
+  self.sleep(sockets_and_spare, until_ns);
 }
 
 void client::implementation::run_blocking(operation& wanted) noexcept {
@@ -267,7 +307,7 @@ void client::implementation::run_asynchronous(std::unique_ptr<operation> wanted)
   bool nobody_drives = false;
   for (connection* const one : used) {
     if (!one->driven() && one->try_drive(self)) {
-      one->pump(0);
+      one->pump({});
       nobody_drives = one->leave(self.get()) || nobody_drives;
     }
   }
@@ -288,14 +328,16 @@ void client::implementation::background_main() noexcept {
   std::vector<std::int64_t> alone_since_ns(all.size(), 0);
   const std::size_t devices = shared.rdma != nullptr ? shared.rdma->devices().size() : 0;
   // Behind the connections come the RDMA devices, and the spare.
-  std::vector<pollfd> sockets(all.size() + devices + 1, pollfd{-1, 0, 0});
+  constexpr std::size_t each = connection::descriptors;
+  std::vector<pollfd> sockets(all.size() * each + devices + 1, pollfd{-1, 0, 0});
+  const auto of = [&](std::size_t i) { return connection::polled(sockets.data() + i * each, each); };
   std::int64_t next_keep_alive_ns = steady_ns() + keep_alive_check_ns;
   while (!stopping.load()) {
     const std::int64_t now_ns = steady_ns();
     const bool others_drive = driven_lately(now_ns);
     std::int64_t wake_ns = next_keep_alive_ns;
     bool watching = others_drive && async_open.load() != 0;
-    const auto device_sockets = std::span(sockets).subspan(all.size(), devices);
+    const auto device_sockets = std::span(sockets).subspan(all.size() * each, devices);
     if (std::any_of(device_sockets.begin(), device_sockets.end(),
                     [](const pollfd& one) { return one.revents != 0; }) ||
         (devices != 0 && now_ns >= next_keep_alive_ns)) {
@@ -317,7 +359,7 @@ void client::implementation::background_main() noexcept {
     for (std::size_t i = 0; i < all.size(); ++i) {
       connection& one = *all[i];
       if (ours[i]) {
-        one.pump(sockets[i].revents);
+        one.pump(of(i));
       } else if (one.outstanding() != 0 && !one.driven()) {
         watching = true;
         if (alone_since_ns[i] == 0) {
@@ -325,10 +367,10 @@ void client::implementation::background_main() noexcept {
         }
         if ((!others_drive || now_ns - alone_since_ns[i] >= background_watch_ns) && one.try_drive(self)) {
           ours[i] = true;
-          one.pump(0);
+          one.pump({});
         }
       }
-      sockets[i] = {-1, 0, 0};
+      std::ranges::fill(of(i), pollfd{-1, 0, 0});
       if (!ours[i]) {
         if (one.outstanding() == 0 || one.driven()) {
           alone_since_ns[i] = 0;
@@ -342,8 +384,11 @@ void client::implementation::background_main() noexcept {
         continue;
       }
       watching = true;
-      sockets[i] = one.wanted();
+      one.wanted(of(i));
       wake_ns = std::min(wake_ns, one.wake_ns());
+      if (one.awaits_message() && !one.arm_messages()) {
+        wake_ns = 0;
+      }
     }
     background_watches = watching;
     if (watching) {
@@ -750,6 +795,8 @@ counters client::count() const noexcept {
     result.rdma_in_use = rdma->in_use();
     result.rdma_failures = rdma->failures;
     result.rdma_sessions_opened = rdma->sessions_opened;
+    result.rdma_queue_pairs_opened = rdma->queue_pairs_opened;
+    result.rdma_messages = rdma->messages_sent;
     result.rdma_value_bytes = rdma->registered_bytes;
     result.staged_value_bytes = rdma->staged_bytes;
   }

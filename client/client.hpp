@@ -36,13 +36,14 @@
 // Does not do: replicate, encrypt, or retry puts whose outcome is not known.
 //
 // RDMA (transport rdma or auto). A server fetches values from the memory of puts, and places them in the
-// targets of gets, by itself; the connection carries control messages alone, one for a whole batch. Values
-// and targets that lie wholly in registered memory (register_memory) travel from and to it. Others are copied
-// through a staging area with transport rdma, and go over TCP with auto. Digests are checked as over TCP: of
-// puts by the server, of gets by the client over the target when the answer has come. A get whose bytes do
-// not match is an item with `digest_mismatch` with transport rdma, and is fetched again over TCP with auto.
-// With auto also items that the server could not reach are asked for again over TCP, puts included, since
-// the server said that it stored nothing.
+// targets of gets, by itself; a control message asks for a whole batch. Small requests, and batches of few
+// bytes, are messages of a queue pair that each connection makes for itself; all others go over the socket
+// (docs/client-rdma.md). Values and targets that lie wholly in registered memory (register_memory) travel
+// from and to it. Others are copied through a staging area with transport rdma, and go over TCP with auto.
+// Digests are checked as over TCP: of puts by the server, of gets by the client over the target when the
+// answer has come. A get whose bytes do not match is an item with `digest_mismatch` with transport rdma, and
+// is fetched again over TCP with auto. With auto also items that the server could not reach are asked for
+// again over TCP, puts included, since the server said that it stored nothing.
 //
 // After a call returned, or its completion was called, no byte of the caller's memory is touched, whatever
 // happened: when a request is given up (deadline, lost connection, closed client) the queue pair of its
@@ -50,10 +51,10 @@
 //
 // With auto, the first failure of RDMA at any server turns it off for the life of the client, which logs one
 // line, and rdma_in_use of count() says so: no session to be had, a device that is gone, memory that was
-// refused, a session that the server ended, bytes that do not match, or three requests in a row without an
-// answer in time. With rdma, such failures are errors of the items: rdma_failed, memory_refused,
-// session_ended, digest_mismatch; they are no misses. A new session is asked for with the next request. A
-// device that is gone stays so: make a new client.
+// refused, a session that the server ended, bytes that do not match, a queue pair of messages that breaks, or
+// three requests in a row without an answer in time. With rdma, such failures are errors of the items:
+// rdma_failed, memory_refused, session_ended, digest_mismatch; they are no misses. A new session is asked for
+// with the next request. A device that is gone stays so: make a new client.
 //
 // Several gets of one call with the same key and range are fetched once and copied (any transport).
 #pragma once
@@ -157,8 +158,10 @@ struct counters {
   bool rdma_in_use = false; // the one that may fall: RDMA is there and was not turned off
   std::uint64_t rdma_failures = 0;
   std::uint64_t rdma_sessions_opened = 0;
-  std::uint64_t rdma_value_bytes = 0;   // of values, between registered memory and servers
-  std::uint64_t staged_value_bytes = 0; // of values, over RDMA through the staging area
+  std::uint64_t rdma_queue_pairs_opened = 0; // that carry messages
+  std::uint64_t rdma_messages = 0;           // requests that went as one
+  std::uint64_t rdma_value_bytes = 0;        // of values, between registered memory and servers
+  std::uint64_t staged_value_bytes = 0;      // of values, over RDMA through the staging area
 };
 
 class client {

@@ -106,6 +106,15 @@ struct setting {
 }
 
 template <auto member>
+[[nodiscard]] status set_switch(const origin& where, const std::string& text, options& target) {
+  if (text != "true" && text != "false") {
+    return refuse(where, "must be true or false, not '" + text + "'");
+  }
+  target.*member = text == "true";
+  return {};
+}
+
+template <auto member>
 [[nodiscard]] status set_string(const origin&, const std::string& text, options& target) {
   target.*member = text;
   return {};
@@ -128,6 +137,7 @@ constexpr setting settings[] = {
     {"auth_key", "MEMKV_AUTH_KEY", false, set_auth_key, nullptr},
     {"license", "MEMKV_LICENSE", false, set_license, nullptr},
     {"rdma_devices", "MEMKV_RDMA_DEVICES", true, nullptr, set_strings<&options::rdma_devices>},
+    {"rdma_messages", "MEMKV_RDMA_MESSAGES", false, set_switch<&options::rdma_messages>, nullptr},
     {"bind_addresses", "MEMKV_BIND_ADDRESSES", true, nullptr, set_strings<&options::bind_addresses>},
     {"cache_size_mb", "MEMKV_CACHE_SIZE_MB", false, set_range<&options::cache_size_mb, 0, cache_size_mb_max>,
      nullptr},

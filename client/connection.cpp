@@ -53,7 +53,6 @@ constexpr std::int64_t name_check_ns = 2'000'000;
 constexpr std::int64_t idle_check_ns = 10'000'000;
 // The server is given a little less time than we have, so that its answer arrives before we give up.
 constexpr std::int64_t deadline_margin_ms_max = 50;
-constexpr std::uint8_t attempts_max = 2;
 
 [[nodiscard]] bool would_block(int error) noexcept {
   return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
@@ -93,6 +92,8 @@ constexpr std::uint8_t attempts_max = 2;
     return wire::opcode::tcp_attach;
   case request_kind::detach:
     return wire::opcode::tcp_detach;
+  case request_kind::connect:
+    return wire::opcode::connect;
   }
   return wire::opcode::ping;
 }
@@ -208,7 +209,7 @@ void connection::take_queue() {
   }
   const std::lock_guard lock(mutex_);
   for (request* const taken : queue_) {
-    backlog_.push_back(taken);
+    (travels_as_message(*taken) ? messages_.backlog : backlog_).push_back(taken);
     next_deadline_ns_ =
         next_deadline_ns_ == 0 ? taken->deadline_ns : std::min(next_deadline_ns_, taken->deadline_ns);
   }
@@ -216,8 +217,9 @@ void connection::take_queue() {
   queued_ = 0;
 }
 
-void connection::pump(short revents) {
+void connection::pump(std::span<const pollfd> ready) {
   const std::int64_t now_ns = turn_ns_ = steady_ns();
+  const short revents = ready.empty() ? short{0} : ready[0].revents;
   take_queue();
   leave_rdma();
   if (pause_over_ns_ != 0 && now_ns >= pause_over_ns_) {
@@ -234,10 +236,16 @@ void connection::pump(short revents) {
   } else if (state_ == state::connecting || state_ == state::greeting) {
     finish_connecting(revents, now_ns);
   }
-  if (backlog_.empty() && burst_frames_.empty()) {
+  if (messages_.state == session_state::ready) {
+    read_messages(!ready.empty() && ready[1].revents != 0);
+    if (now_ns >= ping_due_ns()) {
+      ping_by_message(now_ns);
+    }
+  }
+  if (backlog_.empty() && burst_frames_.empty() && messages_.backlog.empty()) {
     return;
   }
-  if (state_ == state::ready && open_.empty() && was_closed_while_idle(now_ns)) {
+  if (state_ == state::ready && open_.empty() && messages_.open.empty() && was_closed_while_idle(now_ns)) {
     ++shared_.counted.connections_lost;
     close_socket();
   }
@@ -245,21 +253,22 @@ void connection::pump(short revents) {
     open(now_ns);
   }
   if (state_ == state::ready) {
+    write_messages(now_ns);
     write_requests(now_ns);
   }
 }
 
-pollfd connection::wanted() const noexcept {
-  pollfd result{fd_, POLLIN, 0};
+void connection::wanted(polled out) const noexcept {
+  out[0] = {fd_, POLLIN, 0};
   if (state_ == state::connecting || wants_write_) {
-    result.events |= POLLOUT;
+    out[0].events |= POLLOUT;
   }
-  return result;
+  out[1] = {awaits_message() ? messages_.pair->descriptor() : -1, POLLIN, 0};
 }
 
 std::int64_t connection::wake_ns() const noexcept {
   // A connection that was lost while it was written to has requests to try again on a new one.
-  if (queued_.load() != 0 || (state_ == state::closed && !backlog_.empty())) {
+  if (queued_.load() != 0 || (state_ == state::closed && !(backlog_.empty() && messages_.backlog.empty()))) {
     return 0;
   }
   std::int64_t wake = never_ns;
@@ -276,10 +285,11 @@ std::int64_t connection::wake_ns() const noexcept {
   if (pause_over_ns_ != 0) {
     wake = std::min(wake, pause_over_ns_);
   }
-  return wake;
+  return std::min(wake, ping_due_ns());
 }
 
 void connection::watch_deadlines(std::int64_t now_ns) {
+  watch_message_deadlines(now_ns);
   bool late_on_its_way = false;
   for (const request* const one : open_) {
     late_on_its_way = late_on_its_way || one->deadline_ns <= now_ns;
@@ -302,6 +312,8 @@ void connection::watch_deadlines(std::int64_t now_ns) {
         shared_.rdma->note_deadline();
       } else if (one.kind == request_kind::attach) {
         fail_rdma("no answer to the request for a session");
+      } else if (one.kind == request_kind::connect) {
+        fail_messages("no answer to the request for a queue pair");
       }
       complete(one);
     }
@@ -320,6 +332,8 @@ void connection::watch_deadlines(std::int64_t now_ns) {
                one.session_id == session_.id) {
       // It never went out, behind a long payload. What waits for the session asks for another one.
       end_session(false);
+    } else if (one.kind == request_kind::connect && one.session_id == messages_.session.id) {
+      end_messages(false); // likewise
     }
     complete(one);
   }
@@ -330,6 +344,12 @@ void connection::watch_deadlines(std::int64_t now_ns) {
   };
   std::for_each(open_.begin(), open_.end(), note);
   std::for_each(backlog_.begin(), backlog_.end(), note);
+  for (const request* const one : messages_.open) {
+    if (one->owner != nullptr) { // a Ping has no end of its own
+      note(one);
+    }
+  }
+  std::for_each(messages_.backlog.begin(), messages_.backlog.end(), note);
 }
 
 void connection::open(std::int64_t now_ns) {
@@ -438,6 +458,8 @@ void connection::fail_to_open(errc reason, std::int64_t now_ns) {
   const errc code = reason == errc::ok ? server_.down_reason.load() : reason;
   std::deque<request*> failed;
   failed.swap(backlog_);
+  failed.insert(failed.end(), messages_.backlog.begin(), messages_.backlog.end());
+  messages_.backlog.clear();
   for (request* const one : failed) {
     if (one->owner != nullptr) {
       one->owner->fail(*one, code);
@@ -456,9 +478,16 @@ bool connection::was_closed_while_idle(std::int64_t now_ns) const noexcept {
   return seen >= 0 || !would_block(errno);
 }
 
+bool connection::socket_is_closed() const noexcept {
+  char byte = 0;
+  const ssize_t seen = ::recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  return seen == 0 || (seen < 0 && !would_block(errno));
+}
+
 void connection::close_socket() noexcept {
   // Before any request is given up.
   end_session(false);
+  end_messages(false);
   server_has_rdma_ = false;
   if (fd_ >= 0) {
     // What the kernel has not delivered yet is thrown away. It would go on trying for minutes: a put that was
@@ -500,6 +529,7 @@ void connection::lose(errc code) {
   burst_pieces_.clear();
   std::vector<request*> lost;
   lost.swap(open_);
+  ask_again_or_fail(std::exchange(messages_.open, {}), code);
   for (auto place = lost.rbegin(); place != lost.rend(); ++place) {
     request& one = **place;
     if (one.owner == nullptr) {
@@ -529,8 +559,12 @@ void connection::shut(errc code) {
   std::vector<request*> ended;
   ended.swap(open_);
   ended.insert(ended.end(), backlog_.begin(), backlog_.end());
+  ended.insert(ended.end(), messages_.open.begin(), messages_.open.end());
+  ended.insert(ended.end(), messages_.backlog.begin(), messages_.backlog.end());
   ended.insert(ended.end(), pausing_.begin(), pausing_.end());
   backlog_.clear();
+  messages_.open.clear();
+  messages_.backlog.clear();
   pausing_.clear();
   pause_over_ns_ = 0;
   for (request* const one : ended) {
@@ -544,8 +578,8 @@ void connection::shut(errc code) {
 void connection::keep_alive() {
   const std::int64_t now_ns = steady_ns();
   leave_rdma();
-  if (!backlog_.empty()) {
-    pump(0);
+  if (!backlog_.empty() || !messages_.backlog.empty()) {
+    pump({});
   }
   if (state_ != state::ready || outstanding_.load() != 0 ||
       now_ns - last_io_ns_ < std::int64_t{idle_timeout_ms_} * ns_per_ms / 3) {
@@ -557,7 +591,7 @@ void connection::keep_alive() {
     delete ping;
     return;
   }
-  pump(0);
+  pump({});
 }
 
 request* connection::find_open(std::uint64_t id) const noexcept {
@@ -570,9 +604,8 @@ request* connection::find_open(std::uint64_t id) const noexcept {
 }
 
 void connection::let_go(request& done) {
-  if (const auto place = std::find(open_.begin(), open_.end(), &done); place != open_.end()) {
-    open_.erase(place);
-  }
+  std::erase(open_, &done);
+  std::erase(messages_.open, &done);
   if (receiving_ == &done) {
     receiving_ = nullptr;
   }
@@ -720,7 +753,7 @@ void connection::build_burst(std::int64_t now_ns) {
     }
     const std::size_t begin = burst_headers_.size();
     payload.clear();
-    encode(next, now_ns, payload);
+    encode(next, now_ns, socket_carrier(), payload);
     burst_pieces_.push_back({nullptr, begin, burst_headers_.size() - begin});
     burst_pieces_.insert(burst_pieces_.end(), payload.begin(), payload.end());
     const std::uint64_t frame_begin = end;
@@ -750,26 +783,28 @@ void connection::put_burst_back() {
   burst_pieces_.clear();
 }
 
-void connection::encode(request& wanted, std::int64_t now_ns, std::vector<burst_piece>& payload) {
-  wanted.open = {.request_id = ++last_id_, .opcode = opcode_of(wanted.kind)};
+void connection::encode(request& wanted, std::int64_t now_ns, const carrier& by,
+                        std::vector<burst_piece>& payload) {
+  wanted.open = {.request_id = by.request_id, .opcode = opcode_of(wanted.kind)};
   wire::frame_header header;
   header.opcode = wanted.open.opcode;
   header.request_id = wanted.open.request_id;
   const std::int64_t left_ms = (wanted.deadline_ns - now_ns) / ns_per_ms;
   header.deadline_ms = static_cast<std::uint32_t>(
       std::max<std::int64_t>(1, left_ms - std::min(left_ms / 8, deadline_margin_ms_max)));
-  header.tag = tag_;
+  header.tag = by.tag;
   header.ns = shared_.ns;
   header.kind = digest_kind_;
   const auto add_frame = [&](const auto& body) {
-    [[maybe_unused]] const std::size_t begin = wire::append_frame(burst_headers_, header, body);
+    [[maybe_unused]] const std::size_t begin = wire::append_frame(by.frames, header, body);
   };
   if (wanted.kind == request_kind::ping || wanted.kind == request_kind::stat) {
     add_frame(wire::empty_message{});
     return;
   }
-  if (wanted.uses_rdma() || wanted.kind == request_kind::attach || wanted.kind == request_kind::detach) {
-    encode_rdma(wanted, header);
+  if (wanted.uses_rdma() || wanted.kind == request_kind::attach || wanted.kind == request_kind::detach ||
+      wanted.kind == request_kind::connect) {
+    encode_rdma(wanted, header, by);
     return;
   }
   const operation& owner = *wanted.owner;
@@ -851,6 +886,7 @@ void connection::encode(request& wanted, std::int64_t now_ns, std::vector<burst_
   case request_kind::batch_read:
   case request_kind::attach:
   case request_kind::detach:
+  case request_kind::connect:
     break;
   }
 }
@@ -1082,26 +1118,12 @@ bool connection::accept_reply() {
       }
     }
   }
-  if (found->kind == request_kind::attach) {
-    accept_attach(*found);
+  if (found->kind == request_kind::attach || found->kind == request_kind::connect) {
+    found->kind == request_kind::attach ? accept_attach(*found) : accept_connect(*found);
     return true;
   }
   if (header.status() != wire::status::ok) {
-    if (found->uses_rdma()) {
-      refuse_rdma(*found, code_of(header.status()));
-      return true;
-    }
-    if (found->owner != nullptr) {
-      const errc code = code_of(header.status());
-      for (const std::uint32_t item : found->items) {
-        item_result& result = found->owner->results[item];
-        if (result.code == errc::pending && (code == errc::out_of_range || code == errc::buffer_too_small)) {
-          result.value_length = header.value_length;
-        }
-      }
-      found->owner->fail(*found, code);
-    }
-    finish(*found);
+    accept_refusal(*found, header);
     return true;
   }
   switch (found->kind) {
@@ -1110,12 +1132,30 @@ bool connection::accept_reply() {
   case request_kind::batch_get:
     return accept_batch_get(*found);
   case request_kind::batch_write:
-    return accept_batch_write(*found);
+    return accept_batch_write(*found, header, reader_->variable_part());
   case request_kind::batch_read:
-    return accept_batch_read(*found);
+    return accept_batch_read(*found, header, reader_->variable_part());
   default:
-    return accept_results(*found);
+    return accept_results(*found, header, reader_->variable_part());
   }
+}
+
+void connection::accept_refusal(request& wanted, const wire::frame_header& header) {
+  const errc code = code_of(header.status());
+  if (wanted.uses_rdma()) {
+    refuse_rdma(wanted, code);
+    return;
+  }
+  if (wanted.owner != nullptr) {
+    for (const std::uint32_t item : wanted.items) {
+      item_result& result = wanted.owner->results[item];
+      if (result.code == errc::pending && (code == errc::out_of_range || code == errc::buffer_too_small)) {
+        result.value_length = header.value_length;
+      }
+    }
+    wanted.owner->fail(wanted, code);
+  }
+  finish(wanted);
 }
 
 bool connection::accept_single_get(request& wanted) {
@@ -1287,9 +1327,7 @@ bool connection::end_frame() {
   return true;
 }
 
-bool connection::accept_results(request& wanted) {
-  const wire::frame_header& header = reader_->header();
-  const bytes_view variable = reader_->variable_part();
+bool connection::accept_results(request& wanted, const wire::frame_header& header, bytes_view variable) {
   if (!header.last() || header.payload_length != 0) {
     return false;
   }

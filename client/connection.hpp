@@ -1,5 +1,8 @@
 // One connection to one server: its queue, its socket, its requests on their way. Internal to client/.
 //
+// Two carriers take requests there: the socket, and for small ones a queue pair of messages, which is made
+// through the socket and dies with it (docs/decisions/0032).
+//
 // Operation. At any moment at most one thread drives a connection: it alone connects, writes, reads, checks
 // answers and watches deadlines. Everybody else only queues requests and, if they wait for one, registers to
 // drive next. The role moves under the lock, so what belongs to the driver needs no lock of its own.
@@ -7,8 +10,8 @@
 // Threading: enqueue, try_drive, leave, outstanding and the flags by any thread; the rest by the driver.
 // Ownership: the socket. Requests belong to their operations, which live until their last request is
 // complete. Errors: set in the results of the requests. Limits: requests_queued_max waiting requests,
-// frames_in_flight_max on their way. Does not do: choose servers, wait (the caller polls wanted() and comes
-// back with pump()).
+// frames_in_flight_max on their way on the socket, messages_open_max on the queue pair. Does not do: choose
+// servers, wait (the caller polls wanted() and comes back with pump()).
 #pragma once
 
 #include "client/operation.hpp"
@@ -25,12 +28,27 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <vector>
 
 struct pollfd;
 
 namespace memkv::client {
 
+/// Receives that are kept posted for messages, and the room of each: what is longer uses the socket.
+constexpr std::uint32_t messages_open_max = 32;
+constexpr std::uint32_t message_bytes_max = 4096;
+/// Values of one batch that goes as a message, together: an answer waits for those that were placed before
+/// it.
+constexpr std::uint64_t message_values_bytes_max = 64U << 10U;
+/// After so long without an answer a Ping shows whether the server still has its end of the queue pair: who
+/// took a request, and lost the queue pair then, says nothing.
+constexpr std::int64_t messages_quiet_ns = 200'000'000;
+/// Until a server that had no room for a queue pair of messages is asked again.
+constexpr std::int64_t messages_refused_ns = 10'000'000'000;
+
+/// How often a request that only reads is sent.
+constexpr std::uint8_t attempts_max = 2;
 /// How long the connection waits for answers to what it asks for itself.
 constexpr std::int64_t ping_deadline_ns = 5'000'000'000;
 
@@ -66,10 +84,23 @@ public:
 
   // The driver.
 
-  /// Does what can be done without waiting. `revents` as poll() reported them for wanted().
-  void pump(short revents);
-  /// What to poll for. The descriptor is -1 when there is no socket.
-  [[nodiscard]] pollfd wanted() const noexcept;
+  /// What wanted() fills in: the socket, and where the queue pair tells of messages.
+  static constexpr std::size_t descriptors = 2;
+  using polled = std::span<pollfd, descriptors>;
+
+  /// Does what can be done without waiting. `ready` as wanted() made it and poll() answered it; none: nothing
+  /// is known.
+  void pump(std::span<const pollfd> ready);
+  /// What to poll for; descriptors are -1 for what is not there.
+  void wanted(polled out) const noexcept;
+  /// Whether an answer is to come as a message.
+  [[nodiscard]] bool awaits_message() const noexcept;
+  /// How long answers that are messages took lately.
+  [[nodiscard]] std::int64_t message_answer_ns() const noexcept { return messages_.answer_ns; }
+  /// Looks for messages: true when there is something for pump().
+  [[nodiscard]] bool message_came() { return messages_.pair->look(); }
+  /// Has the descriptor tell of the next message. False: there is something for pump(), do not sleep.
+  [[nodiscard]] bool arm_messages() { return messages_.pair->arm(); }
   /// When pump() must be called again at the latest, steady clock.
   [[nodiscard]] std::int64_t wake_ns() const noexcept;
   /// Closes the socket and ends every request with `code`.
@@ -81,6 +112,34 @@ public:
 private:
   enum class state : std::uint8_t { closed, resolving, connecting, greeting, ready };
   enum class session_state : std::uint8_t { none, attaching, ready };
+
+  /// What a frame needs to know of the way it takes.
+  struct carrier {
+    std::vector<std::byte>& frames; // it is appended there
+    wire::connection_tag tag{};
+    std::uint64_t request_id = 0;
+    std::uint64_t session_id = 0; // of BatchRead and BatchWrite
+  };
+  /// The queue pair of messages, and what goes there.
+  struct message_carrier {
+    session_state state = session_state::none;
+    rdma_device::session session; // ours, unless none, as all below
+    std::shared_ptr<message_pair> pair;
+    std::uint64_t session_id = 0; // the server's, once ready, as all below
+    wire::connection_tag tag{};
+    std::optional<wire::reply_reader> reader;
+    std::uint64_t last_id = 0;
+    std::uint32_t open_max = 0;
+    std::uint32_t bytes_max = 0; // of a request
+    std::int64_t quiet_since_ns = 0;
+    bool pinged = false; // an answer to our Ping is to come; it has a place of its own in open_max
+    // Always:
+    std::deque<request*> backlog;      // not sent
+    std::vector<request*> open;        // sent
+    std::vector<std::byte> frame;      // being encoded
+    std::int64_t refused_until_ns = 0; // no room at the server before
+    std::int64_t answer_ns = 0;        // what an answer lately took
+  };
 
   /// A run of payload bytes with one digest and one place to go to.
   struct segment {
@@ -114,6 +173,8 @@ private:
   void send_hello(std::int64_t now_ns);
   void fail_to_open(errc reason, std::int64_t now_ns);
   [[nodiscard]] bool was_closed_while_idle(std::int64_t now_ns) const noexcept;
+  /// By the other side; unread bytes hide it.
+  [[nodiscard]] bool socket_is_closed() const noexcept;
   void close_socket() noexcept;
   void lose(errc code);
 
@@ -125,7 +186,6 @@ private:
   /// Ends the server's access to memory: when it returns no byte is touched any more through this
   /// connection. `tell`: the server hears of it too.
   void end_session(bool tell) noexcept;
-  void ask_to_detach(std::uint64_t session_id);
   /// At the end of the connection: what goes out at once.
   void say_detach();
   /// RDMA does not work here: with auto it is over for the client, with rdma for the waiting requests.
@@ -134,20 +194,51 @@ private:
   void leave_rdma();
   /// The first request of the backlog that can be sent now; the end, if there is none.
   [[nodiscard]] std::deque<request*>::iterator find_sendable();
-  void encode_rdma(request& wanted, wire::frame_header& header);
+  void encode_rdma(request& wanted, wire::frame_header& header, const carrier& by);
   [[nodiscard]] wire::digest16 digest_of_memory(wire::digest_kind kind, wire::direction from,
                                                 std::uint64_t id, std::uint32_t index, const std::byte* data,
                                                 std::size_t length, const registration* memory);
-  [[nodiscard]] bool accept_batch_write(request& wanted);
-  [[nodiscard]] bool accept_batch_read(request& wanted);
+  [[nodiscard]] bool accept_batch_write(request& wanted, const wire::frame_header& header,
+                                        wire::bytes_view variable);
+  [[nodiscard]] bool accept_batch_read(request& wanted, const wire::frame_header& header,
+                                       wire::bytes_view variable);
   /// The whole request was refused.
   void refuse_rdma(request& wanted, errc code);
+  /// What the request used does not work.
+  void fail_carrier(const request& used, const std::string& why);
+  /// Sends a request of the connection's own, before all others or behind them.
+  void ask_for(request_kind kind, std::uint64_t session_id, bool first);
   /// Puts requests over TCP in the place of one over RDMA, for these items of it; the caller completes that.
   void use_tcp(request& wanted, const std::vector<std::uint32_t>& items);
 
+  // Messages: connection_messages.cpp.
+  [[nodiscard]] bool travels_as_message(const request& one) const noexcept;
+  /// Sends what may be sent; gives what cannot go this way to the socket.
+  void write_messages(std::int64_t now_ns);
+  [[nodiscard]] bool may_use_messages(std::int64_t now_ns) const noexcept;
+  /// Makes a queue pair, and asks the server to connect to it.
+  void begin_connect();
+  void accept_connect(request& wanted);
+  void read_messages(bool told);
+  [[nodiscard]] bool accept_message(wire::bytes_view bytes);
+  /// As end_session().
+  void end_messages(bool tell) noexcept;
+  /// As fail_rdma(), for the queue pair of messages.
+  void fail_messages(const std::string& why);
+  void watch_message_deadlines(std::int64_t now_ns);
+  /// When the queue pair has to be asked whether it is alive.
+  [[nodiscard]] std::int64_t ping_due_ns() const noexcept;
+  void ping_by_message(std::int64_t now_ns);
+  /// False: no room now.
+  [[nodiscard]] bool send_message(request& one, std::int64_t now_ns);
+  /// After the queue pair was ended: what only reads waits for another one, what may have taken effect fails.
+  void ask_again_or_fail(std::vector<request*> sent, errc code);
+
   void write_requests(std::int64_t now_ns);
   void build_burst(std::int64_t now_ns);
-  void encode(request& wanted, std::int64_t now_ns, std::vector<burst_piece>& payload);
+  void encode(request& wanted, std::int64_t now_ns, const carrier& by, std::vector<burst_piece>& payload);
+  /// The next frame on the socket.
+  [[nodiscard]] carrier socket_carrier() noexcept { return {burst_headers_, tag_, ++last_id_, session_id_}; }
   void put_burst_back();
   [[nodiscard]] std::uint64_t payload_bytes(const request& wanted) const noexcept;
 
@@ -166,8 +257,11 @@ private:
   [[nodiscard]] bool accept_reply();
   [[nodiscard]] bool accept_single_get(request& wanted);
   [[nodiscard]] bool accept_batch_get(request& wanted);
+  /// A whole request was refused.
+  void accept_refusal(request& wanted, const wire::frame_header& header);
   /// All other replies: one frame without payload.
-  [[nodiscard]] bool accept_results(request& wanted);
+  [[nodiscard]] bool accept_results(request& wanted, const wire::frame_header& header,
+                                    wire::bytes_view variable);
   void begin_segment();
   /// Counts `length` bytes that lie in their segments now. False: a digest is wrong.
   [[nodiscard]] bool advance_payload(std::uint64_t length);
@@ -228,6 +322,7 @@ private:
   rdma_device::session session_;        // ours, unless none
   std::uint64_t session_id_ = 0;        // the server's, once ready
   std::vector<std::byte> device_bytes_; // of device memory, for checksums
+  message_carrier messages_;
 
   std::vector<std::byte> burst_headers_;
   std::vector<burst_piece> burst_pieces_;

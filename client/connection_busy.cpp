@@ -65,7 +65,7 @@ void connection::end_pauses(std::int64_t now_ns) {
           pause_over_ns_ == 0 ? one->pause_until_ns : std::min(pause_over_ns_, one->pause_until_ns);
       return false;
     }
-    backlog_.push_back(one);
+    (travels_as_message(*one) ? messages_.backlog : backlog_).push_back(one);
     next_deadline_ns_ =
         next_deadline_ns_ == 0 ? one->deadline_ns : std::min(next_deadline_ns_, one->deadline_ns);
     return true;

@@ -24,6 +24,11 @@ constexpr std::size_t device_step_bytes = 1U << 20U;
   return code == errc::memory_refused || code == errc::session_ended;
 }
 
+/// No digest of a message is one of the socket.
+[[nodiscard]] std::uint64_t digest_id(const request& one) noexcept {
+  return one.open.request_id | std::uint64_t{one.by_message} << 63U;
+}
+
 [[nodiscard]] std::uint64_t address_of(const std::byte* data) noexcept {
   return reinterpret_cast<std::uintptr_t>(data);
 }
@@ -43,11 +48,15 @@ void connection::begin_attach() {
     return;
   }
   session_state_ = session_state::attaching;
+  ask_for(request_kind::attach, session_.id, true);
+}
+
+void connection::ask_for(request_kind kind, std::uint64_t session_id, bool first) {
   auto* const asked = new request;
-  asked->kind = request_kind::attach;
-  asked->session_id = session_.id;
+  asked->kind = kind;
+  asked->session_id = session_id;
   asked->deadline_ns = steady_ns() + ping_deadline_ns;
-  backlog_.push_front(asked);
+  backlog_.insert(first ? backlog_.begin() : backlog_.end(), asked);
   ++outstanding_;
   next_deadline_ns_ =
       next_deadline_ns_ == 0 ? asked->deadline_ns : std::min(next_deadline_ns_, asked->deadline_ns);
@@ -60,7 +69,7 @@ void connection::accept_attach(request& wanted) {
     wire::attach_reply late;
     if (answer == wire::status::ok &&
         wire::attach_reply::decode(reader_->variable_part(), late) == wire::status::ok) {
-      ask_to_detach(late.session_id);
+      ask_for(request_kind::detach, late.session_id, false);
     }
     complete(wanted);
     return;
@@ -103,19 +112,8 @@ void connection::end_session(bool tell) noexcept {
   session_state_ = session_state::none;
   const std::uint64_t ended = std::exchange(session_id_, 0);
   if (tell && ended != 0 && state_ == state::ready) {
-    ask_to_detach(ended);
+    ask_for(request_kind::detach, ended, false);
   }
-}
-
-void connection::ask_to_detach(std::uint64_t ended) {
-  auto* const said = new request;
-  said->kind = request_kind::detach;
-  said->session_id = ended;
-  said->deadline_ns = steady_ns() + ping_deadline_ns;
-  backlog_.push_back(said);
-  ++outstanding_;
-  next_deadline_ns_ =
-      next_deadline_ns_ == 0 ? said->deadline_ns : std::min(next_deadline_ns_, said->deadline_ns);
 }
 
 void connection::say_detach() {
@@ -129,7 +127,7 @@ void connection::say_detach() {
   burst_headers_.clear();
   std::vector<burst_piece> no_payload;
   detach.deadline_ns = steady_ns() + ping_deadline_ns;
-  encode(detach, steady_ns(), no_payload);
+  encode(detach, steady_ns(), socket_carrier(), no_payload);
   wire::seal(burst_headers_, wall_ns(), shared_.frame_mac);
   // If it does not go out now, the end of the connection says the same.
   static_cast<void>(::send(fd_, burst_headers_.data(), burst_headers_.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
@@ -155,13 +153,16 @@ void connection::fail_rdma(const std::string& why) {
 }
 
 void connection::leave_rdma() {
-  if (session_state_ != session_state::ready || shared_.rdma->in_use()) {
+  if (shared_.rdma == nullptr || shared_.rdma->in_use()) {
     return;
   }
   const bool used =
       std::any_of(open_.begin(), open_.end(), [](const request* one) { return one->uses_rdma(); });
-  if (!used) {
+  if (session_state_ == session_state::ready && !used) {
     end_session(true);
+  }
+  if (messages_.state == session_state::ready && messages_.open.empty()) {
+    end_messages(true);
   }
 }
 
@@ -231,10 +232,14 @@ wire::digest16 connection::digest_of_memory(wire::digest_kind kind, wire::direct
   return digest.finish();
 }
 
-void connection::encode_rdma(request& wanted, wire::frame_header& header) {
+void connection::encode_rdma(request& wanted, wire::frame_header& header, const carrier& by) {
   const auto add_frame = [&](const auto& body) {
-    [[maybe_unused]] const std::size_t begin = wire::append_frame(burst_headers_, header, body);
+    [[maybe_unused]] const std::size_t begin = wire::append_frame(by.frames, header, body);
   };
+  if (wanted.kind == request_kind::connect) {
+    add_frame(wire::connect_request{messages_open_max, message_bytes_max, messages_.session.address});
+    return;
+  }
   if (wanted.kind == request_kind::attach) {
     add_frame(wire::attach_request{rail_, session_.address});
     return;
@@ -275,12 +280,12 @@ void connection::encode_rdma(request& wanted, wire::frame_header& header) {
       }
       items.push_back({put.if_absent, from.rkey, address_of(from.data),
                        static_cast<std::uint32_t>(put.value.size()),
-                       digest_of_memory(header.kind, wire::direction::request, header.request_id,
+                       digest_of_memory(header.kind, wire::direction::request, digest_id(wanted),
                                         static_cast<std::uint32_t>(items.size()), from.data, put.value.size(),
                                         wanted.staged ? nullptr : owner.memory_at(item)),
                        wire::as_bytes_view(put.key)});
     }
-    add_frame(wire::session_batch_request<wire::batch_write_item>{session_id_, items});
+    add_frame(wire::session_batch_request<wire::batch_write_item>{by.session_id, items});
     return;
   }
   std::vector<wire::batch_read_item> items;
@@ -291,7 +296,7 @@ void connection::encode_rdma(request& wanted, wire::frame_header& header) {
     items.push_back({to.rkey, address_of(to.data), get.range_offset, get.range_length, owner.room_of(item),
                      wire::as_bytes_view(get.key)});
   }
-  add_frame(wire::session_batch_request<wire::batch_read_item>{session_id_, items});
+  add_frame(wire::session_batch_request<wire::batch_read_item>{by.session_id, items});
 }
 
 void connection::use_tcp(request& wanted, const std::vector<std::uint32_t>& items) {
@@ -324,7 +329,7 @@ void connection::use_tcp(request& wanted, const std::vector<std::uint32_t>& item
 void connection::refuse_rdma(request& wanted, errc code) {
   const bool failed = is_rdma_failure(code) || code == errc::unsupported;
   if (failed) {
-    fail_rdma("a request is refused: " + std::string(sentence(code)));
+    fail_carrier(wanted, "a request is refused: " + std::string(sentence(code)));
   }
   if (!shared_.rdma->strict() && (failed || code == errc::unavailable)) {
     use_tcp(wanted, wanted.items);
@@ -337,11 +342,15 @@ void connection::refuse_rdma(request& wanted, errc code) {
   finish(wanted);
 }
 
-bool connection::accept_batch_write(request& wanted) {
-  const wire::frame_header& header = reader_->header();
+void connection::fail_carrier(const request& used, const std::string& why) {
+  used.by_message ? fail_messages(why) : fail_rdma(why);
+}
+
+bool connection::accept_batch_write(request& wanted, const wire::frame_header& header,
+                                    wire::bytes_view variable) {
   wire::batch_put_reply_view body;
   if (!header.last() || header.payload_length != 0 ||
-      wire::batch_put_reply_view::decode(reader_->variable_part(), body) != wire::status::ok ||
+      wire::batch_put_reply_view::decode(variable, body) != wire::status::ok ||
       body.size() != wanted.items.size()) {
     return false;
   }
@@ -364,7 +373,7 @@ bool connection::accept_batch_write(request& wanted) {
   }
   (wanted.staged ? shared_.rdma->staged_bytes : shared_.rdma->registered_bytes) += bytes;
   if (failure != errc::ok) {
-    fail_rdma(std::string(sentence(failure)));
+    fail_carrier(wanted, std::string(sentence(failure)));
   } else if (again.empty()) {
     shared_.rdma->note_success();
   }
@@ -373,11 +382,11 @@ bool connection::accept_batch_write(request& wanted) {
   return true;
 }
 
-bool connection::accept_batch_read(request& wanted) {
-  const wire::frame_header& header = reader_->header();
+bool connection::accept_batch_read(request& wanted, const wire::frame_header& header,
+                                   wire::bytes_view variable) {
   wire::batch_read_reply_view body;
   if (!header.last() || header.payload_length != 0 ||
-      wire::batch_read_reply_view::decode(reader_->variable_part(), body) != wire::status::ok ||
+      wire::batch_read_reply_view::decode(variable, body) != wire::status::ok ||
       body.size() != wanted.items.size()) {
     return false;
   }
@@ -405,7 +414,7 @@ bool connection::accept_batch_read(request& wanted) {
     errc code = code_of(got.status);
     const bool right = code != errc::ok || got.length == 0 ||
                        wire::equal_in_constant_time(
-                           digest_of_memory(header.kind, wire::direction::reply, header.request_id, i, placed,
+                           digest_of_memory(header.kind, wire::direction::reply, digest_id(wanted), i, placed,
                                             got.length, wanted.staged ? nullptr : owner.memory_at(item)),
                            got.digest);
     if (!right) {
@@ -432,7 +441,7 @@ bool connection::accept_batch_read(request& wanted) {
   }
   (wanted.staged ? shared_.rdma->staged_bytes : shared_.rdma->registered_bytes) += bytes;
   if (!failure.empty()) {
-    fail_rdma(failure);
+    fail_carrier(wanted, failure);
   } else if (again.empty()) {
     shared_.rdma->note_success();
   }

@@ -52,6 +52,7 @@ void request::start_over() noexcept {
   value_length = 0;
   generation = 0;
   received_bytes = 0;
+  by_message = false;
   std::fill(received.begin(), received.end(), 0);
   for (const std::uint32_t item : items) {
     owner->results[item] = {};

@@ -43,8 +43,9 @@ enum class request_kind : std::uint8_t {
   prefix,
   batch_write, // over RDMA, as batch_read
   batch_read,
-  attach, // the connection's own, as detach and ping
+  attach, // the connection's own, as those that follow, and ping
   detach,
+  connect, // asks for a queue pair of messages
 };
 
 struct operation;
@@ -71,7 +72,9 @@ struct request {
   // Over RDMA:
   bool staged = false;          // its values travel through the staging area
   staging_run run;              // while it is open
-  std::uint64_t session_id = 0; // detach: the server's; attach: ours
+  std::uint64_t session_id = 0; // detach: the server's; attach and connect: ours
+  bool by_message = false;      // it was sent on the queue pair of messages
+  std::int64_t sent_ns = 0;     // as a message; steady clock
   /// What it became when its items had to travel over TCP. They live as long as this one.
   std::vector<std::unique_ptr<request>> replacements;
 

@@ -78,6 +78,9 @@ status validate(options& target) {
   if (!within(target.rdma_staging_mb, 2, rdma_staging_mb_max)) {
     return refuse("rdma_staging_mb must be 2 to 65536");
   }
+  if (!within(target.rdma_spin_us.value_or(0), 0, rdma_spin_us_max)) {
+    return refuse("rdma_spin_us must be 0 to 1000000");
+  }
   if (!within(target.busy_retries, 0, busy_retries_max)) {
     return refuse("busy_retries must be 0 to 64");
   }

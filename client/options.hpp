@@ -35,6 +35,7 @@ constexpr std::uint32_t socket_buffer_kb_max = 65'536;
 constexpr std::uint32_t rdma_staging_mb_max = 65'536;
 constexpr std::uint32_t busy_retries_max = 64;
 constexpr std::size_t rdma_devices_max = 16;
+constexpr std::uint32_t rdma_spin_us_max = 1'000'000;
 constexpr std::size_t servers_max = 4'096;
 constexpr std::size_t config_file_bytes_max = 1U << 20U;
 
@@ -73,6 +74,10 @@ struct options {
   std::optional<std::uint32_t> traffic_class; // 0 ... 255
   std::optional<std::uint32_t> service_level; // 0 ... 15
   std::optional<std::uint32_t> mtu;           // 256, 512, 1024, 2048 or 4096
+  bool rdma_messages = true;                  // small requests go as messages of a queue pair
+  /// How long a thread that waits for a message looks for it before it sleeps, at most 1,000,000. Not set: 50
+  /// where more than four processors are there, else 0.
+  std::optional<std::uint32_t> rdma_spin_us;
   /// Transport rdma: values outside registered memory are copied through so much of it, in steps of 2 MiB.
   std::uint32_t rdma_staging_mb = 64; // 2 ... 65,536
   /// For tests: makes the fabric of a device in place of libibverbs. A fabric is used by one thread at a

@@ -78,6 +78,8 @@ public:
 
   std::atomic<std::uint64_t> failures{0};
   std::atomic<std::uint64_t> sessions_opened{0};
+  std::atomic<std::uint64_t> queue_pairs_opened{0}; // of messages
+  std::atomic<std::uint64_t> messages_sent{0};
   std::atomic<std::uint64_t> registered_bytes{0}; // of values, to and from registered memory
   std::atomic<std::uint64_t> staged_bytes{0};     // of values, through the staging area
 

@@ -16,6 +16,19 @@ namespace {
 }
 
 constexpr verbs::remote_access lent{.read = true, .write = true};
+
+[[nodiscard]] wire::rdma_address to_wire(const verbs::rc_address& self) noexcept {
+  wire::rdma_address address;
+  address.kind = wire::rdma_kind::rc;
+  address.path_mtu = self.mtu_bytes;
+  address.gid = self.port.port_gid;
+  address.lid = self.port.lid;
+  address.number = self.queue_pair_number;
+  address.packet_number = self.packet_number;
+  address.reads_served_max = self.reads_served_max;
+  return address;
+}
+
 /// Between two attempts to open a device again.
 constexpr std::uint64_t again_ns = 100'000'000;
 
@@ -134,16 +147,26 @@ verbs::status rdma_device::open_session(bool dc, session& out) {
     if (verbs::status made = fabric_->create_rc(options, parts.rc); !made.ok()) {
       return made;
     }
-    const verbs::rc_address self = parts.rc->address();
-    address.kind = wire::rdma_kind::rc;
-    address.path_mtu = self.mtu_bytes;
-    address.gid = self.port.port_gid;
-    address.lid = self.port.lid;
-    address.number = self.queue_pair_number;
-    address.packet_number = self.packet_number;
-    address.reads_served_max = self.reads_served_max;
+    address = to_wire(parts.rc->address());
   }
   out = {++last_, openings_.load(), address};
+  sessions_.emplace(out.id, std::move(parts));
+  return {};
+}
+
+verbs::status rdma_device::open_messages(const message_pair::room& wanted, std::function<void()> lost,
+                                         session& out, std::shared_ptr<message_pair>& pair) {
+  const std::lock_guard lock(mutex_);
+  if (verbs::status there = open_if_closed(); !there.ok()) {
+    return there;
+  }
+  open_session_parts parts;
+  if (verbs::status made = message_pair::make(*fabric_, wanted, parts.messages); !made.ok()) {
+    return made;
+  }
+  parts.lost = std::move(lost);
+  pair = parts.messages;
+  out = {++last_, openings_.load(), to_wire(pair->address())};
   sessions_.emplace(out.id, std::move(parts));
   return {};
 }
@@ -154,7 +177,8 @@ verbs::status rdma_device::connect(handle session, const wire::rdma_address& ser
   if (place == sessions_.end()) {
     return gone(name_);
   }
-  const bool wants_rc = place->second.rc != nullptr;
+  open_session_parts& parts = place->second;
+  const bool wants_rc = parts.dc == nullptr;
   if (wants_rc != (server.kind == wire::rdma_kind::rc)) {
     return {verbs::errc::invalid_argument, "The server answered with an address of the other kind."};
   }
@@ -167,12 +191,17 @@ verbs::status rdma_device::connect(handle session, const wire::rdma_address& ser
   peer.packet_number = server.packet_number;
   peer.mtu_bytes = server.path_mtu;
   peer.reads_served_max = server.reads_served_max;
-  return place->second.rc->connect(peer);
+  return parts.messages != nullptr ? parts.messages->connect(peer) : parts.rc->connect(peer);
 }
 
 void rdma_device::close_session(handle session) noexcept {
   const std::lock_guard lock(mutex_);
-  sessions_.erase(session);
+  if (const auto place = sessions_.find(session); place != sessions_.end()) {
+    if (place->second.messages != nullptr) {
+      place->second.messages->close(); // its driver may hold it still
+    }
+    sessions_.erase(place);
+  }
   if (fabric_ && fabric_->queue_pairs_left() != 0) {
     // The server may reach memory through it until that is withdrawn as well.
     closed_ = true;
@@ -261,6 +290,12 @@ void rdma_device::close() noexcept {
 
 void rdma_device::close_fabric() noexcept {
   event_descriptor_ = -1;
+  for (auto& [id, one] : sessions_) {
+    if (one.messages != nullptr) {
+      one.messages->close();
+      one.lost();
+    }
+  }
   sessions_.clear();
   for (auto& [id, one] : regions_) {
     one.made.reset();

@@ -1,19 +1,22 @@
 // One RDMA device of a client: its sessions' queue pairs or DC targets, and the memory it knows. Internal to
 // client/.
 //
-// A client only lends memory: nothing is ever posted here, so there are no reports to wait for, and the
-// destruction of a queue pair, a target or a memory region is what ends the server's access. When
-// close_session(), deregister() or close() has returned, the device does not touch any byte through it again.
+// A client only lends memory: but for messages (message_pair.hpp) nothing is posted here, so there are no
+// reports to wait for, and the destruction of a queue pair, a target or a memory region is what ends the
+// server's access. When close_session(), deregister() or close() has returned, the device does not touch any
+// byte through it again. A queue pair that the device would not destroy takes the device along.
 //
 // A device that was closed because its port went down or it was taken away is opened again, where it may be,
 // when a session is wanted: then memory that is registered is registered anew under the same handles, with
 // other rkeys. What was a session before is none.
 //
 // Threading: any thread; the fabric, which belongs to one thread at a time, is guarded by a mutex that is
-// held for the length of one call of it. Ownership: all that was made on the fabric. Errors: values of
+// held for the length of one call of it; a queue pair of messages has a lock of its own, taken after that.
+// Ownership: all that was made on the fabric. Errors: values of
 // verbs; device_failed after close(). Limits: the device's.
 #pragma once
 
+#include "client/message_pair.hpp"
 #include "verbs/fabric.hpp"
 #include "wire/rdma_messages.hpp"
 
@@ -63,6 +66,10 @@ public:
 
   /// A queue pair, or with `dc` a target, that the server can reach once connect() was called.
   verbs::status open_session(bool dc, session& out);
+  /// A session whose queue pair carries messages as well. `lost` is called, under the device's lock, when the
+  /// device is closed under it; not by close_session().
+  verbs::status open_messages(const message_pair::room& wanted, std::function<void()> lost, session& out,
+                              std::shared_ptr<message_pair>& pair);
   verbs::status connect(handle session, const wire::rdma_address& server);
   void close_session(handle session) noexcept;
   [[nodiscard]] std::size_t sessions() const;
@@ -84,6 +91,8 @@ private:
     std::unique_ptr<verbs::completion_queue> completions; // before its queue pair
     std::unique_ptr<verbs::rc_queue_pair> rc;
     std::unique_ptr<verbs::dc_target> dc;
+    std::shared_ptr<message_pair> messages; // also its driver's
+    std::function<void()> lost;             // of messages
   };
 
   /// Memory that is registered, also while the device is closed.

@@ -27,6 +27,9 @@ public:
   /// `sockets` has one spare entry at its end, which this function fills. True: somebody called notify().
   bool sleep(std::span<pollfd> sockets_and_spare, std::int64_t until_ns) noexcept;
 
+  /// Whether the next sleep() ends at once.
+  [[nodiscard]] bool is_notified() const noexcept { return notified_.load(std::memory_order_relaxed); }
+
   /// The waiter of the calling thread. Shared, because others may notify it while the thread ends.
   [[nodiscard]] static const std::shared_ptr<waiter>& of_this_thread();
 

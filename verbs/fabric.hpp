@@ -34,14 +34,17 @@
 // with that of the next signalled one on its queue pair, or of one that failed. The last of a batch is always
 // signalled, so nothing stays unreported for ever.
 //
-// Threading: a fabric and all it made belong to one thread at a time, but for the middle of what may take
-// long: finding the way to a peer can block for a second where nobody answers, and registering much memory
-// for many, so they are in three parts, of which the one that blocks may be done by any thread (slow_step).
-// Ownership: the caller's, through
-// unique_ptr; what a fabric made is destroyed before it, queue pairs before their completion queue, address
-// handles and memory regions after the report of the last request that names them. Errors: values; a
-// function that fails has done nothing, unless it says otherwise. Limits: device_facts, and what is given
-// when a thing is made; all queues are bounded. Does not: wait, start threads, retry, or know about time.
+// Threading: a fabric and all it made belong to one thread at a time, but for two things. The middle of what
+// may take long: finding the way to a peer can block for a second where nobody answers, and registering much
+// memory for many, so they are in three parts, of which the one that blocks may be done by any thread
+// (slow_step). And a completion queue with one queue pair, which belong to one thread together: posting,
+// polling, arming and fail() may go on there while another thread uses the fabric. Making, connecting,
+// resetting and destroying them is the fabric's still. The simulated fabric allows none of this by itself.
+// Ownership: the caller's, through unique_ptr; what a fabric made is destroyed before it, queue pairs before
+// their completion queue, address handles and memory regions after the report of the last request that names
+// them. Errors: values; a function that fails has done nothing, unless it says otherwise. Limits:
+// device_facts, and what is given when a thing is made; all queues are bounded. Does not: wait, start
+// threads, retry, or know about time.
 #pragma once
 
 #include "verbs/completion_status.hpp"

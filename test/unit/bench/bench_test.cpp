@@ -270,9 +270,9 @@ CAF_TEST(a run over RDMA says so and its values lie in registered memory) {
   workload_result result;
   CAF_CHECK_EQUAL(run_workload(*one.kv, 2, wanted, result), "");
   CAF_CHECK(result.sound());
-  CAF_CHECK_EQUAL(result.transport(), "rdma");
+  CAF_CHECK_EQUAL(result.transport(), "rdma+messages");
   CAF_CHECK_EQUAL(result.rdma_bytes, result.bytes);
-  CAF_CHECK_NOT_EQUAL(json_of({result}).find("\"transport\": \"rdma\""), std::string::npos);
+  CAF_CHECK_NOT_EQUAL(json_of({result}).find("\"transport\": \"rdma+messages\""), std::string::npos);
   CAF_CHECK_EQUAL(one.server.requests(wire::opcode::tcp_put), 0u);
   CAF_CHECK_EQUAL(one.server.requests(wire::opcode::tcp_batch_put), 0u);
   one.kv.reset();
@@ -311,14 +311,15 @@ CAF_TEST(the document has exactly the promised members in order) {
   result.seconds = 1;
   const std::string text = json_of({result});
   std::size_t at = 0;
-  for (const char* key : {"runs",        "op",           "transport", "block_size", "threads",
-                          "connections", "depth",        "batch",     "ops",        "bytes",
-                          "rdma_bytes",  "staged_bytes", "seconds",   "gib_per_s",  "ops_per_s",
-                          "latency_us",  "p50",          "p90",       "p99",        "p999",
-                          "max",         "hits",         "misses",    "errors",     "verify_failures"}) {
+  for (const char* key : {"runs",           "op",           "transport", "block_size", "threads",
+                          "connections",    "depth",        "batch",     "ops",        "bytes",
+                          "rdma_bytes",     "staged_bytes", "messages",  "seconds",    "gib_per_s",
+                          "ops_per_s",      "latency_us",   "p50",       "p90",        "p99",
+                          "p999",           "max",          "hits",      "misses",     "errors",
+                          "verify_failures"}) {
     const std::size_t found = text.find("\"" + std::string(key) + "\":", at);
     CAF_CHECK_NOT_EQUAL(found, std::string::npos);
     at = found == std::string::npos ? at : found;
   }
-  CAF_CHECK_EQUAL(std::count(text.begin(), text.end(), ':'), 25);
+  CAF_CHECK_EQUAL(std::count(text.begin(), text.end(), ':'), 26);
 }

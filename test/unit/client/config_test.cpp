@@ -53,6 +53,7 @@ transport: tcp
 auth_key: 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f
 license: some.text
 rdma_devices: [mlx5_0, mlx5_1]
+rdma_messages: false
 bind_addresses: [10.0.0.1, 10.0.0.2]
 cache_size_mb: 512
 connect_timeout_ms: 250
@@ -73,6 +74,7 @@ socket_buffer_kb: 512
   CAF_CHECK(target.auth_key.has_value());
   CAF_CHECK_EQUAL(target.license, "some.text");
   CAF_CHECK_EQUAL(target.rdma_devices.size(), 2u);
+  CAF_CHECK(!target.rdma_messages);
   CAF_CHECK_EQUAL(target.bind_addresses.size(), 2u);
   CAF_CHECK_EQUAL(target.cache_size_mb, 512u);
   CAF_CHECK_EQUAL(target.connect_timeout_ms, 250u);
@@ -163,6 +165,8 @@ CAF_TEST(a variable that is wrong is refused by name and a file that is missing 
   options target;
   CAF_CHECK_EQUAL(load_options(environment_of({{"MEMKV_TRANSPORT", "fast"}}), target).text,
                   "MEMKV_TRANSPORT: must be auto, rdma or tcp, not 'fast'");
+  CAF_CHECK_EQUAL(load_options(environment_of({{"MEMKV_RDMA_MESSAGES", "off"}}), target).text,
+                  "MEMKV_RDMA_MESSAGES: must be true or false, not 'off'");
   CAF_CHECK_EQUAL(load_options(environment_of({{"MEMKV_CONFIG", "no/such.yaml"}}), target).text,
                   "no/such.yaml: the file of MEMKV_CONFIG cannot be opened (No such file or directory): "
                   "check its path and permissions");

@@ -3,6 +3,7 @@
 #include "test/unit/client/fake_rdma.hpp"
 #include "wire/crc32c.hpp"
 #include "wire/hello.hpp"
+#include "wire/message_reader.hpp"
 #include "wire/payload_digest.hpp"
 #include "wire/request_reader.hpp"
 
@@ -240,8 +241,9 @@ void fake_server::serve(session& served) {
     const bool over_rdma =
         header.opcode == wire::opcode::tcp_attach || header.opcode == wire::opcode::tcp_detach ||
         header.opcode == wire::opcode::batch_write || header.opcode == wire::opcode::batch_read;
-    gathered.push_back(over_rdma ? answer_rdma(header, variable, served)
-                                 : answer(header, variable, payload, served));
+    gathered.push_back(header.opcode == wire::opcode::connect ? connect(header, variable, served)
+                       : over_rdma                            ? answer_rdma(header, variable, served)
+                                                              : answer(header, variable, payload, served));
     if (gathered.size() < gather.load()) {
       continue;
     }
@@ -263,6 +265,16 @@ void fake_server::send_frame(fake_frame frame, session& served, bool is_special)
   if (!is_special) {
     shape(frame);
   }
+  const std::vector<std::byte> bytes = made_bytes(frame, served);
+  if (bytes.empty()) {
+    return;
+  }
+  if (!send_all(served.socket, bytes) || frame.close_after) {
+    ::shutdown(served.socket, SHUT_RDWR);
+  }
+}
+
+std::vector<std::byte> fake_server::made_bytes(fake_frame& frame, session& served) {
   wire::payload_digest digest(served.keys.payload_key);
   const bool has_slices = frame.header.opcode == wire::opcode::tcp_batch_get;
   if (!has_slices && !frame.payload.empty()) {
@@ -273,7 +285,7 @@ void fake_server::send_frame(fake_frame frame, session& served, bool is_special)
   }
   frame.header.payload_length = frame.payload.size();
   if (frame.drop) {
-    return;
+    return {};
   }
   if (frame.damage_tag) {
     frame.header.tag[3] ^= std::byte{1};
@@ -294,9 +306,62 @@ void fake_server::send_frame(fake_frame frame, session& served, bool is_special)
   if (frame.close_after) {
     bytes.resize(bytes.size() - frame.payload.size() / 2);
   }
-  if (!send_all(served.socket, bytes) || frame.close_after) {
-    ::shutdown(served.socket, SHUT_RDWR);
+  return bytes;
+}
+
+std::vector<fake_frame> fake_server::connect(const wire::frame_header& header, wire::bytes_view variable,
+                                             session& served) {
+  std::vector<fake_frame> frames(1);
+  fake_rdma* const here = rdma.load();
+  wire::connect_request wanted;
+  wire::connect_reply reply;
+  wire::status status =
+      here == nullptr ? wire::status::unsupported : wire::connect_request::decode(variable, wanted);
+  if (status == wire::status::ok) {
+    status = here->connect(&served, wanted, reply, [&](const wire::connect_reply& given) {
+      const wire::connection_tag tag = wire::derive_queue_pair_tag(
+          key_, served.keys.tag, given.nonce, {wanted.client.number, wanted.client.packet_number},
+          {given.server.number, given.server.packet_number});
+      auto reader = std::make_shared<wire::message_reader>(mac_, tag);
+      return [this, &served, reader](wire::bytes_view bytes) {
+        std::vector<std::vector<std::byte>> out;
+        if (reader->judge(bytes, now_ns()) != wire::request_event::header) {
+          return out;
+        }
+        const wire::frame_header asked = reader->header();
+        if (asked.opcode == wire::opcode::ping) {
+          fake_frame frame;
+          frame.header = wire::reply_header(asked, reader->tag(), wire::status::ok);
+          out.push_back(made_bytes(frame, served));
+          return out;
+        }
+        const std::vector<std::byte> body(reader->variable_part().begin(), reader->variable_part().end());
+        ++requests_[static_cast<std::uint8_t>(asked.opcode)];
+        ++messages_[static_cast<std::uint8_t>(asked.opcode)];
+        const bool over_rdma =
+            asked.opcode == wire::opcode::batch_write || asked.opcode == wire::opcode::batch_read;
+        // Digests of messages are made with marked ids.
+        wire::frame_header marked = asked;
+        marked.request_id |= std::uint64_t{1} << 63U;
+        for (fake_frame& frame :
+             over_rdma ? answer_rdma(marked, body, served) : answer(asked, body, {}, served)) {
+          frame.header.request_id = asked.request_id;
+          frame.header.tag = reader->tag();
+          frame.by_message = true;
+          shape(frame);
+          if (std::vector<std::byte> made = made_bytes(frame, served); !made.empty()) {
+            out.push_back(std::move(made));
+          }
+        }
+        return out;
+      };
+    });
   }
+  frames[0].header = wire::reply_header(header, served.keys.tag, status);
+  if (status == wire::status::ok) {
+    frames[0].variable = encoded(reply);
+  }
+  return frames;
 }
 
 std::vector<fake_frame> fake_server::answer(const wire::frame_header& header, wire::bytes_view variable,

@@ -29,6 +29,7 @@ struct fake_frame {
   wire::frame_header header;
   std::vector<std::byte> variable;
   std::vector<std::byte> payload;
+  bool by_message = false; // on a queue pair
   bool damage_mac = false;
   bool damage_payload = false; // one bit, after the digest
   bool damage_tag = false;
@@ -84,6 +85,10 @@ public:
   [[nodiscard]] std::uint64_t requests(wire::opcode code) const noexcept {
     return requests_[static_cast<std::uint8_t>(code)];
   }
+  /// Those that came as messages, which are among the above too.
+  [[nodiscard]] std::uint64_t messages(wire::opcode code) const noexcept {
+    return messages_[static_cast<std::uint8_t>(code)];
+  }
   [[nodiscard]] bool has(std::string_view key, std::string_view ns = "") const;
   [[nodiscard]] std::size_t blocks() const;
 
@@ -110,6 +115,10 @@ private:
                                                     wire::bytes_view variable, session& served);
   [[nodiscard]] std::vector<fake_frame> answer(const wire::frame_header& header, wire::bytes_view variable,
                                                const std::vector<std::byte>& payload, session& served);
+  [[nodiscard]] std::vector<fake_frame> connect(const wire::frame_header& header, wire::bytes_view variable,
+                                                session& served);
+  /// Sealed; empty when the frame is dropped.
+  [[nodiscard]] std::vector<std::byte> made_bytes(fake_frame& frame, session& served);
   void send_frame(fake_frame frame, session& served, bool is_special);
   [[nodiscard]] std::uint64_t now_ns() const;
 
@@ -126,6 +135,7 @@ private:
   std::vector<std::unique_ptr<session>> sessions_;
   std::atomic<std::uint64_t> connections_{0};
   std::array<std::atomic<std::uint64_t>, 256> requests_{};
+  std::array<std::atomic<std::uint64_t>, 256> messages_{};
 };
 
 } // namespace memkv::test

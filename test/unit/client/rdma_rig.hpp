@@ -70,7 +70,7 @@ inline verbs::simulated_node_options node(const std::string& name, bool dc) {
   return options;
 }
 
-/// A device that takes memory of others by dma-buf, and whose port can go down.
+/// A device that takes memory of others by dma-buf, whose port can go down, and that may leave queue pairs.
 class gifted_fabric final : public verbs::fabric {
 public:
   /// The port goes down when something is written to the eventfd.
@@ -118,10 +118,14 @@ public:
                                                                    : verbs::fabric_event::none;
   }
   int event_descriptor() const noexcept override { return event_fd_; }
+  std::uint32_t queue_pairs_left() const noexcept override { return left_ == nullptr ? 0 : left_->load(); }
+  /// Says how many it would not destroy.
+  void leave(const std::atomic<std::uint32_t>& left) { left_ = &left; }
 
 private:
   std::unique_ptr<verbs::fabric> inner_;
   int event_fd_;
+  const std::atomic<std::uint32_t>* left_ = nullptr;
 };
 
 /// What a client logged.
@@ -152,6 +156,7 @@ struct rig {
     chosen.seed = 7;
     chosen.rdma_devices = {"sim0"};
     chosen.rdma_staging_mb = 16;
+    chosen.rdma_messages = false; // which the tests of messages turn on
     chosen.log = [this](std::string_view line) {
       const std::lock_guard lock(log.mutex);
       log.lines.emplace_back(line);

@@ -2,8 +2,11 @@
 
 rdma_ratio.py MEMKV MEMKV-BENCH [ROUNDS]
 
+rdma_ratio.py MEMKV MEMKV-BENCH ROUNDS small
+
 Memory mode. Puts beside ib_read_bw (the server reads the client's memory) and gets beside ib_write_bw, of 1
-and 4 MiB; existence queries, one at a time, beside ib_send_lat. Medians and spread; nothing is asserted. See
+and 4 MiB, unless `small` is said; then existence queries and values of 4 KiB, one at a time, asked for over
+TCP and by messages of a queue pair, beside ib_send_lat. Medians and spread; nothing is asserted. See
 docs/performance.md for what came of it.
 """
 
@@ -36,12 +39,22 @@ def perftest(program: str, *words: str) -> float:
         server.wait()
 
 
+def patient(program: str, *words: str) -> float:
+    """On a busy machine its server may not listen yet when the client comes."""
+    for _ in range(4):
+        try:
+            return perftest(program, *words)
+        except subprocess.CalledProcessError:
+            time.sleep(2.0)
+    return perftest(program, *words)
+
+
 def rate(program: str, size: int, few: int, many: int) -> float:
     """Messages a second. From two runs by the wall clock: what perftest prints rests on a frequency that an
     emulated processor does not have, and setting up takes a second."""
     words = ["-s", str(size), "-n"]
-    short = perftest(program, *words, str(few))
-    return (many - few) / max(perftest(program, *words, str(many)) - short, 0.001)
+    short = patient(program, *words, str(few))
+    return (many - few) / max(patient(program, *words, str(many)) - short, 0.001)
 
 
 def bandwidth(program: str, size: int) -> float:
@@ -49,21 +62,25 @@ def bandwidth(program: str, size: int) -> float:
     return rate(program, size, (8 << 20) // size + 4, (200 << 20) // size) * size / (1 << 20)
 
 
-def ours(scene: Scene, operation: str, size: int) -> dict:
-    """One row of memkv-bench."""
+def ours(scene: Scene, operation: str, size: int, alone: bool = False, messages: bool = True) -> dict:
+    """One row of memkv-bench; `alone`: one item at a time."""
     report = scene.directory / "row.json"
-    calls = ["--batch", "1", "--depth", "1"] if operation == "exists" else ["--batch", "4", "--depth", "4"]
+    calls = ["--batch", "1", "--depth", "1"] if alone else ["--batch", "4", "--depth", "4"]
+    environment = dict(scene.environment(), MEMKV_RDMA_MESSAGES="true" if messages else "false")
     shape = ["--block-size", str(size), "--keys", str(max(8, (64 << 20) // size)), "--threads", "1",
              "--connections", "1", *calls]  # fmt: skip
     command = [word for word in scene.command("rdma", operation, *shape) if word != "--verify"]
-    subprocess.run([*command, "--duration", SECONDS, "--json", str(report)], env=scene.environment(),
+    subprocess.run([*command, "--duration", SECONDS, "--json", str(report)], env=environment,
                    check=True, timeout=300, stdout=subprocess.DEVNULL)  # fmt: skip
-    return json.loads(report.read_text())["runs"][0]
+    run = json.loads(report.read_text())["runs"][0]
+    if alone and (run["messages"] != 0) != messages:
+        raise RuntimeError(f"the requests took another way than was asked for: {run}")
+    return run
 
 
 def line(what: str, peers: list[float], mine: list[float], unit: str) -> None:
     ratios = [b / a for a, b in zip(peers, mine)]
-    print(f"{what:34} peer {statistics.median(peers):8.1f} {unit} ({min(peers):.1f}-{max(peers):.1f}), memkv "
+    print(f"{what:38} peer {statistics.median(peers):8.1f} {unit} ({min(peers):.1f}-{max(peers):.1f}), memkv "
           f"{statistics.median(mine):8.1f} ({min(mine):.1f}-{max(mine):.1f}), ratio "
           f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})", flush=True)  # fmt: skip
 
@@ -74,19 +91,23 @@ def main():
     scene = Scene(sys.argv[1], sys.argv[2], "memory")
     scene.server.start()
     wait_until("RDMA", scene.active)
-    for size in (1 << 20, 4 << 20):
+    for size in () if sys.argv[4:] == ["small"] else (1 << 20, 4 << 20):
         for operation, program in (("put", "ib_read_bw"), ("get", "ib_write_bw")):
             peers, mine = [], []
             for _ in range(rounds):
                 peers.append(bandwidth(program, size))
                 mine.append(ours(scene, operation, size)["gib_per_s"] * 1024)
             line(f"{operation} of {size >> 20} MiB beside {program}", peers, mine, "MiB/s")
-    peers, mine = [], []
+    ways = [(what, messages) for what in ("exists", "get", "put") for messages in (False, True)]
+    peers, mine = [], {way: [] for way in ways}
     for _ in range(rounds):
         # ib_send_lat goes there and back.
         peers.append(rate("ib_send_lat", 256, 100, 4000))
-        mine.append(ours(scene, "exists", 4096)["ops_per_s"])
-    line("existence beside ib_send_lat", peers, mine, "/s")
+        for what, messages in ways:
+            mine[what, messages].append(ours(scene, what, 4096, True, messages)["ops_per_s"])
+    for what, messages in ways:
+        title = f"{what} {'by messages' if messages else 'over TCP'} beside ib_send_lat"
+        line(title, peers, mine[what, messages], "/s")
     scene.server.stop()
 
 

@@ -170,6 +170,20 @@ class Scene:
         self.must("rdma", "get", *shape, "--no-preload")
         self.no_session_left("every size")
 
+    def small_requests_by_messages(self) -> None:
+        report = self.directory / "small.json"
+        shape = ["--block-size", "4096", "--keys", "16", "--ops", "64", "--batch", "1", "--depth", "1"]
+        for transport, operation in (("rdma", "exists"), ("auto", "exists"), ("rdma", "put"), ("rdma", "get"),
+                                     ("auto", "get"), ("rdma", "mixed")):  # fmt: skip
+            self.must(transport, operation, *shape, "--json", str(report))
+            row = json.loads(report.read_text())["runs"][0]
+            expect(row["messages"] >= 64, f"{operation} over {transport} was not asked for by messages",
+                   str(row))  # fmt: skip
+        # Many at a time, by several threads on connections of their own.
+        self.must("rdma", "mixed", "--block-size", "4096", "--keys", "64", "--ops", "2000", "--batch", "4",
+                  "--depth", "8", "--threads", "3", "--connections", "3")  # fmt: skip
+        self.no_session_left("small requests")
+
     def killed_clients(self, times: int) -> None:
         waits = []
         for _ in range(times):
@@ -228,6 +242,8 @@ class Scene:
         wait_until("RDMA", self.active)
         self.every_size_by_rdma()
         print("rdma_scenario: every size by RDMA, every byte compared", flush=True)
+        self.small_requests_by_messages()
+        print("rdma_scenario: small requests by messages", flush=True)
         self.killed_clients(KILLS if self.mode == "memory" else KILLS // 10)
         if self.mode == "memory":
             self.device_taken_away()
