@@ -47,6 +47,8 @@ constexpr std::size_t burst_header_bytes_max = 256U << 10U;
 constexpr std::size_t send_pieces_max = 128;
 // A burst that could not begin for so long is stamped anew.
 constexpr std::int64_t stamp_ns_max = 2'000'000'000;
+// So often a name that is being looked up is looked for.
+constexpr std::int64_t name_check_ns = 2'000'000;
 // A connection that was idle for longer may have been closed by the server meanwhile.
 constexpr std::int64_t idle_check_ns = 10'000'000;
 // The server is given a little less time than we have, so that its answer arrives before we give up.
@@ -229,7 +231,9 @@ void connection::pump(std::span<const pollfd> ready) {
   if (state_ == state::ready && (revents & (POLLIN | POLLERR | POLLHUP)) != 0) {
     read_replies();
   }
-  if (state_ == state::connecting || state_ == state::greeting) {
+  if (state_ == state::resolving) {
+    look_up(now_ns);
+  } else if (state_ == state::connecting || state_ == state::greeting) {
     finish_connecting(revents, now_ns);
   }
   if (messages_.state == session_state::ready) {
@@ -274,6 +278,9 @@ std::int64_t connection::wake_ns() const noexcept {
   }
   if (state_ == state::connecting || state_ == state::greeting) {
     wake = std::min(wake, opening_until_ns_);
+  }
+  if (state_ == state::resolving) {
+    wake = std::min(wake, steady_ns() + name_check_ns);
   }
   if (pause_over_ns_ != 0) {
     wake = std::min(wake, pause_over_ns_);
@@ -351,12 +358,21 @@ void connection::open(std::int64_t now_ns) {
     return;
   }
   opening_until_ns_ = now_ns + std::int64_t{shared_.chosen.connect_timeout_ms} * ns_per_ms;
+  state_ = state::resolving;
+  look_up(now_ns);
+}
+
+void connection::look_up(std::int64_t now_ns) {
   // A name that takes long is left half of the time: then what it stood for last is tried.
-  const std::int64_t asking_until_ns = now_ns + (opening_until_ns_ - now_ns) / 2;
-  addresses_ = server_.lookup.find(next_deadline_ns_ == 0 ? asking_until_ns
-                                                          : std::min(asking_until_ns, next_deadline_ns_));
+  const std::int64_t half_ns = std::int64_t{shared_.chosen.connect_timeout_ms} * ns_per_ms / 2;
+  if (!server_.lookup.find(addresses_) && now_ns < opening_until_ns_ - half_ns) {
+    return;
+  }
+  // It may have been a while since somebody looked.
+  opening_until_ns_ = std::max(opening_until_ns_, now_ns + half_ns);
+  state_ = state::closed;
   next_address_ = 0;
-  try_next_address(steady_ns());
+  try_next_address(now_ns);
 }
 
 void connection::try_next_address(std::int64_t now_ns) {

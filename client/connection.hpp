@@ -110,7 +110,7 @@ public:
   void keep_alive();
 
 private:
-  enum class state : std::uint8_t { closed, connecting, greeting, ready };
+  enum class state : std::uint8_t { closed, resolving, connecting, greeting, ready };
   enum class session_state : std::uint8_t { none, attaching, ready };
 
   /// What a frame needs to know of the way it takes.
@@ -167,6 +167,7 @@ private:
   void watch_deadlines(std::int64_t now_ns);
 
   void open(std::int64_t now_ns);
+  void look_up(std::int64_t now_ns);
   void try_next_address(std::int64_t now_ns);
   void finish_connecting(short revents, std::int64_t now_ns);
   void send_hello(std::int64_t now_ns);

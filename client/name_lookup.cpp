@@ -2,8 +2,6 @@
 
 #include <netdb.h>
 
-#include <chrono>
-#include <condition_variable>
 #include <cstring>
 #include <mutex>
 #include <system_error>
@@ -36,8 +34,8 @@ std::vector<socket_address> resolve(const std::string& host, const std::string& 
 struct name_lookup::state {
   resolver ask; // constant; none for a numeric address
   std::mutex mutex;
-  std::condition_variable changed;
   bool asking = false;
+  bool told = true;   // somebody has heard what the last look-up found
   bool fresh = false; // `known` is what the name stands for, as far as anybody has noticed
   std::vector<socket_address> known;
 };
@@ -54,33 +52,36 @@ name_lookup::name_lookup(resolver ask) : state_(std::make_shared<state>()) {
   state_->ask = std::move(ask);
 }
 
-std::vector<socket_address> name_lookup::find(std::int64_t until_ns) {
+bool name_lookup::find(std::vector<socket_address>& known) {
   state& here = *state_;
-  std::unique_lock lock(here.mutex);
+  const std::lock_guard lock(here.mutex);
+  known = here.known;
   if (here.fresh || !here.ask) {
-    return here.known;
+    return true;
   }
-  if (!here.asking) {
-    try {
-      std::thread([shared = state_] {
-        std::vector<socket_address> found = shared->ask();
-        const std::lock_guard guard(shared->mutex);
-        shared->asking = false;
-        if (!found.empty()) {
-          shared->known = std::move(found);
-          shared->fresh = true;
-        }
-        shared->changed.notify_all();
-      }).detach();
-      here.asking = true;
-    } catch (const std::system_error&) {
-      return here.known; // no thread to be had
-    }
+  if (here.asking) {
+    return false;
   }
-  // The clock that steady_ns() reads is the one of steady_clock.
-  const std::chrono::steady_clock::time_point until{std::chrono::nanoseconds(until_ns)};
-  here.changed.wait_until(lock, until, [&] { return !here.asking; });
-  return here.known;
+  if (!here.told) {
+    here.told = true; // it found nothing; whoever comes next has it asked again
+    return true;
+  }
+  try {
+    std::thread([shared = state_] {
+      std::vector<socket_address> found = shared->ask();
+      const std::lock_guard guard(shared->mutex);
+      shared->asking = false;
+      shared->told = !found.empty();
+      if (!found.empty()) {
+        shared->known = std::move(found);
+        shared->fresh = true;
+      }
+    }).detach();
+  } catch (const std::system_error&) {
+    return true; // no thread to be had
+  }
+  here.asking = true;
+  return false;
 }
 
 void name_lookup::forget() {

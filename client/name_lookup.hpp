@@ -1,5 +1,5 @@
 // The addresses behind a server's name. The system's resolver may take longer than anybody's deadline, so a
-// name is looked up by a thread of its own, and who waits for it goes on with what was known before.
+// name is looked up by a thread of its own, and nobody waits for it here: who wants it asks again.
 // Internal to client/.
 //
 // Threading: any thread. Ownership: a look-up that takes long outlives the object, and nobody hears of it.
@@ -8,7 +8,6 @@
 
 #include <sys/socket.h>
 
-#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -35,9 +34,9 @@ public:
   /// For tests: what the thread calls.
   explicit name_lookup(resolver ask);
 
-  /// Waits until `until_ns` (steady clock) at most. Then, or when the name has no addresses at the moment,
-  /// those that were known last; none when it never had any.
-  [[nodiscard]] std::vector<socket_address> find(std::int64_t until_ns);
+  /// The addresses that were known last; none when the name never had any. False: it is being looked up, and
+  /// there may soon be others.
+  [[nodiscard]] bool find(std::vector<socket_address>& known);
   /// None of the addresses could be used: the next find() asks again.
   void forget();
 
