@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
@@ -320,6 +321,8 @@ private:
     std::span<const std::byte> left{frame};
     while (!left.empty()) {
       const auto count = ::send(socket_, left.data(), left.size(), MSG_NOSIGNAL);
+      if (count < 0 && errno == EINTR)
+        continue;
       // The suite's own checks are for the test's thread.
       MEMKV_ASSERT(count > 0, "the server takes what a test sends");
       left = left.subspan(static_cast<std::size_t>(count));
@@ -328,6 +331,8 @@ private:
   void read(std::span<std::byte> to) {
     while (!to.empty()) {
       const auto count = ::recv(socket_, to.data(), to.size(), 0);
+      if (count < 0 && errno == EINTR)
+        continue;
       CAF_REQUIRE(count > 0);
       to = to.subspan(static_cast<std::size_t>(count));
     }
