@@ -13,6 +13,8 @@ docs/performance.md for what came of it.
 from __future__ import annotations
 
 import json
+import pathlib
+import resource
 import statistics
 import subprocess
 import sys
@@ -62,6 +64,14 @@ def bandwidth(program: str, size: int) -> float:
     return rate(program, size, (8 << 20) // size + 4, (200 << 20) // size) * size / (1 << 20)
 
 
+def sleeps(scene: Scene) -> int:
+    """How often threads of the server and ended clients gave the processor up."""
+    tasks = pathlib.Path(f"/proc/{scene.server.pid}/task").glob("*/status")
+    lines = [line for task in tasks for line in task.read_text().splitlines()]
+    mine = sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+    return mine + resource.getrusage(resource.RUSAGE_CHILDREN).ru_nvcsw
+
+
 def ours(scene: Scene, operation: str, size: int, alone: bool = False, messages: bool = True) -> dict:
     """One row of memkv-bench; `alone`: one item at a time."""
     report = scene.directory / "row.json"
@@ -70,9 +80,16 @@ def ours(scene: Scene, operation: str, size: int, alone: bool = False, messages:
     shape = ["--block-size", str(size), "--keys", str(max(8, (64 << 20) // size)), "--threads", "1",
              "--connections", "1", *calls]  # fmt: skip
     command = [word for word in scene.command("rdma", operation, *shape) if word != "--verify"]
+    before = sleeps(scene)
     subprocess.run([*command, "--duration", SECONDS, "--json", str(report)], env=environment,
                    check=True, timeout=300, stdout=subprocess.DEVNULL)  # fmt: skip
     run = json.loads(report.read_text())["runs"][0]
+    after = sleeps(scene)
+    begin = time.monotonic()
+    time.sleep(1.0)
+    # What its idle threads do at any time is not the requests'.
+    idle = (sleeps(scene) - after) / (time.monotonic() - begin)
+    run["sleeps"] = (after - before - idle * run["seconds"]) / run["ops"]
     if alone and (run["messages"] != 0) != messages:
         raise RuntimeError(f"the requests took another way than was asked for: {run}")
     return run
@@ -99,15 +116,18 @@ def main():
                 mine.append(ours(scene, operation, size)["gib_per_s"] * 1024)
             line(f"{operation} of {size >> 20} MiB beside {program}", peers, mine, "MiB/s")
     ways = [(what, messages) for what in ("exists", "get", "put") for messages in (False, True)]
-    peers, mine = [], {way: [] for way in ways}
+    peers, mine, slept = [], {way: [] for way in ways}, {way: [] for way in ways}
     for _ in range(rounds):
         # ib_send_lat goes there and back.
         peers.append(rate("ib_send_lat", 256, 100, 4000))
         for what, messages in ways:
-            mine[what, messages].append(ours(scene, what, 4096, True, messages)["ops_per_s"])
+            run = ours(scene, what, 4096, True, messages)
+            mine[what, messages].append(run["ops_per_s"])
+            slept[what, messages].append(run["sleeps"])
     for what, messages in ways:
         title = f"{what} {'by messages' if messages else 'over TCP'} beside ib_send_lat"
         line(title, peers, mine[what, messages], "/s")
+        print(f"{'':38} threads slept {statistics.median(slept[what, messages]):.1f} times a request")
     scene.server.stop()
 
 

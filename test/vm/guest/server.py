@@ -36,6 +36,11 @@ class Server:
         self._configuration.write_text(configuration, encoding="utf-8")
         self._process: subprocess.Popen | None = None
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs now."""
+        return self._process.pid
+
     def start(self) -> None:
         """Starts it and waits until it serves."""
         environment = licensed(self.program, keep=True, MEMKV_AUTH_KEY=KEY_TEXT)
