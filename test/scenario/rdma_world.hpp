@@ -364,7 +364,7 @@ inline std::string text_of(storage kind) {
 class rdma_world {
 public:
   explicit rdma_world(storage kind, std::uint32_t drives = 1, std::uint64_t pool_bytes = 64 * mib,
-                      bool with_pool = true)
+                      bool with_pool = true, const std::function<void(actors::server_options&)>& change = {})
       : plan(std::make_shared<pool_plan>()) {
     options.key = std::make_shared<wire::shared_key>(*wire::shared_key::parse(key_hex));
     options.reactors = 1;
@@ -372,6 +372,8 @@ public:
     options.store.generation = &generation_;
     options.store.identity.drive_count = drives;
     options.drives.resize(drives);
+    if (change)
+      change(options);
     std::string problem;
     shared = actors::reactor_shared::create(options, problem);
     CAF_REQUIRE_EQUAL(problem, "");
