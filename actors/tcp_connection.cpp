@@ -765,6 +765,9 @@ void tcp_connection::check_time(std::uint64_t now) {
     close(close_reason::handshake_timeout);
     return;
   }
+  // While nothing is received we keep it waiting, and that is not the peer's fault.
+  if (header_begun_ns_ != 0 && !receiving_->busy)
+    header_begun_ns_ = now;
   if (header_begun_ns_ != 0 && older(header_begun_ns_, limits.header_ms)) {
     close(close_reason::header_timeout);
     return;

@@ -39,7 +39,10 @@ actors::server_options server_options_of(const server_config& config, std::uint6
   if (rdma.service_level)
     options.rdma.path.service_level = static_cast<std::uint8_t>(*rdma.service_level);
   for (const auto& drive : config.storage.drives)
-    options.drives.push_back({memory, raw, memory ? std::string{} : drive.media, drive.max_size_bytes});
+    options.drives.push_back({.memory = memory,
+                              .raw = raw,
+                              .path = memory ? std::string{} : drive.media,
+                              .size_bytes = drive.max_size_bytes});
   options.store.unit_bytes = config.storage.shard_bytes;
   options.store.extent_bytes_max = config.storage.block_bytes;
   options.store.sync = raw || config.storage.sync == sync_mode::always ? engine::sync_policy::always

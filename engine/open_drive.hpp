@@ -20,9 +20,9 @@ namespace memkv::engine {
 struct drive_description {
   bool memory = false;
   bool raw = false;             // a whole block device, set up beforehand (memkv setup)
-  bool image = false;           // raw: a regular file will do, for tests
   std::string path;             // of the file or the device; of a memory drive: empty
   std::uint64_t size_bytes = 0; // of the file or the memory, rounded down to 4 KiB; a raw device says its own
+  bool image = false;           // raw: a regular file will do, for tests
 };
 
 /// What a device uses of its server. Host and pool outlive the device; both are for raw ones only.
