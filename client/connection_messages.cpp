@@ -65,7 +65,7 @@ struct message_sizes {
 } // namespace
 
 bool connection::travels_as_message(const request& one) const noexcept {
-  if (shared_.rdma == nullptr || !shared_.chosen.rdma_messages || !shared_.rdma->in_use() ||
+  if (shared_.rdma == nullptr || !shared_.messages || !shared_.rdma->in_use() ||
       (state_ == state::ready && !server_has_rdma_)) {
     return false;
   }

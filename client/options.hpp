@@ -74,7 +74,9 @@ struct options {
   std::optional<std::uint32_t> traffic_class; // 0 ... 255
   std::optional<std::uint32_t> service_level; // 0 ... 15
   std::optional<std::uint32_t> mtu;           // 256, 512, 1024, 2048 or 4096
-  bool rdma_messages = true;                  // small requests go as messages of a queue pair
+  /// Small requests go as messages of a queue pair. Not set: where more than four processors are there, since
+  /// threads that have to be woken for each message make them slower than TCP.
+  std::optional<bool> rdma_messages;
   /// How long a thread that waits for a message looks for it before it sleeps, at most 1,000,000. Not set: 50
   /// where more than four processors are there, else 0.
   std::optional<std::uint32_t> rdma_spin_us;

@@ -19,9 +19,12 @@ namespace {
 constexpr unsigned spin_processors_min = 5;
 constexpr std::uint32_t spin_us_default = 50;
 
+[[nodiscard]] bool has_many_processors() noexcept {
+  return std::thread::hardware_concurrency() >= spin_processors_min;
+}
+
 [[nodiscard]] std::int64_t spin_ns_of(const options& chosen) noexcept {
-  const bool many = std::thread::hardware_concurrency() >= spin_processors_min;
-  return std::int64_t{chosen.rdma_spin_us.value_or(many ? spin_us_default : 0)} * 1000;
+  return std::int64_t{chosen.rdma_spin_us.value_or(has_many_processors() ? spin_us_default : 0)} * 1000;
 }
 
 [[nodiscard]] std::uint64_t seed_from_system() noexcept {
@@ -35,7 +38,8 @@ constexpr std::uint32_t spin_us_default = 50;
 shared_state::shared_state(options wanted)
     : chosen(std::move(wanted)), frame_mac(*chosen.auth_key),
       ns(wire::ns_name::from_text(chosen.namespace_name).value_or(wire::ns_name())),
-      cache(std::uint64_t{chosen.cache_size_mb} << 20U), spin_ns_max(spin_ns_of(chosen)),
+      cache(std::uint64_t{chosen.cache_size_mb} << 20U),
+      messages(chosen.rdma_messages.value_or(has_many_processors())), spin_ns_max(spin_ns_of(chosen)),
       random_state_(chosen.seed != 0 ? chosen.seed : seed_from_system()) {}
 
 std::uint64_t shared_state::random() noexcept {

@@ -48,6 +48,7 @@ struct shared_state {
   wire::header_budget headers; // of replies whose headers are not complete
   atomic_counters counted;
   std::shared_ptr<rdma_core> rdma; // none: TCP only
+  const bool messages;             // small requests go as such, where RDMA is
   const std::int64_t spin_ns_max;  // looking for a message before sleeping
 
   /// The local address for the next connection to an address of this family; null when `bind_to` has none.

@@ -44,6 +44,7 @@ struct fixture : server_fixture {
     wanted.num_connections = 2;
     wanted.deadline_ms = 20'000;
     wanted.transport = transport;
+    wanted.rdma_messages = true;
     wanted.rdma_devices = {"client"};
     wanted.log = [](std::string_view) {};
     wanted.open_fabric = [this, dc](const std::string& device, std::unique_ptr<verbs::fabric>& made) {

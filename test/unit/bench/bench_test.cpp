@@ -251,6 +251,7 @@ CAF_TEST(a run over RDMA says so and its values lie in registered memory) {
   client::options chosen = options_of(one.server);
   chosen.transport = client::transport_choice::rdma;
   chosen.rdma_devices = {"sim0"};
+  chosen.rdma_messages = true;
   chosen.open_fabric = [&](const std::string& name, std::unique_ptr<verbs::fabric>& made) {
     node.name = name;
     made = network.create_node(node);

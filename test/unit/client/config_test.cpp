@@ -74,7 +74,7 @@ socket_buffer_kb: 512
   CAF_CHECK(target.auth_key.has_value());
   CAF_CHECK_EQUAL(target.license, "some.text");
   CAF_CHECK_EQUAL(target.rdma_devices.size(), 2u);
-  CAF_CHECK(!target.rdma_messages);
+  CAF_CHECK(target.rdma_messages == false);
   CAF_CHECK_EQUAL(target.bind_addresses.size(), 2u);
   CAF_CHECK_EQUAL(target.cache_size_mb, 512u);
   CAF_CHECK_EQUAL(target.connect_timeout_ms, 250u);

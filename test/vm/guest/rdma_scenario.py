@@ -124,8 +124,9 @@ class Scene:
         from development_license import environment as licensed
 
         return licensed(
-            sys.argv[1], keep=True, MEMKV_AUTH_KEY=servers.KEY_TEXT, MEMKV_RDMA_DEVICES=rdma_link.NAME
-        )
+            sys.argv[1], keep=True, MEMKV_AUTH_KEY=servers.KEY_TEXT, MEMKV_RDMA_DEVICES=rdma_link.NAME,
+            MEMKV_RDMA_MESSAGES="true",
+        )  # fmt: skip
 
     def run(self, transport: str, operation: str, *more: str) -> subprocess.CompletedProcess:
         return subprocess.run(
