@@ -187,7 +187,7 @@ class Scene:
 
     def killed_clients(self, times: int) -> None:
         waits = []
-        for _ in range(times):
+        for number in range(1, times + 1):
             size = self.chance.choice(["4096", "262144", "4194304"])
             client = self.begin("rdma", "mixed", "--block-size", size, "--keys", "16", "--duration", "60",
                                 "--batch", self.chance.choice(["1", "8"]))  # fmt: skip
@@ -195,6 +195,8 @@ class Scene:
             client.kill()
             client.communicate()
             waits.append(self.no_session_left("a killed client"))
+            if number % 50 == 0:
+                print(f"rdma_scenario: {number} of {times} clients killed", flush=True)
         if times:
             waits.sort()
             print(f"rdma_scenario: {times} clients killed, sessions back to 0 in "
