@@ -106,10 +106,10 @@ void refuse_as_busy(fake_frame& frame) {
   frame.payload.clear();
 }
 
-/// Waits, up to ten seconds, for something that another thread brings about.
+/// Waits, up to a minute, for something that another thread brings about.
 template <class Condition>
 bool comes_true(Condition condition) {
-  for (int i = 0; i < 10'000; ++i) {
+  for (int i = 0; i < 60'000; ++i) {
     if (condition()) {
       return true;
     }

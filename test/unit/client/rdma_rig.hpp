@@ -54,7 +54,7 @@ inline std::uint64_t test_seed() {
 
 template <class Condition>
 bool comes_true(Condition condition) {
-  for (int i = 0; i < 10'000; ++i) {
+  for (int i = 0; i < 60'000; ++i) {
     if (condition()) {
       return true;
     }
