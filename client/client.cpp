@@ -306,7 +306,7 @@ void client::implementation::run_asynchronous(std::unique_ptr<operation> wanted)
   // What fits into the socket goes out now; the answers are somebody else's.
   bool nobody_drives = false;
   for (connection* const one : used) {
-    if (!one->driven() && one->try_drive(self)) {
+    if (!one->driven() && one->drive_if_free(self)) {
       one->pump({});
       nobody_drives = one->leave(self.get()) || nobody_drives;
     }
@@ -350,7 +350,7 @@ void client::implementation::background_main() noexcept {
       next_keep_alive_ns = now_ns + keep_alive_check_ns;
       wake_ns = next_keep_alive_ns;
       for (connection* const one : all) {
-        if (!one->driven() && one->try_drive(self)) {
+        if (!one->driven() && one->drive_if_free(self)) {
           one->keep_alive();
           static_cast<void>(one->leave(self.get()));
         }
@@ -365,7 +365,7 @@ void client::implementation::background_main() noexcept {
         if (alone_since_ns[i] == 0) {
           alone_since_ns[i] = now_ns;
         }
-        if ((!others_drive || now_ns - alone_since_ns[i] >= background_watch_ns) && one.try_drive(self)) {
+        if ((!others_drive || now_ns - alone_since_ns[i] >= background_watch_ns) && one.drive_if_free(self)) {
           ours[i] = true;
           one.pump({});
         }
@@ -499,7 +499,7 @@ client::~client() {
   const std::shared_ptr<waiter>& self = waiter::of_this_thread();
   for (const auto& one : impl_->servers) {
     for (const auto& open : one->connections) {
-      if (open->try_drive(self)) {
+      if (open->drive_if_free(self)) {
         open->shut(errc::closed);
         static_cast<void>(open->leave(self.get()));
       }

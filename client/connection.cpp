@@ -141,23 +141,21 @@ bool connection::enqueue(request& wanted, const waiter* here) {
   return true;
 }
 
-bool connection::try_drive(const std::shared_ptr<waiter>& self) {
+bool connection::drive_if_free(const std::shared_ptr<waiter>& self) {
   // Nobody but this thread makes itself the driver, or ceases to be it.
   if (self_.load(std::memory_order_relaxed) == self.get()) {
     return true;
   }
   const std::lock_guard lock(mutex_);
-  if (driver_ == self) {
+  return take_over(self);
+}
+
+bool connection::try_drive(const std::shared_ptr<waiter>& self) {
+  if (self_.load(std::memory_order_relaxed) == self.get()) {
     return true;
   }
-  if (!driver_) {
-    driver_ = self;
-    driven_ = true;
-    self_ = self.get();
-    if (const auto place = std::find(waiting_.begin(), waiting_.end(), self); place != waiting_.end()) {
-      waiting_.erase(place);
-      --waiting_count_;
-    }
+  const std::lock_guard lock(mutex_);
+  if (take_over(self)) {
     return true;
   }
   if (std::find(waiting_.begin(), waiting_.end(), self) == waiting_.end()) {
@@ -165,6 +163,20 @@ bool connection::try_drive(const std::shared_ptr<waiter>& self) {
     ++waiting_count_;
   }
   return false;
+}
+
+bool connection::take_over(const std::shared_ptr<waiter>& self) {
+  if (driver_) {
+    return driver_ == self;
+  }
+  driver_ = self;
+  driven_ = true;
+  self_ = self.get();
+  if (const auto place = std::find(waiting_.begin(), waiting_.end(), self); place != waiting_.end()) {
+    waiting_.erase(place);
+    --waiting_count_;
+  }
+  return true;
 }
 
 bool connection::leave(const waiter* self) {

@@ -72,8 +72,10 @@ public:
   /// `here`.
   [[nodiscard]] bool enqueue(request& wanted, const waiter* here);
   /// True: the caller drives now (or did already). False: somebody else does, and will wake `self` when
-  /// leaving.
+  /// leaving. Either way leave() must follow: others make way for who waits.
   [[nodiscard]] bool try_drive(const std::shared_ptr<waiter>& self);
+  /// The same for a caller that does not wait: nothing follows a false.
+  [[nodiscard]] bool drive_if_free(const std::shared_ptr<waiter>& self);
   /// Gives up driving or waiting. True: requests are open and nobody is left to drive.
   [[nodiscard]] bool leave(const waiter* self);
   [[nodiscard]] std::uint32_t outstanding() const noexcept { return outstanding_.load(); }
@@ -281,6 +283,9 @@ private:
 
   shared_state& shared_;
   server& server_;
+
+  /// With the lock held. False: somebody else drives.
+  [[nodiscard]] bool take_over(const std::shared_ptr<waiter>& self);
 
   std::mutex mutex_;
   std::deque<request*> queue_;                   // mutex_

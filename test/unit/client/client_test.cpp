@@ -953,6 +953,45 @@ CAF_TEST(many threads share few connections) {
   CAF_CHECK_LESS_OR_EQUAL(one.server.connections(), 2u);
 }
 
+CAF_TEST(a thread that only submits is never waited for by the one that drives) {
+  client::options chosen = options_for({});
+  chosen.num_connections = 1;
+  pair one(chosen);
+  CAF_CHECK_EQUAL(one.put("key", filled(10, 1)), errc::ok);
+  constexpr std::string_view key = "key";
+  for (int round = 0; round < 20; ++round) {
+    // Each finds the connection without a driver now and then, at the same time as another.
+    std::vector<std::thread> submitting;
+    for (int i = 0; i < 4; ++i) {
+      submitting.emplace_back([&] {
+        std::array<item_result, 200> results;
+        std::atomic<std::size_t> open{0};
+        for (item_result& result : results) {
+          ++open;
+          if (!one.kv->submit_exists({&key, 1}, {&result, 1}, client::completion::call([&] { --open; }))
+                   .ok()) {
+            --open;
+          }
+          static_cast<void>(comes_true([&] { return open < 2; }));
+        }
+        static_cast<void>(comes_true([&] { return open == 0; }));
+      });
+    }
+    for (std::thread& each : submitting) {
+      each.join();
+    }
+    // Nobody else is there now: the background thread has to read the answer, long before its deadline.
+    item_result last;
+    std::atomic<bool> done{false};
+    const auto begin = std::chrono::steady_clock::now();
+    CAF_CHECK(
+        one.kv->submit_exists({&key, 1}, {&last, 1}, client::completion::call([&] { done = true; })).ok());
+    CAF_CHECK(comes_true([&] { return done.load(); }));
+    CAF_CHECK_EQUAL(last.code, errc::ok);
+    CAF_CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(15)); // its deadline is 30
+  }
+}
+
 CAF_TEST(blocking and asynchronous calls mix while the server comes and goes) {
   const std::uint64_t seed = test_seed();
   pair one;
