@@ -65,6 +65,9 @@ bool drive::on_start() {
     auto opened = open();
     // The kernel lets go of a raw drive a moment after the process that had it was killed.
     const auto patience_ends = steady_now_ns() + claim_ns_max;
+    if (opened.code == engine::errc::in_use && settings_.description.raw)
+      log::warn(target, "drive is in use by somebody else: waiting for it, for 30 s at most",
+                {{"drive", std::to_string(settings_.index)}, {"path", settings_.description.path}});
     while (opened.code == engine::errc::in_use && settings_.description.raw &&
            steady_now_ns() < patience_ends) {
       std::this_thread::sleep_for(std::chrono::milliseconds{50});

@@ -102,9 +102,8 @@ std::string why_not_ours(const drive_content& content) {
     return "was formatted by a later release (this one reads superblocks up to version " +
            std::to_string(superblock_version) + "): upgrade memkv";
   case content_kind::memkv_damaged:
-    return "has lost both superblocks, so its place in its set is unknown: run memkv setup --force on all "
-           "drives "
-           "of the set";
+    return "has lost both superblocks, so its place in its set is unknown: start the server with it where it "
+           "was, and memkv admin drives reset gives it back its place, empty; the others keep their blocks";
   case content_kind::memkv:
     break;
   }
