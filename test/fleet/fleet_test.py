@@ -91,7 +91,7 @@ class Server:
         self.signal(signal.SIGTERM)
         code = self.process.wait(timeout=60)
         self.process = None
-        expect(code == 0, f"{self.url} ended with {code}")
+        expect(code == 0, f"{self.url} ended with {code}\n{self.log()}")
         for drive in self.drives:
             wait_until_given_back(drive)
 

@@ -74,13 +74,25 @@ class Server:
     def wait_until_ready(self, *flags):
         end = time.monotonic() + 30
         while admin("ready", "-s", self.url, *flags)[0] != 0:
-            expect(self.process.poll() is None and time.monotonic() < end, f"{self.url} did not start")
+            alive = self.process.poll() is None and time.monotonic() < end
+            expect(alive, f"{self.url} did not start\n{self.log()}")
             time.sleep(0.05)
+        expect(self.process.poll() is None, f"somebody else answers at {self.url}\n{self.log()}")
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
 
     def stop(self):
         self.process.terminate()
         code = self.process.wait(timeout=30)
-        expect(code == 0, f"{self.url} ended with {code}")
+        expect(code == 0, f"{self.url} ended with {code}\n{self.log()}")
+
+    def discard(self):
+        """However it is: what failed before is what the person reads."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
 
 
 def admin(*words, **environment):
@@ -222,8 +234,9 @@ def encrypted(folder):
         expect(code == 0, said)
         code, _, err, _, said = admin("health", "-s", f"127.0.0.1:{server.port + 1}", "--timeout-ms", "4000")
         expect(code == 1 and err.count("\n") == 1, said)
-    finally:
         server.stop()
+    finally:
+        server.discard()
 
 
 def main():
@@ -248,9 +261,11 @@ def main():
             garbage.close()
             silent.close()
             encrypted(folder)
-        finally:
             for each in servers:
                 each.stop()
+        finally:
+            for each in servers:
+                each.discard()
     print(f"memkv admin on running servers: {checks} checks passed")
 
 

@@ -60,7 +60,7 @@ class Server:
         code = self.process.wait(timeout=30)
         self.log.close()
         if code != 0:
-            sys.exit(f"the server ended with {code}")
+            sys.exit(f"the server ended with {code}:\n{open(self.log.name, errors='replace').read()}")
 
 
 class Tester:

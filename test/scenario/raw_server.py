@@ -89,7 +89,8 @@ class RawServer:
                 return
             except ConnectionLost:
                 if self.process.poll() is not None:
-                    raise Wrong(f"the server ended with {self.process.returncode}") from None
+                    said = pathlib.Path(self.log_path).read_text(encoding="utf-8", errors="replace")
+                    raise Wrong(f"the server ended with {self.process.returncode}:\n{said[-4000:]}") from None
                 if time.monotonic() > end:
                     raise
             time.sleep(0.02)
