@@ -110,6 +110,7 @@ bool drive::on_start() {
                {"dropped_at_recovery", std::to_string(counters.dropped_at_recovery)}});
   }
   body_->ended = false; // memory outlives its actor
+  damage_.begin_with(body_->store->counters().corrupt_blocks);
   opened_in_ns_ = steady_now_ns() - begun_ns;
   caf::anon_send(settings_.server,
                  drive_changed{settings_.index, caf::actor_cast<caf::actor>(this), body_,
@@ -274,6 +275,20 @@ void drive::look_for_failure() {
     stop(caf::exit_reason::user_shutdown);
 }
 
+void drive::tell_of_damage(const drive_body& of, bool last) {
+  const auto found = damage_.due(of.store->counters().corrupt_blocks, steady_now_ns(), last);
+  if (found == 0)
+    return;
+  log::warn(target,
+            of.memory ? "damaged blocks were found and dropped, each is a miss: the memory of this machine "
+                        "may be failing, look into the kernel's log"
+                      : "damaged blocks were found and dropped, each is a miss: the drive may be failing, "
+                        "stop the server and run memkv drive verify on it",
+            {{"drive", std::to_string(settings_.index)},
+             {"media", of.device->information().name},
+             {"blocks", found}});
+}
+
 void drive::trim_if_due() {
   if (trimming_ || discarder_ == nullptr || settings_.trim_batcher == nullptr)
     return;
@@ -365,6 +380,7 @@ bool drive::on_turn() {
 
 void drive::on_tick(std::uint64_t) {
   const std::lock_guard turn(body_->turn);
+  tell_of_damage(*body_, false);
   look_for_failure();
   if (hung_ || failure_reported_)
     return;
@@ -393,6 +409,7 @@ void drive::on_stop() {
     drive& own;
     drive_body& held;
   } const last{*this, *body};
+  tell_of_damage(*body, true);
   sweep_.reset();
   discarder_.reset();
   if (closing_) {

@@ -1,6 +1,7 @@
 // The DRIVE actor. Interface and duties: interfaces.hpp.
 #pragma once
 
+#include "actors/damage_log.hpp"
 #include "actors/drive_body.hpp"
 #include "actors/drive_past.hpp"
 #include "actors/interfaces.hpp"
@@ -55,6 +56,8 @@ private:
 
   [[nodiscard]] drive_facts facts();
   void look_for_failure();
+  /// Writes what is due about damaged blocks; all of it when this is the end.
+  void tell_of_damage(const drive_body& of, bool last);
   void report_failure(std::string reason, engine::errc code = engine::errc::io_error);
   void trim_if_due();
   [[nodiscard]] bool sweep_on();
@@ -81,6 +84,7 @@ private:
   std::uint64_t slow_since_ns_ = 0; // when the count of slow requests was last taken
   std::uint64_t slow_before_ = 0;
   std::uint64_t read_errors_before_ = 0;
+  damage_log damage_;
   bool closing_ = false;
   bool hung_ = false; // reported as failed; stays until the kernel has given its requests back
   bool failure_reported_ = false;

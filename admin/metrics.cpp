@@ -120,7 +120,8 @@ void add_requests(exposition& out, const server_report& report) {
               requests.deadlines_exceeded);
   out.counter("memkv_digest_mismatches_total", "Values that did not arrive as their client sent them.",
               requests.digest_mismatches);
-  out.counter("memkv_corrupt_blocks_total", "Blocks that were not as stored when read; each is a miss.",
+  out.counter("memkv_corrupt_blocks_total",
+              "Requests that met a block that is damaged or cannot be read; it is dropped.",
               requests.corrupt_blocks);
   out.counter("memkv_incomplete_blocks_total", "Striped blocks that were dropped: a part was gone for good.",
               requests.incomplete_blocks);
