@@ -25,6 +25,8 @@ constexpr const char* target = "memkv::drive";
 /// How long a raw drive that somebody else holds is waited for: the kernel takes the ring of a server that
 /// was killed apart in its own time, which may be long where many others want the processor.
 constexpr std::uint64_t claim_ns_max = 30'000'000'000;
+/// A moment is nothing to tell of.
+constexpr std::uint64_t claim_quietly_ns = 2'000'000'000;
 /// A drive that has so many of these in one window is taken offline.
 constexpr std::uint64_t health_window_ns = 10'000'000'000;
 constexpr std::uint64_t slow_requests_max = 16;
@@ -58,20 +60,23 @@ bool drive::on_start() {
     body_->index = settings_.index;
     body_->pool_keeper = settings_.pool_keeper;
     const auto open = [this] {
-      return engine::open_drive(settings_.description, settings_.options, *settings_.time,
-                                {.host = this, .registered = settings_.pool, .faults = settings_.faults},
-                                body_->device, body_->store);
+      return engine::open_drive(
+          settings_.description, settings_.options, *settings_.time,
+          {.host = this, .registered = settings_.pool, .faults = settings_.faults, .claim_ms = 0},
+          body_->device, body_->store);
     };
     auto opened = open();
     // The kernel lets go of a raw drive a moment after the process that had it was killed.
-    const auto patience_ends = steady_now_ns() + claim_ns_max;
-    if (opened.code == engine::errc::in_use && settings_.description.raw)
-      log::warn(target, "drive is in use by somebody else: waiting for it, for 30 s at most",
-                {{"drive", std::to_string(settings_.index)}, {"path", settings_.description.path}});
-    while (opened.code == engine::errc::in_use && settings_.description.raw &&
-           steady_now_ns() < patience_ends) {
+    const auto refused_ns = steady_now_ns();
+    for (bool told = false; opened.code == engine::errc::in_use && settings_.description.raw;
+         opened = open()) {
+      const auto waited_ns = steady_now_ns() - refused_ns;
+      if (waited_ns > claim_ns_max || (settings_.unwanted && settings_.unwanted()))
+        break;
+      if (waited_ns > claim_quietly_ns && !std::exchange(told, true))
+        log::warn(target, "drive is in use by somebody else: waiting for it, for 30 s at most",
+                  {{"drive", std::to_string(settings_.index)}, {"path", settings_.description.path}});
       std::this_thread::sleep_for(std::chrono::milliseconds{50});
-      opened = open();
     }
     if (opened.ok() && body_->store->set_epoch() < settings_.epoch_least) {
       if (const auto blocks = body_->store->counters().blocks; blocks > 0)

@@ -9,6 +9,7 @@
 #include "actors/server_report.hpp"
 #include "engine/open_drive.hpp"
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -33,6 +34,8 @@ struct drive_settings {
   /// Memory drives only: what an earlier incarnation left.
   std::shared_ptr<drive_body> survivor;
   std::shared_ptr<drive_past> past; // never null in a server
+  /// Nobody wants the drive any more: it is not waited for. Null: that does not happen.
+  std::function<bool()> unwanted;
 };
 
 class drive final : public ring_actor {
@@ -52,6 +55,7 @@ private:
     settings_.server = nullptr;
     settings_.trim_batcher = nullptr;
     settings_.pool_keeper.reset();
+    settings_.unwanted = nullptr;
   }
 
   [[nodiscard]] drive_facts facts();

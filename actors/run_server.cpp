@@ -313,6 +313,13 @@ sigset_t stop_signals() {
   return signals;
 }
 
+/// Blocked in all threads, they wait for serve_until_told.
+bool stop_is_pending() {
+  sigset_t pending;
+  sigpending(&pending);
+  return sigismember(&pending, SIGINT) == 1 || sigismember(&pending, SIGTERM) == 1;
+}
+
 } // namespace
 
 void block_signals() {
@@ -347,10 +354,17 @@ int serve_until_told(std::unique_ptr<running_server> server, std::string& proble
   return problem.empty() ? 0 : 1;
 }
 
-int run_server(const server_options& options, const std::function<void(running_server&)>& ready,
+int run_server(const server_options& given, const std::function<void(running_server&)>& ready,
                std::string& problem) {
   block_signals();
+  auto options = given;
+  options.told_to_stop = stop_is_pending;
   auto server = start_server(options, problem);
+  if (server == nullptr && problem == stopped_while_starting) {
+    log::info(target, "stopped before it served");
+    problem.clear();
+    return 0;
+  }
   if (server == nullptr) {
     log::error(target, problem);
     return 1;

@@ -53,8 +53,9 @@ void block_signals();
 [[nodiscard]] int serve_until_told(std::unique_ptr<running_server> server, std::string& problem);
 
 /// The three together. `ready` is called once it serves. `problem` says why it did not, or why it
-/// stopped, in one sentence.
-[[nodiscard]] int run_server(const server_options& options, const std::function<void(running_server&)>& ready,
+/// stopped, in one sentence. A stop that comes before it serves ends what
+/// the start waits for, and the code is 0 then too.
+[[nodiscard]] int run_server(const server_options& given, const std::function<void(running_server&)>& ready,
                              std::string& problem);
 
 } // namespace memkv::actors

@@ -351,8 +351,9 @@ void supervisor::down(const caf::down_msg& message) const {
 }
 
 void supervisor::stop() const {
+  state.board->stopping = true;
   if (state.now == phase::starting) {
-    give_up_starting("the server was stopped while it started");
+    give_up_starting(stopped_while_starting);
     return;
   }
   if (state.now == phase::opening) {

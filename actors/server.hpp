@@ -26,6 +26,9 @@
 
 namespace memkv::actors {
 
+/// What start_server says of a start that was ended by a stop.
+inline constexpr const char* stopped_while_starting = "the server was stopped while it started";
+
 /// What the threads outside the actor system may see of the server. Written by SERVER only.
 struct server_board {
   std::mutex lock;
@@ -33,6 +36,7 @@ struct server_board {
   std::atomic<std::uint32_t> drives_online{0};
   std::promise<std::string> started; // empty: serving; else why not
   std::atomic<bool> orderly{false};
+  std::atomic<bool> stopping{false}; // what is not online need not come any more
   std::string ended_because; // under the lock; why it stopped without being told to
   std::shared_ptr<admission> door;
 };

@@ -69,6 +69,9 @@ void supervisor::spawn_drive(std::uint32_t index) const {
   settings.survivor = std::move(seat.survivor);
   seat.survivor = nullptr;
   settings.past = seat.past;
+  settings.unwanted = [board = state.board, told = state.options.told_to_stop] {
+    return board->stopping || (told && told());
+  };
   seat.reopen_at_ns = 0;
   seat.alive = true;
   seat.actor = self->home_system().spawn<drive, caf::detached>(std::move(settings));
@@ -231,6 +234,10 @@ void supervisor::begin_serving_when_ready() const {
   // With none of them there is nothing to be served, so those that do not answer are waited for.
   if (decided < state.drives.size() || (count == 0 && silent))
     return;
+  if (state.options.told_to_stop && state.options.told_to_stop()) {
+    give_up_starting(stopped_while_starting);
+    return;
+  }
   if (count == 0) {
     std::string reason = "no drive could be opened";
     for (const auto& seat : state.drives)

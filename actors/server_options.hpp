@@ -74,6 +74,9 @@ struct server_options {
   std::uint64_t write_timing_interval_s = 0; // 0 = off
   bool fault_injection = false;              // orders are taken: fault_orders.hpp
   std::shared_ptr<fault_points> faults;      // null: filled in by start_server when orders are taken
+  /// *Any thread.* Somebody wants the server to stop before it serves: nothing is waited for any more. Null:
+  /// nobody can.
+  std::function<bool()> told_to_stop;
   /// Of the licence that was found valid before the start; null: none is watched (tests).
   std::shared_ptr<license_watch> license;
   std::shared_ptr<engine::clock> time = std::make_shared<engine::system_clock>();
