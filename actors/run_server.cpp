@@ -189,7 +189,8 @@ std::shared_ptr<fault_points> fault_points_for(const server_options& options) {
 
 /// Looks at all drives side by side. What one does not tell in time is judged without it, as if it were
 /// absent; its thread ends when it answers.
-engine::status find_set(const server_options& options, engine::set_facts& out) {
+engine::status find_set(const server_options& options, engine::set_facts& out,
+                        std::vector<std::optional<engine::failure_registry>>& registries) {
   struct peeks {
     std::mutex lock;
     std::condition_variable one_more;
@@ -223,6 +224,10 @@ engine::status find_set(const server_options& options, engine::set_facts& out) {
       return {engine::errc::io_error, "no drive can be read, and these do not answer at all: " + silent +
                                           "; look at the kernel's log"};
   }
+  registries.assign(drives, std::nullopt);
+  for (std::size_t index = 0; index < drives; ++index)
+    if (shared->found[index])
+      registries[index] = shared->found[index]->failures;
   return engine::find_set(options.drives, shared->found, out);
 }
 
@@ -269,7 +274,7 @@ std::unique_ptr<running_server> start_server(const server_options& given, std::s
     options.socket_buffer_bytes = 256 << 10;
   options.store.identity.drive_count = static_cast<std::uint32_t>(options.drives.size());
   options.set.set_id = options.store.identity.set_id;
-  if (const auto found = find_set(options, options.set); !found.ok()) {
+  if (const auto found = find_set(options, options.set, options.registries); !found.ok()) {
     problem = found.text;
     return nullptr;
   }

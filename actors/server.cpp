@@ -501,6 +501,7 @@ server_actor::behavior_type server(server_actor::stateful_pointer<server_state> 
   work.spawn_trim_batcher();
   for (std::uint32_t index = 0; index < state.drives.size(); ++index) {
     state.drives[index].epoch_least = state.options.set.epoch_least(index);
+    state.drives[index].counted = state.options.drives[index].memory;
     work.spawn_drive(index);
   }
   self->delayed_send(self, look_interval, look_again{});

@@ -93,6 +93,7 @@ void supervisor::drive_opened(const drive_changed& change) const {
   } else {
     seat.unclosed = true;
     seat.unnoted = {};
+    seat.counted = true;
     seat.failures = change.registry.failure_count;
     seat.first_failed_ns = change.registry.first_failed_at_ns;
     seat.last_failed_ns = change.registry.last_failed_at_ns;
@@ -186,7 +187,7 @@ void supervisor::drive_ended(std::uint32_t index) const {
   if (seat.blacklisted) {
     log::error(target, "drive stays offline: it is blacklisted",
                {{"drive", std::to_string(index)},
-                {"failures", std::to_string(seat.failures)},
+                {"failures", std::to_string(report_of(index).failure_count)},
                 {"reason", seat.reason}});
   } else {
     seat.reopen_at_ns = now + wait_ns;
@@ -445,6 +446,15 @@ drive_report supervisor::report_of(std::uint32_t index) const {
   out.failure_count = seat.failures;
   out.first_failed_at = seat.first_failed_ns / 1'000'000'000;
   out.last_failed_at = seat.last_failed_ns / 1'000'000'000;
+  if (!seat.counted) {
+    const auto& found = state.options.registries;
+    out.failures_known = index < found.size() && found[index].has_value();
+    if (out.failures_known) {
+      out.failure_count = found[index]->failure_count;
+      out.first_failed_at = found[index]->first_failed_at_ns / 1'000'000'000;
+      out.last_failed_at = found[index]->last_failed_at_ns / 1'000'000'000;
+    }
+  }
   out.member = engine::is_member(state.members.members(), index);
   out.reset_problem = seat.reset_problem;
   if (seat.reset != nullptr) {
@@ -529,6 +539,7 @@ void supervisor::resetter_ended(std::uint32_t index, const std::string& problem)
   seat.reset = nullptr;
   if (problem.empty()) {
     seat.failures = 0;
+    seat.counted = true;
     seat.unnoted = {};
     seat.first_failed_ns = seat.last_failed_ns = 0;
     seat.attempts = 0;

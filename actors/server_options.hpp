@@ -5,6 +5,7 @@
 #include "engine/clock.hpp"
 #include "engine/drive_set.hpp"
 #include "engine/drive_store.hpp"
+#include "engine/failure_registry.hpp"
 #include "engine/open_drive.hpp"
 #include "verbs/fabric.hpp"
 #include "wire/auth.hpp"
@@ -13,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -65,8 +67,11 @@ struct server_options {
   std::uint64_t pool_chunk_bytes = 2 << 20;
   rdma_options rdma;
   std::vector<engine::drive_description> drives;
-  engine::store_options store;               // identity and generation are filled in by SERVER
-  engine::set_facts set;                     // filled in from what lies on the drives
+  engine::store_options store; // identity and generation are filled in by SERVER
+  engine::set_facts set;       // filled in from what lies on the drives
+  /// What each drive's superblock said of its failures before it was opened; none: it could not be read, or
+  /// there is none. Filled in by start_server.
+  std::vector<std::optional<engine::failure_registry>> registries;
   std::uint64_t io_timeout_ms = 10'000;      // a drive that answers a request no sooner has failed
   std::uint64_t leave_after_ms = 5'000;      // offline for so long, a drive's keys go to the others
   std::uint32_t flap_threshold = 5;          // failures after which a drive stays offline
