@@ -109,6 +109,10 @@ private:
 
   void received(std::int32_t result, std::uint32_t flags);
   void sent(std::int32_t result);
+  [[nodiscard]] bool gather_output();
+  [[nodiscard]] bool send_at_once();
+  void skip_sent(std::uint64_t bytes);
+  void frames_sent();
   void submit_send();
   /// The operation is one on the socket.
   void address(io_uring_sqe& operation) const noexcept;
