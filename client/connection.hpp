@@ -23,6 +23,7 @@
 #include <sys/uio.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -52,10 +53,13 @@ constexpr std::uint8_t attempts_max = 2;
 /// How long the connection waits for answers to what it asks for itself.
 constexpr std::int64_t ping_deadline_ns = 5'000'000'000;
 
-/// How many bytes of a value of this length a get wants.
-[[nodiscard]] inline std::uint64_t wanted_bytes(const get_item& item, std::uint64_t value_length) noexcept {
-  const std::uint64_t rest = value_length - item.range_offset;
-  return item.range_length == 0 ? rest : std::min(rest, item.range_length);
+/// After so much has been received or written in one go, the other direction and the deadlines have their
+/// turn.
+constexpr std::uint64_t turn_bytes_max = 8U << 20U;
+
+/// Whether a call on a socket only found it not ready.
+[[nodiscard]] inline bool would_block(int error) noexcept {
+  return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
 }
 
 class connection {
@@ -167,18 +171,24 @@ private:
 
   void take_queue();
   void watch_deadlines(std::int64_t now_ns);
+  /// Ends the socket: what may be sent again waits for the next one.
+  void lose(errc code);
+  void complete(request& done);
+  /// It is on its way no more: takes it out of what is open, and gives back its room in the staging area.
+  void let_go(request& done);
 
+  // Opening and closing: connection_opening.cpp.
   void open(std::int64_t now_ns);
   void look_up(std::int64_t now_ns);
   void try_next_address(std::int64_t now_ns);
   void finish_connecting(short revents, std::int64_t now_ns);
   void send_hello(std::int64_t now_ns);
   void fail_to_open(errc reason, std::int64_t now_ns);
+  [[nodiscard]] bool accept_greeting();
   [[nodiscard]] bool was_closed_while_idle(std::int64_t now_ns) const noexcept;
   /// By the other side; unread bytes hide it.
   [[nodiscard]] bool socket_is_closed() const noexcept;
   void close_socket() noexcept;
-  void lose(errc code);
 
   // RDMA: connection_rdma.cpp.
   [[nodiscard]] rdma_device& device() const noexcept { return *shared_.rdma->devices()[rail_]; }
@@ -236,6 +246,7 @@ private:
   /// After the queue pair was ended: what only reads waits for another one, what may have taken effect fails.
   void ask_again_or_fail(std::vector<request*> sent, errc code);
 
+  // Writing: connection_writing.cpp.
   void write_requests(std::int64_t now_ns);
   void build_burst(std::int64_t now_ns);
   void encode(request& wanted, std::int64_t now_ns, const carrier& by, std::vector<burst_piece>& payload);
@@ -244,6 +255,7 @@ private:
   void put_burst_back();
   [[nodiscard]] std::uint64_t payload_bytes(const request& wanted) const noexcept;
 
+  // Reading: connection_reading.cpp.
   void read_replies();
   /// Uses up the buffered bytes. False: the connection is closed now.
   [[nodiscard]] bool take_buffered();
@@ -255,7 +267,13 @@ private:
   /// Takes the header in the buffer, and the bytes that came behind it and lie in their target. False: the
   /// connection is closed now.
   [[nodiscard]] bool take_early(std::span<const std::byte> bytes);
-  [[nodiscard]] bool accept_greeting();
+  void begin_segment();
+  /// Counts `length` bytes that lie in their segments now. False: a digest is wrong.
+  [[nodiscard]] bool advance_payload(std::uint64_t length);
+
+  // Answers: connection_answers.cpp.
+  [[nodiscard]] request* find_open(std::uint64_t id) const noexcept;
+  /// Takes the header that was read. False: it is no answer to what was asked.
   [[nodiscard]] bool accept_reply();
   [[nodiscard]] bool accept_single_get(request& wanted);
   [[nodiscard]] bool accept_batch_get(request& wanted);
@@ -264,14 +282,8 @@ private:
   /// All other replies: one frame without payload.
   [[nodiscard]] bool accept_results(request& wanted, const wire::frame_header& header,
                                     wire::bytes_view variable);
-  void begin_segment();
-  /// Counts `length` bytes that lie in their segments now. False: a digest is wrong.
-  [[nodiscard]] bool advance_payload(std::uint64_t length);
   /// After the last byte of a frame's payload. False: the reply ended too early.
   [[nodiscard]] bool end_frame();
-  void complete(request& done);
-  /// It is on its way no more: takes it out of what is open, and gives back its room in the staging area.
-  void let_go(request& done);
 
   // What the server was too busy for: connection_busy.cpp.
   /// After a whole answer: completes the request, or puts off the items of it that were answered Busy.
@@ -279,7 +291,6 @@ private:
   [[nodiscard]] bool ask_again_later(request& answered);
   /// Requests whose pause is over wait to be sent again.
   void end_pauses(std::int64_t now_ns);
-  [[nodiscard]] request* find_open(std::uint64_t id) const noexcept;
 
   shared_state& shared_;
   server& server_;

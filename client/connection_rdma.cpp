@@ -15,10 +15,6 @@ namespace {
 // Device memory is fetched in such pieces for its checksum.
 constexpr std::size_t device_step_bytes = 1U << 20U;
 
-[[nodiscard]] errc code_of(wire::status status) noexcept {
-  return from_wire(static_cast<std::uint8_t>(status));
-}
-
 /// What an item is answered that RDMA could not serve, and TCP perhaps can.
 [[nodiscard]] bool is_rdma_failure(errc code) noexcept {
   return code == errc::memory_refused || code == errc::session_ended;
