@@ -27,114 +27,12 @@ connection::~connection() {
   close_socket();
 }
 
-// ---- any thread ----
-
-bool connection::enqueue(request& wanted, const waiter* here) {
-  std::shared_ptr<waiter> driver;
-  {
-    const std::lock_guard lock(mutex_);
-    if (queue_.size() >= requests_queued_max) {
-      return false;
-    }
-    queue_.push_back(&wanted);
-    ++queued_;
-    ++outstanding_;
-    if (driver_ && driver_.get() != here) {
-      driver = driver_;
-    }
-  }
-  if (driver) {
-    driver->notify();
-  }
-  return true;
-}
-
-bool connection::drive_if_free(const std::shared_ptr<waiter>& self) {
-  // Nobody but this thread makes itself the driver, or ceases to be it.
-  if (self_.load(std::memory_order_relaxed) == self.get()) {
-    return true;
-  }
-  const std::lock_guard lock(mutex_);
-  return take_over(self);
-}
-
-bool connection::try_drive(const std::shared_ptr<waiter>& self) {
-  if (self_.load(std::memory_order_relaxed) == self.get()) {
-    return true;
-  }
-  const std::lock_guard lock(mutex_);
-  if (take_over(self)) {
-    return true;
-  }
-  if (std::find(waiting_.begin(), waiting_.end(), self) == waiting_.end()) {
-    waiting_.push_back(self);
-    ++waiting_count_;
-  }
-  return false;
-}
-
-bool connection::take_over(const std::shared_ptr<waiter>& self) {
-  if (driver_) {
-    return driver_ == self;
-  }
-  driver_ = self;
-  driven_ = true;
-  self_ = self.get();
-  if (const auto place = std::find(waiting_.begin(), waiting_.end(), self); place != waiting_.end()) {
-    waiting_.erase(place);
-    --waiting_count_;
-  }
-  return true;
-}
-
-bool connection::leave(const waiter* self) {
-  std::shared_ptr<waiter> next;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto place =
-        std::find_if(waiting_.begin(), waiting_.end(), [&](const auto& one) { return one.get() == self; });
-    if (place != waiting_.end()) {
-      waiting_.erase(place);
-      --waiting_count_;
-    }
-    if (driver_.get() == self) {
-      self_ = nullptr;
-      driver_.reset();
-      driven_ = false;
-    }
-    if (driver_ || outstanding_.load() == 0) {
-      return false;
-    }
-    if (waiting_.empty()) {
-      return true;
-    }
-    next = waiting_.front();
-  }
-  next->notify();
-  return false;
-}
-
-void connection::poke() {
-  const std::lock_guard lock(mutex_);
-  if (driver_) {
-    driver_->notify();
-  }
-}
-
-// ---- the driver: life of the connection ----
-
 void connection::take_queue() {
-  if (queued_.load() == 0) {
-    return;
-  }
-  const std::lock_guard lock(mutex_);
-  for (request* const taken : queue_) {
-    (travels_as_message(*taken) ? messages_.backlog : backlog_).push_back(taken);
+  queue_.take([this](request& taken) {
+    (travels_as_message(taken) ? messages_.backlog : backlog_).push_back(&taken);
     next_deadline_ns_ =
-        next_deadline_ns_ == 0 ? taken->deadline_ns : std::min(next_deadline_ns_, taken->deadline_ns);
-  }
-  queue_.clear();
-  queued_ = 0;
+        next_deadline_ns_ == 0 ? taken.deadline_ns : std::min(next_deadline_ns_, taken.deadline_ns);
+  });
 }
 
 void connection::pump(std::span<const pollfd> ready) {
@@ -188,11 +86,11 @@ void connection::wanted(polled out) const noexcept {
 
 std::int64_t connection::wake_ns() const noexcept {
   // A connection that was lost while it was written to has requests to try again on a new one.
-  if (queued_.load() != 0 || (state_ == state::closed && !(backlog_.empty() && messages_.backlog.empty()))) {
+  if (!queue_.empty() || (state_ == state::closed && !(backlog_.empty() && messages_.backlog.empty()))) {
     return 0;
   }
   std::int64_t wake = never_ns;
-  if (next_deadline_ns_ != 0 && outstanding_.load() != 0) {
+  if (next_deadline_ns_ != 0 && outstanding() != 0) {
     wake = next_deadline_ns_; // perhaps of a request that is complete by now: then pump() only finds the next
                               // one
   }
@@ -341,13 +239,13 @@ void connection::keep_alive() {
   if (!backlog_.empty() || !messages_.backlog.empty()) {
     pump({});
   }
-  if (state_ != state::ready || outstanding_.load() != 0 ||
+  if (state_ != state::ready || outstanding() != 0 ||
       now_ns - last_io_ns_ < std::int64_t{idle_timeout_ms_} * ns_per_ms / 3) {
     return;
   }
   auto* const ping = new request;
   ping->deadline_ns = now_ns + ping_deadline_ns;
-  if (!enqueue(*ping, self_.load())) {
+  if (!enqueue(*ping, queue_.driver())) {
     delete ping;
     return;
   }
@@ -372,11 +270,11 @@ void connection::let_go(request& done) {
 
 void connection::complete(request& done) {
   let_go(done);
-  --outstanding_;
+  queue_.count_complete();
   if (done.owner == nullptr) {
     delete &done;
   } else {
-    done.owner->complete_one(self_.load(std::memory_order_relaxed));
+    done.owner->complete_one(queue_.driver());
   }
 }
 

@@ -1,13 +1,12 @@
-// One connection to one server: its queue, its socket, its requests on their way. Internal to client/.
+// One connection to one server: its socket, its requests on their way. Internal to client/.
 //
 // Two carriers take requests there: the socket, and for small ones a queue pair of messages, which is made
 // through the socket and dies with it (docs/decisions/0032).
 //
-// Operation. At any moment at most one thread drives a connection: it alone connects, writes, reads, checks
-// answers and watches deadlines. Everybody else only queues requests and, if they wait for one, registers to
-// drive next. The role moves under the lock, so what belongs to the driver needs no lock of its own.
+// Operation. Requests come by request_queue, which also says who drives: that thread alone connects, writes,
+// reads, checks answers and watches deadlines.
 //
-// Threading: enqueue, try_drive, leave, outstanding and the flags by any thread; the rest by the driver.
+// Threading: as request_queue has it; the rest by the driver.
 // Ownership: the socket. Requests belong to their operations, which live until their last request is
 // complete. Errors: set in the results of the requests. Limits: requests_queued_max waiting requests,
 // frames_in_flight_max on their way on the socket, messages_open_max on the queue pair. Does not do: choose
@@ -15,6 +14,7 @@
 #pragma once
 
 #include "client/operation.hpp"
+#include "client/request_queue.hpp"
 #include "client/shared.hpp"
 #include "wire/messages.hpp"
 #include "wire/payload_digest.hpp"
@@ -22,12 +22,10 @@
 
 #include <sys/uio.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
@@ -70,23 +68,17 @@ public:
   connection(const connection&) = delete;
   connection& operator=(const connection&) = delete;
 
-  // Any thread.
+  // Any thread: as in request_queue.
 
-  /// False: the queue is full and the request was not taken. Wakes the driver if that is somebody else than
-  /// `here`.
-  [[nodiscard]] bool enqueue(request& wanted, const waiter* here);
-  /// True: the caller drives now (or did already). False: somebody else does, and will wake `self` when
-  /// leaving. Either way leave() must follow: others make way for who waits.
-  [[nodiscard]] bool try_drive(const std::shared_ptr<waiter>& self);
-  /// The same for a caller that does not wait: nothing follows a false.
-  [[nodiscard]] bool drive_if_free(const std::shared_ptr<waiter>& self);
-  /// Gives up driving or waiting. True: requests are open and nobody is left to drive.
-  [[nodiscard]] bool leave(const waiter* self);
-  [[nodiscard]] std::uint32_t outstanding() const noexcept { return outstanding_.load(); }
-  [[nodiscard]] bool driven() const noexcept { return driven_.load(); }
-  [[nodiscard]] bool wanted_by_others() const noexcept { return waiting_count_.load() != 0; }
+  [[nodiscard]] bool enqueue(request& wanted, const waiter* here) { return queue_.enqueue(wanted, here); }
+  [[nodiscard]] bool try_drive(const std::shared_ptr<waiter>& self) { return queue_.try_drive(self); }
+  [[nodiscard]] bool drive_if_free(const std::shared_ptr<waiter>& self) { return queue_.drive_if_free(self); }
+  [[nodiscard]] bool leave(const waiter* self) { return queue_.leave(self); }
+  [[nodiscard]] std::uint32_t outstanding() const noexcept { return queue_.outstanding(); }
+  [[nodiscard]] bool driven() const noexcept { return queue_.driven(); }
+  [[nodiscard]] bool wanted_by_others() const noexcept { return queue_.wanted_by_others(); }
   /// Lets the driver, if there is one, look again at what it could not send.
-  void poke();
+  void poke() { queue_.poke(); }
 
   // The driver.
 
@@ -295,20 +287,9 @@ private:
   shared_state& shared_;
   server& server_;
 
-  /// With the lock held. False: somebody else drives.
-  [[nodiscard]] bool take_over(const std::shared_ptr<waiter>& self);
-
-  std::mutex mutex_;
-  std::deque<request*> queue_;                   // mutex_
-  std::shared_ptr<waiter> driver_;               // mutex_
-  std::vector<std::shared_ptr<waiter>> waiting_; // mutex_
-  std::atomic<std::uint32_t> outstanding_{0};
-  std::atomic<std::uint32_t> queued_{0};
-  std::atomic<std::uint32_t> waiting_count_{0};
-  std::atomic<bool> driven_{false};
+  request_queue queue_;
 
   // The driver's from here on.
-  std::atomic<const waiter*> self_{nullptr}; // the driver's; changed under the lock
   state state_ = state::closed;
   int fd_ = -1;
   bool wants_write_ = false;

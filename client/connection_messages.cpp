@@ -292,7 +292,7 @@ void connection::ping_by_message(std::int64_t now_ns) {
     return;
   }
   static_cast<void>(ping.release());
-  ++outstanding_;
+  queue_.count_made();
   messages_.pinged = true;
   messages_.pair->post();
 }

@@ -176,7 +176,7 @@ bool connection::accept_greeting() {
   auto* const ping = new request;
   ping->deadline_ns = now_ns + ping_deadline_ns;
   backlog_.push_front(ping);
-  ++outstanding_;
+  queue_.count_made();
   next_deadline_ns_ =
       next_deadline_ns_ == 0 ? ping->deadline_ns : std::min(next_deadline_ns_, ping->deadline_ns);
   return true;

@@ -53,7 +53,7 @@ void connection::ask_for(request_kind kind, std::uint64_t session_id, bool first
   asked->session_id = session_id;
   asked->deadline_ns = steady_ns() + ping_deadline_ns;
   backlog_.insert(first ? backlog_.begin() : backlog_.end(), asked);
-  ++outstanding_;
+  queue_.count_made();
   next_deadline_ns_ =
       next_deadline_ns_ == 0 ? asked->deadline_ns : std::min(next_deadline_ns_, asked->deadline_ns);
 }
@@ -314,7 +314,7 @@ void connection::use_tcp(request& wanted, const std::vector<std::uint32_t>& item
     made.deadline_ns = wanted.deadline_ns;
     made.server_index = wanted.server_index;
     owner.pending.fetch_add(1, std::memory_order_acq_rel);
-    ++outstanding_;
+    queue_.count_made();
     ++shared_.counted.requests_retried;
     backlog_.push_back(&made);
   });
