@@ -60,7 +60,7 @@ void connection::pump(std::span<const pollfd> ready) {
       ping_by_message(now_ns);
     }
   }
-  if (backlog_.empty() && burst_frames_.empty() && messages_.backlog.empty()) {
+  if (backlog_.empty() && burst_.empty() && messages_.backlog.empty()) {
     return;
   }
   if (state_ == state::ready && open_.empty() && messages_.open.empty() && was_closed_while_idle(now_ns)) {
@@ -175,16 +175,6 @@ void connection::lose(errc code) {
     return;
   }
   close_socket();
-  // Frames of the burst that no byte was written of never reached the server: they wait for the next
-  // connection.
-  std::vector<request*> unwritten;
-  for (const burst_frame& frame : burst_frames_) {
-    if (!frame.started && std::find(open_.begin(), open_.end(), frame.owner) != open_.end()) {
-      unwritten.push_back(frame.owner);
-    }
-  }
-  burst_frames_.clear();
-  burst_pieces_.clear();
   std::vector<request*> lost;
   lost.swap(open_);
   ask_again_or_fail(std::exchange(messages_.open, {}), code);
@@ -194,7 +184,9 @@ void connection::lose(errc code) {
       complete(one);
       continue;
     }
-    const bool written = std::find(unwritten.begin(), unwritten.end(), &one) == unwritten.end();
+    // Frames of the burst that no byte was written of never reached the server: they wait for the next
+    // connection.
+    const bool written = !burst_.is_unstarted(one);
     if (written && (one.mutates() || one.attempts >= attempts_max)) {
       one.owner->fail(one, code);
       complete(one);
@@ -206,14 +198,14 @@ void connection::lose(errc code) {
     one.start_over();
     backlog_.push_front(&one);
   }
+  burst_.clear();
 }
 
 void connection::shut(errc code) {
   take_queue();
   say_detach();
   close_socket();
-  burst_frames_.clear();
-  burst_pieces_.clear();
+  burst_.clear();
   std::vector<request*> ended;
   ended.swap(open_);
   ended.insert(ended.end(), backlog_.begin(), backlog_.end());

@@ -13,14 +13,13 @@
 // servers, wait (the caller polls wanted() and comes back with pump()).
 #pragma once
 
+#include "client/burst.hpp"
 #include "client/operation.hpp"
 #include "client/request_queue.hpp"
 #include "client/shared.hpp"
 #include "wire/messages.hpp"
 #include "wire/payload_digest.hpp"
 #include "wire/reply_reader.hpp"
-
-#include <sys/uio.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -147,19 +146,6 @@ private:
     wire::digest16 digest{};
     bool ends_item = false; // batch gets: the item is complete after it
   };
-  /// A frame of the burst being written: where its bytes lie in the burst.
-  struct burst_frame {
-    request* owner = nullptr;
-    std::uint64_t begin = 0;
-    std::uint64_t end = 0;
-    bool started = false;
-  };
-  /// A piece of the burst: `header_offset` into burst_headers_ or a view of the caller's memory.
-  struct burst_piece {
-    const std::byte* payload = nullptr; // none: a piece of burst_headers_
-    std::size_t header_offset = 0;
-    std::size_t length = 0;
-  };
 
   void take_queue();
   void watch_deadlines(std::int64_t now_ns);
@@ -241,9 +227,12 @@ private:
   // Writing: connection_writing.cpp.
   void write_requests(std::int64_t now_ns);
   void build_burst(std::int64_t now_ns);
-  void encode(request& wanted, std::int64_t now_ns, const carrier& by, std::vector<burst_piece>& payload);
+  void encode(request& wanted, std::int64_t now_ns, const carrier& by,
+              std::vector<wire::bytes_view>& payload);
   /// The next frame on the socket.
-  [[nodiscard]] carrier socket_carrier() noexcept { return {burst_headers_, tag_, ++last_id_, session_id_}; }
+  [[nodiscard]] carrier socket_carrier() noexcept {
+    return {burst_.headers(), tag_, ++last_id_, session_id_};
+  }
   void put_burst_back();
   [[nodiscard]] std::uint64_t payload_bytes(const request& wanted) const noexcept;
 
@@ -321,13 +310,7 @@ private:
   std::vector<std::byte> device_bytes_; // of device memory, for checksums
   message_carrier messages_;
 
-  std::vector<std::byte> burst_headers_;
-  std::vector<burst_piece> burst_pieces_;
-  std::vector<burst_frame> burst_frames_;
-  std::size_t burst_piece_ = 0; // first one not written completely
-  std::size_t burst_piece_offset_ = 0;
-  std::uint64_t burst_written_ = 0;
-  std::int64_t burst_sealed_ns_ = 0;
+  burst burst_;
 
   std::vector<std::byte> buffer_; // received and not yet looked at: [buffer_begin_, buffer_end_)
   std::size_t buffer_begin_ = 0;

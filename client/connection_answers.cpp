@@ -22,12 +22,8 @@ bool connection::accept_reply() {
   }
   // An answer to a request that has not been written completely can only be an error that ends it, and then
   // the rest of the frame must still be sent; no server does this, so it counts as a failed check.
-  if (!burst_frames_.empty()) {
-    for (const burst_frame& frame : burst_frames_) {
-      if (frame.owner == found && frame.end > burst_written_) {
-        return false;
-      }
-    }
+  if (burst_.is_unfinished(*found)) {
+    return false;
   }
   if (found->kind == request_kind::attach || found->kind == request_kind::connect) {
     found->kind == request_kind::attach ? accept_attach(*found) : accept_connect(*found);

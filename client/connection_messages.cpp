@@ -254,7 +254,7 @@ void connection::watch_message_deadlines(std::int64_t now_ns) {
 // ---- sending ----
 
 bool connection::send_message(request& one, std::int64_t now_ns) {
-  std::vector<burst_piece> no_payload;
+  std::vector<wire::bytes_view> no_payload;
   one.by_message = true;
   messages_.frame.clear();
   encode(one, now_ns, {messages_.frame, messages_.tag, ++messages_.last_id, messages_.session_id},

@@ -113,20 +113,20 @@ void connection::end_session(bool tell) noexcept {
 }
 
 void connection::say_detach() {
-  if (session_state_ != session_state::ready || state_ != state::ready || !burst_frames_.empty()) {
+  if (session_state_ != session_state::ready || state_ != state::ready || !burst_.empty()) {
     return;
   }
   request detach;
   detach.kind = request_kind::detach;
   detach.session_id = session_id_;
   end_session(false);
-  burst_headers_.clear();
-  std::vector<burst_piece> no_payload;
+  std::vector<std::byte> frame;
+  std::vector<wire::bytes_view> no_payload;
   detach.deadline_ns = steady_ns() + ping_deadline_ns;
-  encode(detach, steady_ns(), socket_carrier(), no_payload);
-  wire::seal(burst_headers_, wall_ns(), shared_.frame_mac);
+  encode(detach, steady_ns(), {frame, tag_, ++last_id_, 0}, no_payload);
+  wire::seal(frame, wall_ns(), shared_.frame_mac);
   // If it does not go out now, the end of the connection says the same.
-  static_cast<void>(::send(fd_, burst_headers_.data(), burst_headers_.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
+  static_cast<void>(::send(fd_, frame.data(), frame.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
 }
 
 void connection::fail_rdma(const std::string& why) {

@@ -3,6 +3,7 @@
 #include "client/connection.hpp"
 
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <algorithm>
 #include <array>

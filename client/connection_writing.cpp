@@ -3,6 +3,7 @@
 #include "wire/frame_writer.hpp"
 
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <algorithm>
 #include <array>
@@ -79,15 +80,15 @@ void connection::write_requests(std::int64_t now_ns) {
   wants_write_ = false;
   std::uint64_t written_in_turn = 0;
   while (true) {
-    if (!burst_frames_.empty() && burst_written_ == 0 && now_ns - burst_sealed_ns_ > stamp_ns_max) {
+    if (burst_.is_stale(now_ns, stamp_ns_max)) {
       put_burst_back();
     }
-    if (burst_frames_.empty()) {
+    if (burst_.empty()) {
       if (backlog_.empty() || open_.size() >= in_flight_max_) {
         return;
       }
       build_burst(now_ns);
-      if (burst_frames_.empty()) {
+      if (burst_.empty()) {
         return; // nothing that can be sent now
       }
     }
@@ -96,19 +97,10 @@ void connection::write_requests(std::int64_t now_ns) {
       return;
     }
     std::array<iovec, send_pieces_max> pieces{};
-    std::size_t count = 0;
-    std::uint64_t asked = 0;
-    for (std::size_t i = burst_piece_; i < burst_pieces_.size() && count < pieces.size(); ++i) {
-      const burst_piece& piece = burst_pieces_[i];
-      const std::size_t offset = i == burst_piece_ ? burst_piece_offset_ : 0;
-      const std::byte* const bytes =
-          piece.payload != nullptr ? piece.payload : burst_headers_.data() + piece.header_offset;
-      pieces[count++] = {const_cast<std::byte*>(bytes + offset), piece.length - offset};
-      asked += piece.length - offset;
-    }
+    const burst::gathered asked = burst_.gather(pieces);
     msghdr message{};
     message.msg_iov = pieces.data();
-    message.msg_iovlen = count;
+    message.msg_iovlen = asked.pieces;
     const ssize_t sent = ::sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0) {
       if (would_block(errno)) {
@@ -120,30 +112,10 @@ void connection::write_requests(std::int64_t now_ns) {
       return;
     }
     last_io_ns_ = now_ns;
-    burst_written_ += static_cast<std::uint64_t>(sent);
     shared_.counted.bytes_sent.fetch_add(static_cast<std::uint64_t>(sent), std::memory_order_relaxed);
     written_in_turn += static_cast<std::uint64_t>(sent);
-    for (burst_frame& frame : burst_frames_) {
-      if (!frame.started && frame.begin < burst_written_) {
-        frame.started = true;
-        ++frame.owner->attempts;
-      }
-    }
-    auto left = static_cast<std::uint64_t>(sent);
-    while (left > 0) {
-      const std::uint64_t rest = burst_pieces_[burst_piece_].length - burst_piece_offset_;
-      if (left < rest) {
-        burst_piece_offset_ += left;
-        break;
-      }
-      left -= rest;
-      ++burst_piece_;
-      burst_piece_offset_ = 0;
-    }
-    if (burst_piece_ == burst_pieces_.size()) {
-      burst_frames_.clear();
-      burst_pieces_.clear();
-    } else if (static_cast<std::uint64_t>(sent) < asked) {
+    burst_.advance(static_cast<std::uint64_t>(sent));
+    if (static_cast<std::uint64_t>(sent) < asked.bytes) {
       wants_write_ = true;
       return;
     }
@@ -151,25 +123,17 @@ void connection::write_requests(std::int64_t now_ns) {
 }
 
 void connection::build_burst(std::int64_t now_ns) {
-  burst_headers_.clear();
-  burst_pieces_.clear();
-  burst_frames_.clear();
-  burst_piece_ = 0;
-  burst_piece_offset_ = 0;
-  burst_written_ = 0;
-  burst_sealed_ns_ = now_ns;
-  std::uint64_t end = 0;
-  std::uint64_t payload_total = 0;
-  std::vector<burst_piece> payload;
-  while (burst_frames_.size() < burst_requests_max && open_.size() < in_flight_max_) {
+  burst_.begin(now_ns);
+  std::vector<bytes_view> payload;
+  while (burst_.frames().size() < burst_requests_max && open_.size() < in_flight_max_) {
     const auto place = find_sendable();
     if (place == backlog_.end()) {
       break;
     }
     request& next = **place;
     const std::uint64_t bytes = payload_bytes(next);
-    if (!burst_frames_.empty() &&
-        (payload_total + bytes > burst_payload_bytes_max || burst_headers_.size() > burst_header_bytes_max)) {
+    if (!burst_.empty() && (burst_.payload_bytes() + bytes > burst_payload_bytes_max ||
+                            burst_.headers().size() > burst_header_bytes_max)) {
       break;
     }
     backlog_.erase(place);
@@ -185,40 +149,27 @@ void connection::build_burst(std::int64_t now_ns) {
         continue;
       }
     }
-    const std::size_t begin = burst_headers_.size();
     payload.clear();
     encode(next, now_ns, socket_carrier(), payload);
-    burst_pieces_.push_back({nullptr, begin, burst_headers_.size() - begin});
-    burst_pieces_.insert(burst_pieces_.end(), payload.begin(), payload.end());
-    const std::uint64_t frame_begin = end;
-    end += burst_headers_.size() - begin + bytes;
-    burst_frames_.push_back({&next, frame_begin, end, false});
+    burst_.add(next, payload);
     open_.push_back(&next);
-    payload_total += bytes;
   }
-  const std::uint64_t stamp = wall_ns();
-  for (const burst_piece& piece : burst_pieces_) {
-    if (piece.payload == nullptr) {
-      wire::seal(wire::bytes_span(burst_headers_).subspan(piece.header_offset, piece.length), stamp,
-                 shared_.frame_mac);
-    }
-  }
+  burst_.seal(wall_ns(), shared_.frame_mac);
 }
 
 void connection::put_burst_back() {
-  for (auto frame = burst_frames_.rbegin(); frame != burst_frames_.rend(); ++frame) {
+  for (auto frame = burst_.frames().rbegin(); frame != burst_.frames().rend(); ++frame) {
     const auto place = std::find(open_.begin(), open_.end(), frame->owner);
     if (place != open_.end()) {
       open_.erase(place);
       backlog_.push_front(frame->owner);
     }
   }
-  burst_frames_.clear();
-  burst_pieces_.clear();
+  burst_.clear();
 }
 
 void connection::encode(request& wanted, std::int64_t now_ns, const carrier& by,
-                        std::vector<burst_piece>& payload) {
+                        std::vector<bytes_view>& payload) {
   wanted.open = {.request_id = by.request_id, .opcode = opcode_of(wanted.kind)};
   wire::frame_header header;
   header.opcode = wanted.open.opcode;
@@ -258,7 +209,7 @@ void connection::encode(request& wanted, std::int64_t now_ns, const carrier& by,
   };
   const auto add_payload = [&](bytes_view value) {
     if (!value.empty()) {
-      payload.push_back({value.data(), 0, value.size()});
+      payload.push_back(value);
     }
   };
   switch (wanted.kind) {
