@@ -15,6 +15,7 @@
 
 #include "client/burst.hpp"
 #include "client/operation.hpp"
+#include "client/payload_receiver.hpp"
 #include "client/request_queue.hpp"
 #include "client/shared.hpp"
 #include "wire/messages.hpp"
@@ -138,15 +139,6 @@ private:
     std::int64_t answer_ns = 0;        // what an answer lately took
   };
 
-  /// A run of payload bytes with one digest and one place to go to.
-  struct segment {
-    std::byte* target = nullptr;
-    std::uint64_t length = 0;
-    std::uint32_t item_index = 0; // for keyed digests: position in the request
-    wire::digest16 digest{};
-    bool ends_item = false; // batch gets: the item is complete after it
-  };
-
   void take_queue();
   void watch_deadlines(std::int64_t now_ns);
   /// Ends the socket: what may be sent again waits for the next one.
@@ -248,8 +240,7 @@ private:
   /// Takes the header in the buffer, and the bytes that came behind it and lie in their target. False: the
   /// connection is closed now.
   [[nodiscard]] bool take_early(std::span<const std::byte> bytes);
-  void begin_segment();
-  /// Counts `length` bytes that lie in their segments now. False: a digest is wrong.
+  /// Counts `length` bytes that lie in their targets now. False: a digest is wrong.
   [[nodiscard]] bool advance_payload(std::uint64_t length);
 
   // Answers: connection_answers.cpp.
@@ -263,6 +254,8 @@ private:
   /// All other replies: one frame without payload.
   [[nodiscard]] bool accept_results(request& wanted, const wire::frame_header& header,
                                     wire::bytes_view variable);
+  /// The targets are known to payload_.
+  [[nodiscard]] bool begin_payload(request& wanted);
   /// After the last byte of a frame's payload. False: the reply ended too early.
   [[nodiscard]] bool end_frame();
 
@@ -298,7 +291,6 @@ private:
   wire::digest_kind digest_kind_ = wire::digest_kind::crc32c;
   std::optional<wire::reply_reader> reader_;        // since the socket is open
   std::optional<wire::payload_digest> send_digest_; // since the Hello was answered
-  std::optional<wire::payload_digest> receive_digest_;
   std::uint32_t in_flight_max_ = wire::limits::frames_in_flight_max;
   std::uint32_t idle_timeout_ms_ = wire::limits::idle_timeout_ms;
 
@@ -316,13 +308,9 @@ private:
   std::size_t buffer_begin_ = 0;
   std::size_t buffer_end_ = 0;
   std::int64_t turn_ns_ = 0;     // when pump() was called last
+  bool drained_ = false;         // the socket gave less than was asked for
   request* receiving_ = nullptr; // whose payload comes now
-  wire::frame_header receiving_header_;
-  std::uint64_t payload_left_ = 0;
-  bool drained_ = false; // the socket gave less than was asked for
-  std::vector<segment> segments_;
-  std::size_t segment_ = 0;
-  std::uint64_t segment_done_ = 0;
+  payload_receiver payload_;
 };
 
 } // namespace memkv::client

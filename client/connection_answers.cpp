@@ -87,19 +87,13 @@ bool connection::accept_single_get(request& wanted) {
   if (!header.last() && header.payload_length == 0) {
     return false;
   }
-  receiving_ = &wanted;
-  receiving_header_ = header;
-  segments_.clear();
-  segment_ = 0;
-  payload_left_ = header.payload_length;
-  if (payload_left_ == 0) {
-    return end_frame();
+  payload_.clear();
+  if (header.payload_length != 0) {
+    std::byte* const target = item.target.empty() ? &wanted.overflow : item.target.data();
+    payload_.add({target + wanted.received_bytes, header.payload_length, 0, header.digest});
+    wanted.received_bytes += header.payload_length;
   }
-  std::byte* const target = item.target.empty() ? &wanted.overflow : item.target.data();
-  segments_.push_back({target + wanted.received_bytes, header.payload_length, 0, header.digest, false});
-  wanted.received_bytes += header.payload_length;
-  begin_segment();
-  return true;
+  return begin_payload(wanted);
 }
 
 bool connection::accept_batch_get(request& wanted) {
@@ -109,10 +103,7 @@ bool connection::accept_batch_get(request& wanted) {
       body.payload_bytes() != header.payload_length) {
     return false;
   }
-  receiving_ = &wanted;
-  receiving_header_ = header;
-  segments_.clear();
-  segment_ = 0;
+  payload_.clear();
   for (std::uint32_t i = 0; i < body.size(); ++i) {
     const wire::batch_slice slice = body[i];
     if (slice.item >= wanted.items.size() || wanted.received[slice.item] == request::item_done) {
@@ -142,8 +133,10 @@ bool connection::accept_batch_get(request& wanted) {
       return false;
     }
     std::byte* const target = item.target.empty() ? &wanted.overflow : item.target.data();
+    const bool too_small = item.target.empty() && slice.length > 0;
     if (slice.length > 0) {
-      segments_.push_back({target + received, slice.length, slice.item, slice.digest, slice.last});
+      payload_.add({target + received, slice.length, slice.item, slice.digest,
+                    slice.last && !too_small ? &result : nullptr});
     }
     received += slice.length;
     if (slice.last) {
@@ -151,25 +144,25 @@ bool connection::accept_batch_get(request& wanted) {
       received = request::item_done;
       if (slice.length == 0) {
         result.code = errc::ok;
-      } else if (item.target.empty()) {
-        segments_.back().ends_item = false;
+      } else if (too_small) {
         wanted.owner->set_result(item_number, errc::buffer_too_small);
         result.length = 0;
       }
     }
   }
-  payload_left_ = header.payload_length;
-  if (payload_left_ == 0) {
-    return end_frame();
-  }
-  begin_segment();
-  return true;
+  return begin_payload(wanted);
+}
+
+bool connection::begin_payload(request& wanted) {
+  receiving_ = &wanted;
+  payload_.begin(reader_->header());
+  return payload_.bytes_left() != 0 || end_frame();
 }
 
 bool connection::end_frame() {
   request& wanted = *receiving_;
   receiving_ = nullptr;
-  if (!receiving_header_.last()) {
+  if (!payload_.is_last_frame()) {
     return true;
   }
   if (wanted.kind == request_kind::get) {

@@ -155,7 +155,7 @@ bool connection::accept_greeting() {
   tag_ = outcome.keys.tag;
   reader_->set_tag(tag_);
   send_digest_.emplace(outcome.keys.payload_key);
-  receive_digest_.emplace(outcome.keys.payload_key);
+  payload_.start(outcome.keys.payload_key);
   const bool keyed = shared_.chosen.digest == digest_choice::keyed ||
                      (outcome.reply.capabilities & wire::server_capabilities::keyed_digest_required) != 0;
   digest_kind_ = keyed ? wire::digest_kind::keyed : wire::digest_kind::crc32c;
@@ -218,12 +218,10 @@ void connection::close_socket() noexcept {
   wants_write_ = false;
   reader_.reset();
   send_digest_.reset();
-  receive_digest_.reset();
+  payload_.stop();
   buffer_begin_ = 0;
   buffer_end_ = 0;
   receiving_ = nullptr;
-  payload_left_ = 0;
-  segments_.clear();
 }
 
 } // namespace memkv::client

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 
 namespace memkv::client {
 namespace {
@@ -53,24 +52,14 @@ void connection::read_replies() {
 
 bool connection::receive() {
   std::array<iovec, receive_pieces_max> pieces{};
-  std::size_t count = 0;
-  std::uint64_t asked = 0;
-  if (payload_left_ > 0) {
-    for (std::size_t i = segment_; i < segments_.size() && count + 1 < pieces.size(); ++i) {
-      const segment& to = segments_[i];
-      const std::uint64_t done = i == segment_ ? segment_done_ : 0;
-      const std::uint64_t length = std::min<std::uint64_t>(to.length - done, receive_step_bytes - asked);
-      if (length == 0) {
-        break;
-      }
-      pieces[count++] = {to.target + done, static_cast<std::size_t>(length)};
-      asked += length;
-    }
-  }
-  const std::uint64_t asked_payload = asked;
+  // One piece is left for the next header.
+  const payload_receiver::gathered payload_asked =
+      payload_.gather(std::span(pieces).first(pieces.size() - 1), receive_step_bytes);
+  std::size_t count = payload_asked.pieces;
+  std::uint64_t asked = payload_asked.bytes;
   std::span<std::byte> expected;
   // The next header comes with the end of this payload.
-  if (asked_payload == payload_left_) {
+  if (payload_asked.bytes == payload_.bytes_left()) {
     expected = expected_payload();
     const bool long_payload_expected =
         !open_.empty() && open_.front()->kind == request_kind::get &&
@@ -106,7 +95,7 @@ bool connection::receive() {
   const auto bytes = static_cast<std::uint64_t>(received);
   drained_ = bytes < asked;
   shared_.counted.bytes_received.fetch_add(bytes, std::memory_order_relaxed);
-  const std::uint64_t payload = std::min(bytes, asked_payload);
+  const std::uint64_t payload = std::min(bytes, payload_asked.bytes);
   if (payload > 0 && !advance_payload(payload)) {
     return false;
   }
@@ -122,7 +111,7 @@ bool connection::receive() {
 
 std::span<std::byte> connection::expected_payload() const noexcept {
   // With one request open, nothing but its answer can come.
-  if (state_ != state::ready || payload_left_ != 0 || open_.size() != 1 || reader_->mid_header()) {
+  if (state_ != state::ready || payload_.bytes_left() != 0 || open_.size() != 1 || reader_->mid_header()) {
     return {};
   }
   const request& only = *open_.front();
@@ -138,13 +127,13 @@ bool connection::take_early(std::span<const std::byte> bytes) {
   if (!take_buffered()) {
     return false;
   }
-  if (payload_left_ == 0 || segment_done_ != 0 || segments_[segment_].target != bytes.data()) {
+  if (!payload_.is_at_begin_of(bytes.data())) {
     // More than the one answer that was asked for, or no answer to it. The target may be the caller's again.
     ++shared_.counted.connections_closed_by_check;
     lose(errc::bad_reply);
     return false;
   }
-  const auto payload = static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), payload_left_));
+  const auto payload = static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), payload_.bytes_left()));
   // A part may be shorter than the target: the next header lies behind it. It is taken out before the answer
   // may be complete.
   const std::span<const std::byte> behind = bytes.subspan(payload);
@@ -157,20 +146,16 @@ bool connection::take_early(std::span<const std::byte> bytes) {
 
 bool connection::take_buffered() {
   while (buffer_begin_ < buffer_end_) {
-    if (payload_left_ > 0) {
-      const segment& to = segments_[segment_];
-      const std::uint64_t length =
-          std::min<std::uint64_t>(buffer_end_ - buffer_begin_, to.length - segment_done_);
-      std::memcpy(to.target + segment_done_, buffer_.data() + buffer_begin_,
-                  static_cast<std::size_t>(length));
+    const bytes_view buffered = bytes_view(buffer_).subspan(buffer_begin_, buffer_end_ - buffer_begin_);
+    if (payload_.bytes_left() > 0) {
+      const std::uint64_t length = payload_.copy_in(buffered);
       buffer_begin_ += static_cast<std::size_t>(length);
       if (!advance_payload(length)) {
         return false;
       }
       continue;
     }
-    const wire::reply_reader::result taken =
-        reader_->consume(bytes_view(buffer_).subspan(buffer_begin_, buffer_end_ - buffer_begin_), wall_ns());
+    const wire::reply_reader::result taken = reader_->consume(buffered, wall_ns());
     buffer_begin_ += taken.consumed;
     if (taken.event == wire::reply_event::need_more) {
       continue;
@@ -199,40 +184,13 @@ bool connection::take_buffered() {
   return true;
 }
 
-void connection::begin_segment() {
-  segment_done_ = 0;
-  receive_digest_->begin(receiving_header_.kind, wire::direction::reply, receiving_header_.request_id,
-                         receiving_header_.part_number, segments_[segment_].item_index);
-}
-
 bool connection::advance_payload(std::uint64_t length) {
-  bool right = true;
-  while (length > 0 && right) {
-    const segment& to = segments_[segment_];
-    const std::uint64_t step = std::min(length, to.length - segment_done_);
-    receive_digest_->update({to.target + segment_done_, static_cast<std::size_t>(step)});
-    segment_done_ += step;
-    payload_left_ -= step;
-    length -= step;
-    if (segment_done_ < to.length) {
-      break;
-    }
-    right = receive_digest_->matches(to.digest);
-    if (right && to.ends_item) {
-      receiving_->owner->results[receiving_->items[to.item_index]].code = errc::ok;
-    }
-    if (++segment_ < segments_.size()) {
-      begin_segment();
-    }
-  }
-  if (right && payload_left_ == 0) {
-    right = end_frame();
-  }
-  if (!right) {
+  if (!payload_.advance(length) || (payload_.bytes_left() == 0 && !end_frame())) {
     ++shared_.counted.connections_closed_by_check;
     lose(errc::bad_reply);
+    return false;
   }
-  return right;
+  return true;
 }
 
 } // namespace memkv::client
