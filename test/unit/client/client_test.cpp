@@ -491,6 +491,30 @@ CAF_TEST(a batch answer that fails a check closes the connection) {
   }
 }
 
+CAF_TEST(an empty last slice does not make an item right whose bytes are wrong) {
+  pair one;
+  CAF_CHECK_EQUAL(one.put("a", filled(100, 1)), errc::ok);
+  CAF_CHECK_EQUAL(one.put("b", filled(100, 2)), errc::ok);
+  one.server.shape = [](fake_frame& frame) {
+    std::vector<std::byte>& body = frame.variable; // 8 bytes, then slices of 48
+    CAF_REQUIRE_EQUAL(body.size(), 8 + 2 * 48u);
+    body[0] = std::byte{3};
+    body[8 + 5] = std::byte{0};         // not the last one of the first item
+    std::vector<std::byte> empty(48);   // of the first item too
+    empty[5] = std::byte{1};            // the last one
+    empty[8] = empty[16] = body[8 + 8]; // at the end of the value
+    body.insert(body.begin() + 8 + 48, empty.begin(), empty.end());
+    frame.payload[50] ^= std::byte{1};
+  };
+  bytes first(100);
+  bytes second(100);
+  const client::get_item items[] = {{"a", first}, {"b", second}};
+  item_result results[2];
+  one.kv->get(items, results);
+  CAF_CHECK_EQUAL(results[0].code, errc::not_found);
+  CAF_CHECK_EQUAL(results[0].cause, errc::bad_reply);
+}
+
 CAF_TEST(a put whose answer is lost is not repeated and says that it may have happened) {
   pair one;
   CAF_CHECK_EQUAL(one.put("warm", filled(1, 1)), errc::ok);
