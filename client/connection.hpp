@@ -8,7 +8,7 @@
 //
 // Threading: as request_queue has it; the rest by the driver.
 // Ownership: the socket. Requests belong to their operations, which live until their last request is
-// complete. Errors: set in the results of the requests. Limits: requests_queued_max waiting requests,
+// complete. Errors: set in the results of the requests. Limits: requests_queued_max open requests,
 // frames_in_flight_max on their way on the socket, messages_open_max on the queue pair. Does not do: choose
 // servers, wait (the caller polls wanted() and comes back with pump()).
 #pragma once

@@ -10,7 +10,8 @@ bool request_queue::enqueue(request& wanted, const waiter* here) {
   std::shared_ptr<waiter> driver;
   {
     const std::lock_guard lock(mutex_);
-    if (queue_.size() >= requests_queued_max) {
+    // What the driver took and cannot send yet waits as well.
+    if (outstanding_.load() >= requests_queued_max) {
       return false;
     }
     queue_.push_back(&wanted);

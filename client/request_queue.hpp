@@ -5,8 +5,8 @@
 // no lock of its own.
 //
 // Threading: any thread, except for what is said to be the driver's. Ownership: shares the waiters it knows;
-// requests stay their operation's. Errors: none. Limits: requests_queued_max requests that the driver has not
-// taken.
+// requests stay their operation's. Errors: none. Limits: requests_queued_max outstanding requests of
+// operations; the few that a driver makes come on top.
 #pragma once
 
 #include "client/waiter.hpp"

@@ -902,6 +902,30 @@ CAF_TEST(completion by eventfd counts calls that nobody waits for) {
   ::close(event_fd);
 }
 
+CAF_TEST(requests that a silent server leaves waiting are bounded) {
+  client::options chosen = options_for({});
+  chosen.num_connections = 1;
+  std::vector<item_result> results(client::requests_queued_max + 100);
+  std::atomic<std::size_t> done{0};
+  {
+    pair one(chosen);
+    CAF_CHECK_EQUAL(one.put("key", filled(10, 1)), errc::ok);
+    one.server.shape = [](fake_frame& frame) { frame.drop = true; };
+    constexpr std::string_view key = "key";
+    for (item_result& result : results) {
+      CAF_REQUIRE(one.kv
+                      ->submit_exists({&key, 1}, {&result, 1}, client::completion::call([&] { ++done; }),
+                                      {.deadline_ms = 600'000})
+                      .ok());
+    }
+    CAF_CHECK_EQUAL(done.load(), 100u);
+    CAF_CHECK_EQUAL(results.back().code, errc::queue_full);
+    CAF_CHECK_EQUAL(results.front().code, errc::pending);
+  }
+  CAF_CHECK_EQUAL(done.load(), results.size());
+  CAF_CHECK_EQUAL(results.front().code, errc::closed);
+}
+
 CAF_TEST(a callback may submit the next call) {
   pair one;
   CAF_CHECK_EQUAL(one.put("key", filled(10, 1)), errc::ok);
