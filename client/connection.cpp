@@ -108,34 +108,28 @@ std::int64_t connection::wake_ns() const noexcept {
 
 void connection::watch_deadlines(std::int64_t now_ns) {
   watch_message_deadlines(now_ns);
-  bool late_on_its_way = false;
-  for (const request* const one : open_) {
-    late_on_its_way = late_on_its_way || one->deadline_ns <= now_ns;
-  }
-  if (late_on_its_way) {
+  const auto late_begin = std::stable_partition(
+      open_.begin(), open_.end(), [&](const request* one) { return one->deadline_ns > now_ns; });
+  if (late_begin != open_.end()) {
+    const std::vector<request*> late(late_begin, open_.end());
+    open_.erase(late_begin, open_.end());
     // What was written may still be carried out or answered; only the end of the connection makes an end of
-    // that.
+    // that. It comes first: whoever is told that a put was given up may make the next one at once.
     ++shared_.counted.connections_closed_by_deadline;
-    end_session(false);
-    for (std::size_t i = 0; i < open_.size();) {
-      request& one = *open_[i];
-      if (one.deadline_ns > now_ns) {
-        ++i;
-        continue;
+    lose(errc::connection_lost);
+    for (request* const one : late) {
+      if (one->owner != nullptr) {
+        one->owner->fail(*one, errc::deadline_exceeded);
       }
-      if (one.owner != nullptr) {
-        one.owner->fail(one, errc::deadline_exceeded);
-      }
-      if (one.uses_rdma()) {
+      if (one->uses_rdma()) {
         shared_.rdma->note_deadline();
-      } else if (one.kind == request_kind::attach) {
+      } else if (one->kind == request_kind::attach) {
         fail_rdma("no answer to the request for a session");
-      } else if (one.kind == request_kind::connect) {
+      } else if (one->kind == request_kind::connect) {
         fail_messages("no answer to the request for a queue pair");
       }
-      complete(one);
+      complete(*one);
     }
-    lose(errc::connection_lost);
   }
   for (auto place = backlog_.begin(); place != backlog_.end();) {
     request& one = **place;

@@ -18,6 +18,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <deque>
+#include <filesystem>
 #include <mutex>
 #include <random>
 #include <set>
@@ -104,6 +105,22 @@ void refuse_as_busy(fake_frame& frame) {
   frame.header.value_offset = 0;
   frame.variable.clear();
   frame.payload.clear();
+}
+
+/// How many sockets of this process are connected to it.
+std::size_t sockets_to(const fake_server& server) {
+  const std::string address = server.address();
+  const auto port = static_cast<std::uint16_t>(std::stoul(address.substr(address.rfind(':') + 1)));
+  std::size_t found = 0;
+  for (const auto& each : std::filesystem::directory_iterator("/proc/self/fd")) {
+    sockaddr_in peer{};
+    socklen_t length = sizeof peer;
+    if (::getpeername(std::stoi(each.path().filename()), reinterpret_cast<sockaddr*>(&peer), &length) == 0 &&
+        peer.sin_family == AF_INET && peer.sin_port == htons(port)) {
+      ++found;
+    }
+  }
+  return found;
 }
 
 /// Waits, up to a minute, for something that another thread brings about.
@@ -843,6 +860,28 @@ CAF_TEST(a deadline ends the waiting for a server that says nothing) {
   CAF_CHECK_EQUAL(one.kv->count().connections_closed_by_deadline, 2u);
   one.server.shape = nullptr;
   CAF_CHECK_EQUAL(one.kv->get("key", target).code, errc::ok);
+}
+
+CAF_TEST(a request is not given up before the connection that it went out on has ended) {
+  pair one;
+  CAF_CHECK_EQUAL(one.put("key", filled(1, 1)), errc::ok);
+  CAF_CHECK_EQUAL(sockets_to(one.server), 1u);
+  one.server.shape = [](fake_frame& frame) { frame.drop = true; };
+  const bytes value = filled(1, 2);
+  const client::put_item item{"key", value};
+  item_result result;
+  std::size_t still_open = 0;
+  std::atomic<bool> done{false};
+  CAF_CHECK(one.kv
+                ->submit_put(std::span(&item, 1), std::span(&result, 1), client::completion::call([&] {
+                               still_open = sockets_to(one.server);
+                               done = true;
+                             }),
+                             {.deadline_ms = 100})
+                .ok());
+  CAF_CHECK(comes_true([&] { return done.load(); }));
+  CAF_CHECK_EQUAL(result.code, errc::deadline_exceeded);
+  CAF_CHECK_EQUAL(still_open, 0u);
 }
 
 CAF_TEST(giving up on one request does not lose the gets that shared its connection) {
