@@ -12,13 +12,11 @@ namespace {
 
 constexpr std::int64_t never_ns = std::numeric_limits<std::int64_t>::max();
 constexpr std::int64_t ns_per_ms = 1'000'000;
-// So often a name that is being looked up is looked for.
-constexpr std::int64_t name_check_ns = 2'000'000;
 
 } // namespace
 
 connection::connection(shared_state& shared, server& peer, std::uint32_t number) noexcept
-    : shared_(shared), server_(peer),
+    : shared_(shared), server_(peer), dialer_(shared, peer.lookup),
       rail_(shared.rdma == nullptr || shared.rdma->devices().empty()
                 ? 0
                 : number % static_cast<std::uint32_t>(shared.rdma->devices().size())) {}
@@ -49,10 +47,10 @@ void connection::pump(std::span<const pollfd> ready) {
   if (state_ == state::ready && (revents & (POLLIN | POLLERR | POLLHUP)) != 0) {
     read_replies();
   }
-  if (state_ == state::resolving) {
-    look_up(now_ns);
-  } else if (state_ == state::connecting || state_ == state::greeting) {
-    finish_connecting(revents, now_ns);
+  if (state_ == state::dialing) {
+    take_socket(dialer_.go_on(revents, now_ns), now_ns);
+  } else if (state_ == state::greeting) {
+    await_greeting(revents, now_ns);
   }
   if (messages_.state == session_state::ready) {
     read_messages(!ready.empty() && ready[1].revents != 0);
@@ -77,8 +75,8 @@ void connection::pump(std::span<const pollfd> ready) {
 }
 
 void connection::wanted(polled out) const noexcept {
-  out[0] = {fd_, POLLIN, 0};
-  if (state_ == state::connecting || wants_write_) {
+  out[0] = {state_ == state::dialing ? dialer_.descriptor() : fd_, POLLIN, 0};
+  if (state_ == state::dialing || wants_write_) {
     out[0].events |= POLLOUT;
   }
   out[1] = {awaits_message() ? messages_.pair->descriptor() : -1, POLLIN, 0};
@@ -94,11 +92,10 @@ std::int64_t connection::wake_ns() const noexcept {
     wake = next_deadline_ns_; // perhaps of a request that is complete by now: then pump() only finds the next
                               // one
   }
-  if (state_ == state::connecting || state_ == state::greeting) {
-    wake = std::min(wake, opening_until_ns_);
-  }
-  if (state_ == state::resolving) {
-    wake = std::min(wake, steady_ns() + name_check_ns);
+  if (state_ == state::dialing) {
+    wake = std::min(wake, dialer_.wake_ns());
+  } else if (state_ == state::greeting) {
+    wake = std::min(wake, dialer_.until_ns());
   }
   if (pause_over_ns_ != 0) {
     wake = std::min(wake, pause_over_ns_);

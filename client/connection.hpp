@@ -14,6 +14,7 @@
 #pragma once
 
 #include "client/burst.hpp"
+#include "client/dialer.hpp"
 #include "client/operation.hpp"
 #include "client/payload_receiver.hpp"
 #include "client/request_queue.hpp"
@@ -108,7 +109,7 @@ public:
   void keep_alive();
 
 private:
-  enum class state : std::uint8_t { closed, resolving, connecting, greeting, ready };
+  enum class state : std::uint8_t { closed, dialing, greeting, ready };
   enum class session_state : std::uint8_t { none, attaching, ready };
 
   /// What a frame needs to know of the way it takes.
@@ -149,9 +150,8 @@ private:
 
   // Opening and closing: connection_opening.cpp.
   void open(std::int64_t now_ns);
-  void look_up(std::int64_t now_ns);
-  void try_next_address(std::int64_t now_ns);
-  void finish_connecting(short revents, std::int64_t now_ns);
+  void take_socket(dialer::progress now, std::int64_t now_ns);
+  void await_greeting(short revents, std::int64_t now_ns);
   void send_hello(std::int64_t now_ns);
   void fail_to_open(errc reason, std::int64_t now_ns);
   [[nodiscard]] bool accept_greeting();
@@ -273,13 +273,11 @@ private:
 
   // The driver's from here on.
   state state_ = state::closed;
-  int fd_ = -1;
+  dialer dialer_;
+  int fd_ = -1; // since it is connected
   bool wants_write_ = false;
-  std::int64_t opening_until_ns_ = 0;
   std::int64_t last_io_ns_ = 0;
   std::int64_t next_deadline_ns_ = 0;
-  std::vector<socket_address> addresses_;
-  std::size_t next_address_ = 0;
 
   std::deque<request*> backlog_;   // taken from the queue, not written
   std::vector<request*> open_;     // in the burst or written, without a complete answer

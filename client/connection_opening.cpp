@@ -1,10 +1,8 @@
-// The part of a connection that makes it and ends its socket: the server's name, its addresses, the Hello.
+// The part of a connection that opens it, with an exchange of Hellos, and ends its socket.
 #include "client/connection.hpp"
 #include "wire/hello.hpp"
 
 #include <linux/sockios.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -30,79 +28,27 @@ void connection::open(std::int64_t now_ns) {
     fail_to_open(errc::ok, now_ns);
     return;
   }
-  opening_until_ns_ = now_ns + std::int64_t{shared_.chosen.connect_timeout_ms} * ns_per_ms;
-  state_ = state::resolving;
-  look_up(now_ns);
+  state_ = state::dialing;
+  take_socket(dialer_.begin(now_ns), now_ns);
 }
 
-void connection::look_up(std::int64_t now_ns) {
-  // A name that takes long is left half of the time: then what it stood for last is tried.
-  const std::int64_t half_ns = std::int64_t{shared_.chosen.connect_timeout_ms} * ns_per_ms / 2;
-  if (!server_.lookup.find(addresses_) && now_ns < opening_until_ns_ - half_ns) {
-    return;
+void connection::take_socket(dialer::progress now, std::int64_t now_ns) {
+  if (now == dialer::progress::failed) {
+    fail_to_open(errc::server_down, now_ns);
+  } else if (now == dialer::progress::connected) {
+    fd_ = dialer_.take();
+    send_hello(now_ns);
   }
-  // It may have been a while since somebody looked.
-  opening_until_ns_ = std::max(opening_until_ns_, now_ns + half_ns);
-  state_ = state::closed;
-  next_address_ = 0;
-  try_next_address(now_ns);
 }
 
-void connection::try_next_address(std::int64_t now_ns) {
-  while (next_address_ < addresses_.size()) {
-    const socket_address& address = addresses_[next_address_++];
-    fd_ = ::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd_ < 0) {
-      continue;
-    }
-    const int on = 1;
-    ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    // What waits to be sent should still be in the processor's cache when it is. The receive buffer is left
-    // to the kernel, which sizes it to what is taken from it (docs/performance.md).
-    if (shared_.chosen.socket_buffer_kb != 0) {
-      const int bytes = static_cast<int>(shared_.chosen.socket_buffer_kb * 1024);
-      ::setsockopt(fd_, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-    }
-    bool bound = true;
-    if (!shared_.bind_to.empty()) {
-      const socket_address* const local = shared_.next_local(address.storage.ss_family);
-      bound = local != nullptr &&
-              ::bind(fd_, reinterpret_cast<const sockaddr*>(&local->storage), local->length) == 0;
-    }
-    if (bound) {
-      if (::connect(fd_, reinterpret_cast<const sockaddr*>(&address.storage), address.length) == 0) {
-        send_hello(now_ns);
-        return;
-      }
-      if (errno == EINPROGRESS) {
-        state_ = state::connecting;
-        return;
-      }
-    }
-    ::close(fd_);
-    fd_ = -1;
-  }
-  fail_to_open(errc::server_down, now_ns);
-}
-
-void connection::finish_connecting(short revents, std::int64_t now_ns) {
-  if (state_ == state::connecting && (revents & (POLLOUT | POLLERR | POLLHUP)) != 0) {
-    int error = 0;
-    socklen_t size = sizeof error;
-    if (::getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size) != 0 || error != 0) {
-      ::close(fd_);
-      fd_ = -1;
-      try_next_address(now_ns);
-    } else {
-      send_hello(now_ns);
-    }
-  } else if (state_ == state::greeting && (revents & (POLLIN | POLLERR | POLLHUP)) != 0) {
+void connection::await_greeting(short revents, std::int64_t now_ns) {
+  if ((revents & (POLLIN | POLLERR | POLLHUP)) != 0) {
     read_replies();
   }
-  if ((state_ == state::connecting || state_ == state::greeting) && now_ns >= opening_until_ns_) {
+  if (state_ == state::greeting && now_ns >= dialer_.until_ns()) {
     // A Hello of another key is answered by the end of the connection; one of another time by nothing, and so
     // is one that a busy server has not come to yet.
-    fail_to_open(state_ == state::greeting ? errc::no_greeting : errc::server_down, now_ns);
+    fail_to_open(errc::no_greeting, now_ns);
   }
 }
 
@@ -214,6 +160,7 @@ void connection::close_socket() noexcept {
     ::close(fd_);
   }
   fd_ = -1;
+  dialer_.stop();
   state_ = state::closed;
   wants_write_ = false;
   reader_.reset();
