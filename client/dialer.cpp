@@ -35,11 +35,13 @@ dialer::progress dialer::look_up(std::int64_t now_ns) {
   until_ns_ = std::max(until_ns_, now_ns + half_ns);
   resolving_ = false;
   next_address_ = 0;
-  return try_next_address();
+  return try_next_address(now_ns);
 }
 
-dialer::progress dialer::try_next_address() {
+dialer::progress dialer::try_next_address(std::int64_t now_ns) {
   while (next_address_ < addresses_.size()) {
+    address_until_ns_ =
+        now_ns + (until_ns_ - now_ns) / static_cast<std::int64_t>(addresses_.size() - next_address_);
     const socket_address& address = addresses_[next_address_++];
     fd_ = ::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd_ < 0) {
@@ -84,7 +86,10 @@ dialer::progress dialer::go_on(short revents, std::int64_t now_ns) {
       return progress::connected;
     }
     stop();
-    now = try_next_address();
+    now = try_next_address(now_ns);
+  } else if (now_ns >= address_until_ns_) {
+    stop();
+    now = try_next_address(now_ns);
   }
   return now == progress::waiting && now_ns >= until_ns_ ? progress::failed : now;
 }
@@ -98,7 +103,7 @@ void dialer::stop() noexcept {
 }
 
 std::int64_t dialer::wake_ns() const noexcept {
-  return resolving_ ? steady_ns() + name_check_ns : until_ns_;
+  return resolving_ ? steady_ns() + name_check_ns : address_until_ns_;
 }
 
 } // namespace memkv::client

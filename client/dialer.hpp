@@ -2,7 +2,8 @@
 // client/.
 //
 // Operation: begin(), then go_on() whenever descriptor() is ready or wake_ns() has come, until one of them
-// says connected or failed.
+// says connected or failed. An address that says nothing has its share of the time that is left, so that it
+// does not keep those behind it from being tried.
 //
 // Threading: one thread. Ownership: the socket until take(). Errors: `failed`, without a cause. Limits:
 // connect_timeout_ms for all of it. Does not do: speak on the socket, wait, back off.
@@ -44,11 +45,12 @@ public:
 
 private:
   [[nodiscard]] progress look_up(std::int64_t now_ns);
-  [[nodiscard]] progress try_next_address();
+  [[nodiscard]] progress try_next_address(std::int64_t now_ns);
 
   shared_state& shared_;
   name_lookup& lookup_;
   std::int64_t until_ns_ = 0;
+  std::int64_t address_until_ns_ = 0; // this address; afterwards the next one
   bool resolving_ = false;
   std::vector<socket_address> addresses_;
   std::size_t next_address_ = 0;
