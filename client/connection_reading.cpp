@@ -163,6 +163,8 @@ bool connection::take_buffered() {
     if (taken.event == wire::reply_event::header) {
       const bool accepted = state_ == state::greeting ? accept_greeting() : accept_reply();
       if (accepted) {
+        // It may be the last one for a while, and others need the room.
+        reader_->release_header();
         continue;
       }
     }
