@@ -89,6 +89,9 @@ bool ring_actor::open_ring() {
     return false;
   }
   ring_open_ = true;
+  // Each system call then finds the ring without taking and giving back a reference, which threads share. A
+  // ring that cannot be registered works as well.
+  io_uring_register_ring_fd(ring_.get());
   arm_wake();
   return true;
 }

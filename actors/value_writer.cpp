@@ -160,6 +160,28 @@ std::shared_ptr<void> value_writer::keep() const {
   return extents_[current_].memory;
 }
 
+/// Bytes of the value in order. A short piece waits for what comes behind it, so that a chunk whose front came
+/// with the request's header is looked at once: one pass is faster than two over its parts.
+void value_writer::sum_later(extent& of, std::span<const std::byte> bytes) {
+  constexpr std::size_t short_bytes = 16 << 10;
+  if (!unsummed_.empty()) {
+    if (unsummed_.data() + unsummed_.size() == bytes.data())
+      bytes = {unsummed_.data(), unsummed_.size() + bytes.size()};
+    else
+      take_checksums(of, unsummed_);
+    unsummed_ = {};
+  }
+  if (bytes.size() < short_bytes && chunk_filled_ + bytes.size() < chunk_bytes)
+    unsummed_ = bytes;
+  else
+    take_checksums(of, bytes);
+}
+
+void value_writer::sum_rest(extent& of) {
+  take_checksums(of, unsummed_);
+  unsummed_ = {};
+}
+
 void value_writer::take_checksums(extent& of, std::span<const std::byte> bytes) {
   auto& sums = of.put->chunk_crc32c;
   while (!bytes.empty()) {
@@ -177,6 +199,7 @@ void value_writer::take_checksums(extent& of, std::span<const std::byte> bytes) 
 
 /// All of the extent has been received.
 void value_writer::end_checksums(extent& of) {
+  sum_rest(of);
   if (chunk_filled_ == 0)
     return;
   of.put->chunk_crc32c.push_back(chunk_crc_);
@@ -189,7 +212,7 @@ std::span<const std::byte> value_writer::arrived(std::uint32_t bytes) {
   const std::span<const std::byte> taken = room_.first(bytes);
   room_ = {};
   auto& into = extents_[current_];
-  take_checksums(into, taken);
+  sum_later(into, taken);
   received_ += bytes;
   filled_ += bytes;
   const bool end_of_extent = filled_ == into.put->length;
@@ -204,8 +227,11 @@ std::span<const std::byte> value_writer::arrived(std::uint32_t bytes) {
       }
     } else {
       bounce_filled_ += bytes;
-      if (end_of_extent || filled_ % write_bytes == 0 || bounce_filled_ == bounce_.bytes)
+      if (end_of_extent || filled_ % write_bytes == 0 || bounce_filled_ == bounce_.bytes) {
+        // The drive gives the buffer back.
+        sum_rest(into);
         flush_piece(into, end_of_extent);
+      }
     }
     if (end_of_extent && current_ + 1 < extents_.size()) {
       ++current_;
@@ -428,6 +454,7 @@ void value_writer::clean_up() {
     // Those still being allocated or stored are swept up by their drive once nobody holds them.
   }
   bounce_ = {};
+  unsummed_ = {};
   places_out_.clear();
   for (auto& each : extents_)
     each.early.clear();

@@ -116,6 +116,8 @@ private:
   void take_outcome(extent& which);
   void settle();
   void clean_up();
+  void sum_later(extent& of, std::span<const std::byte> bytes);
+  void sum_rest(extent& of);
   void take_checksums(extent& of, std::span<const std::byte> bytes);
   void end_checksums(extent& of);
   void send_piece(extent& into, payload_slice piece);
@@ -140,6 +142,7 @@ private:
   std::uint32_t bounce_filled_ = 0, bounce_sent_ = 0;
   std::uint32_t chunk_crc_ = 0, chunk_filled_ = 0;
   std::uint32_t value_crc_ = 0;
+  std::span<const std::byte> unsummed_; // of what arrived last: what sum_later() put off
   std::span<std::byte> room_;
   std::vector<place_out> places_out_; // in the order of the value
   std::uint32_t places_taken_ = 0;    // and gone from there

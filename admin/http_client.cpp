@@ -143,7 +143,7 @@ private:
       const auto& address = addresses_[next_address_++];
       const auto now = std::chrono::steady_clock::now();
       if (now >= deadline_)
-        break;
+        return fail("no answer within " + in_seconds(options_.timeout));
       attempt_ends_ = now + (deadline_ - now) / static_cast<long>(left);
       descriptor_ = ::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
       if (descriptor_ < 0) {

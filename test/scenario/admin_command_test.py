@@ -34,7 +34,7 @@ QUESTIONS = (
     ("drives", "failed"),
     ("drives", "failed", "--json"),
 )
-MARGIN_S = 2.0  # what a loaded machine may add to a deadline
+MARGIN_S = 5.0  # what a loaded machine may add to a deadline
 checks = 0
 
 
@@ -324,20 +324,21 @@ def one_deadline_in_all():
     tls_url = f"https://{tls.address}"
     urls = [wells[0].url, *(each.url for each, _ in listeners), wells[1].url, queue, tls_url, wells[2].url]
     for question in QUESTIONS:
-        result = admin(*question, "--servers", ",".join(urls), "--timeout-ms", "600")
+        # Long enough for those that are well to answer on a loaded machine.
+        result = admin(*question, "--servers", ",".join(urls), "--timeout-ms", "2000")
         errors = errors_of(result)
         expect(result.code == 1, "exit code", result)
         for each, part in listeners:
             expect(part in errors.get(each.url, ""), f"{question}: {part}", result)
-        expect("within 0.6 s" in errors.get(queue, ""), f"{question}: nobody accepts", result)
+        expect("within 2 s" in errors.get(queue, ""), f"{question}: nobody accepts", result)
         expect(
-            "handshake did not end within 0.6 s" in errors.get(tls_url, ""),
+            "handshake did not end within 2 s" in errors.get(tls_url, ""),
             f"{question}: no handshake",
             result,
         )
         expect(set(errors) == set(urls) - {each.url for each in wells}, "those and no others", result)
         expect(all(each.url in result.out for each in wells), "the others are shown", result)
-        expect(0.5 < result.seconds < 0.6 + MARGIN_S, "all of them cost one deadline", result)
+        expect(1.9 < result.seconds < 2 + MARGIN_S, "all of them cost one deadline", result)
     for each, _ in listeners:
         each.close()
     tls.close()

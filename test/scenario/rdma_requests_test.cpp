@@ -441,7 +441,10 @@ CAF_TEST(what is more than the pool takes of one session waits and is not refuse
 CAF_TEST(what batches hold whose transfers do not end is bounded) {
   constexpr std::uint32_t users = memory_is_measured ? 40 : 10, batches = 5, count = 1000, bytes = 64;
   // Frames of which a part has come are not held against their senders while the server does not read.
-  rdma_world world{storage::memory, 1, 64 * mib, true, [](auto& given) { given.limits.header_ms = 500; }};
+  // Their threads may have to wait for a processor, but not for so long.
+  constexpr std::uint32_t header_ms = 3000;
+  rdma_world world{storage::memory, 1, 64 * mib, true,
+                   [](auto& given) { given.limits.header_ms = header_ms; }};
   {
     std::vector<std::unique_ptr<user>> all_of_them;
     for (std::uint32_t number = 0; number < users; ++number) {
@@ -472,7 +475,7 @@ CAF_TEST(what batches hold whose transfers do not end is bounded) {
       return std::exchange(pending, world.plan->pending) == world.plan->pending && pending > 0;
     }));
     CAF_CHECK_LESS_OR_EQUAL(pending, actors::rdma_rails::transfers_pool_max + 0ULL);
-    std::this_thread::sleep_for(std::chrono::milliseconds{1500});
+    std::this_thread::sleep_for(std::chrono::milliseconds{header_ms + 1500});
     CAF_CHECK_EQUAL(world.facts().connections, users);
     const auto grown = resident_bytes() - std::min(before, resident_bytes());
     CAF_MESSAGE("grown by " << grown / kib << " KiB with " << pending << " transfers under way");
