@@ -59,6 +59,7 @@ CAF_TEST(a connection without requests holds nothing of the memory for long head
   test::fake_server server;
   server.start();
   std::vector<std::string> names;
+  names.reserve(4000);
   for (int i = 0; i < 4000; ++i) {
     names.push_back("key " + std::to_string(i));
   }

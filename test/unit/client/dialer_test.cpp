@@ -76,7 +76,7 @@ struct caller {
   client::shared_state shared{options()};
   dialer dials{shared, lookup};
 
-  explicit caller(std::vector<socket_address> addresses) : lookup([addresses] { return addresses; }) {}
+  explicit caller(const std::vector<socket_address>& addresses) : lookup([addresses] { return addresses; }) {}
 
   static client::options options() {
     client::options chosen;
