@@ -359,7 +359,10 @@ bool tcp_connection::take_header(std::span<const std::byte>& bytes) {
       header_begun_ns_ = now;
     return true;
   }
-  if (event == wire::request_event::wait_for_budget) {
+  waits_for_budget_ = event == wire::request_event::wait_for_budget;
+  if (waits_for_budget_) {
+    if (header_begun_ns_ == 0)
+      header_begun_ns_ = now;
     owner_.wait_for_buffers(*this);
     return false;
   }
@@ -765,8 +768,9 @@ void tcp_connection::check_time(std::uint64_t now) {
     close(close_reason::handshake_timeout);
     return;
   }
-  // While nothing is received we keep it waiting, and that is not the peer's fault.
-  if (header_begun_ns_ != 0 && !receiving_->busy)
+  // While nothing is received we keep it waiting, and that is not the peer's fault. But where headers of
+  // which a part is there have taken all memory that headers get, some have to go: each waits for the others.
+  if (header_begun_ns_ != 0 && !receiving_->busy && !waits_for_budget_)
     header_begun_ns_ = now;
   if (header_begun_ns_ != 0 && older(header_begun_ns_, limits.header_ms)) {
     close(close_reason::header_timeout);

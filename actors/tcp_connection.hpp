@@ -166,6 +166,7 @@ private:
   std::uint64_t ready_bytes_ = 0;      // of headers in `ready_` and of those with the kernel
   std::uint64_t held_bytes_ = 0;       // memory that open requests and unsent answers take, about
   std::uint64_t large_held_bytes_ = 0; // the same for large requests, which the whole server counts together
+  bool waits_for_budget_ = false; // the header that has begun finds no memory
   bool more_arrived_ = true; // behind what was received last, as far as is known
   bool taking_ = false; // within take(): bytes are in hand that come before those on the socket
   bool lingering_ = false;
