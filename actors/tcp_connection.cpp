@@ -616,8 +616,8 @@ bool tcp_connection::gather_output() {
   return true;
 }
 
-/// Where nobody else waits for this turn of the ring, a small answer goes out without it, and the next wait is
-/// not interrupted by its completion. False: nothing was sent.
+/// Where nobody else waits for this turn of the ring, a small answer goes out without it, and the next wait
+/// is not interrupted by its completion. False: nothing was sent.
 bool tcp_connection::send_at_once() {
   auto& out = *sending_;
   if (out.bytes_left > sent_at_once_bytes_max || !owner_.turn_is_idle())
