@@ -39,7 +39,7 @@ public:
       return;
     }
     const auto count = batch ? many.size() : 1;
-    results_.assign(count, status::ok);
+    results_.assign(count, status::internal);
     striped_.resize(count);
     waiting_.assign(count, -1);
     left_ = count;
@@ -64,6 +64,9 @@ public:
   }
 
   void erased(const block_erase_ptr& erase) override {
+    // A drive that was given up may answer after all: its items are decided.
+    if (waiting_[erase->item] < 0)
+      return;
     auto code = status::internal;
     switch (erase->result) {
     case engine::errc::ok:

@@ -59,6 +59,7 @@ bool drive::on_start() {
     body_ = std::make_shared<drive_body>();
     body_->index = settings_.index;
     body_->pool_keeper = settings_.pool_keeper;
+    settings_.options.epoch_least = settings_.epoch_least;
     const auto open = [this] {
       return engine::open_drive(
           settings_.description, settings_.options, *settings_.time,
@@ -407,8 +408,13 @@ void drive::on_stop() {
     ~last_things() {
       if (own.settings_.past != nullptr && !held.memory)
         own.settings_.past->add(held.store->counters(), held.device->statistics(), own.trimmed_bytes_);
-      if (held.needs_buffers)
+      if (held.needs_buffers) {
         held.device->close();
+        // What waited behind the device's depth holds this object, by what it would answer: nobody waits for
+        // that any more, and while it is there the drive is not opened again.
+        held.store->drop_waiting();
+        held.reading.clear();
+      }
       held.send_reads();
     }
     drive& own;

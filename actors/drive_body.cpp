@@ -150,7 +150,11 @@ void drive_body::abandon(std::uint64_t token) {
   if (auto found = reserved.find(token); found != reserved.end() && !memory) {
     store->abandon(token);
     reserved.erase(found);
-    writing.erase(token);
+    // Payload stays until the device has it.
+    if (const auto state = writing.find(token); state != writing.end() && state->second.pending > 0)
+      state->second.committed = true;
+    else
+      writing.erase(token);
   }
 }
 

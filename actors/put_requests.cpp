@@ -318,24 +318,15 @@ public:
   void expire() override {
     // Items that are being committed are decided by their drives.
     expired_ = true;
-    for (auto& item : items_)
-      if (!item.decided && !item.committing) {
-        if (item.writer != nullptr)
-          item.writer->abort(status::deadline_exceeded);
-        decide(item, status::deadline_exceeded, 0);
-        if (over())
-          return;
-      }
+    give_up(status::deadline_exceeded);
   }
 
   void abandon() override {
-    for (auto& item : items_)
-      if (item.writer != nullptr && !item.decided && !item.committing)
-        item.writer->abort(status::internal);
-    const bool any = std::any_of(items_.begin(), items_.end(),
-                                 [](const auto& item) { return item.committing && !item.decided; });
     abandoned_ = true;
-    if (!any && !over())
+    // What has not arrived never will. Items that are being committed are decided by their drives; the last
+    // decision ends this.
+    give_up(status::internal);
+    if (open_ == 0 && !over())
       end();
   }
 
@@ -350,6 +341,18 @@ private:
     std::unique_ptr<value_writer> writer;
     wire::batch_put_result result;
   };
+
+  /// Decides all items that are not being committed.
+  void give_up(status why) {
+    for (auto& item : items_)
+      if (!item.decided && !item.committing) {
+        if (item.writer != nullptr)
+          item.writer->abort(why);
+        decide(item, why, 0);
+        if (over())
+          return;
+      }
+  }
 
   void start(item_state& item) {
     const auto index = static_cast<std::uint32_t>(&item - items_.data());

@@ -402,6 +402,15 @@ void value_writer::commit(std::uint64_t deadline_ns) {
     settle();
     return;
   }
+  // While it arrived drives may have joined the set and left it. A block does not go where its key no longer
+  // belongs, and whoever is away now must hear of it when it comes back.
+  client_.note_change(extents_.front().put->id);
+  const auto& drives = client_.drives();
+  if (std::ranges::any_of(extents_,
+                          [&](const extent& each) { return drives.home(each.put->id) != each.drive; })) {
+    abort(status::unavailable);
+    return;
+  }
   deadline_ns_ = deadline_ns;
   committing_ = true;
   if (small_ && length_ > 0) {

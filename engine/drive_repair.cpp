@@ -136,7 +136,9 @@ status repairer::build_tree(superblock& next) {
             "the tree region has no room for a second tree beside the one that is there: start "
             "the server with this drive, it mends it step by step"};
   bytes_total_ += pages * tree_page_bytes;
-  tree_sequence_ = checker_.super().tree_sequence;
+  // Above the pages that a checkpoint which was cut off has left behind, as at a start.
+  tree_sequence_ =
+      checker_.super().tree_sequence + (checker_.super().clean ? 0 : checker_.places().tree_pages);
   std::vector<tree_child> below;
   for (std::size_t i = 0; i < begins.size(); ++i) {
     const std::size_t end = i + 1 < begins.size() ? begins[i + 1] : kept.size();
@@ -223,7 +225,8 @@ status repairer::run() {
       return built;
   if (!write_bitmap(publish ? now.sequence + 1 : now.sequence))
     return write_failed();
-  if (done_.bitmap_pages_written + done_.tree_pages_written > 0 && !flush())
+  // Also where nothing was written: what the server wrote may not have been flushed, and is said to be there.
+  if ((publish || done_.bitmap_pages_written > 0) && !flush())
     return write_failed();
   if (!publish)
     return {};

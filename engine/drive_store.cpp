@@ -288,7 +288,7 @@ void drive_store_core::pump_waiting() {
       const bool index_is_full = taken_before >= entries_max_;
       const bool nothing_comes = index_is_full ? leaving_.empty() : freeing_units_ + trimming_units_ == 0;
       if (nothing_comes && units_.free_units() == free_before) {
-        const std::uint64_t above = index_is_full ? taken_before - entries_max_ + 1 : 0;
+        const std::uint64_t above = index_->size() > entries_max_ ? index_->size() - entries_max_ : 0;
         const std::uint64_t go = std::max(needed, std::min(above, surplus_evicted_max));
         for (std::uint64_t more = 0; more < go; ++more)
           if (!evict_one(counters_.evicted_for_room))
@@ -382,7 +382,8 @@ std::vector<device_range> drive_store_core::take_trim() {
 
 void drive_store_core::trimmed(bool done) {
   const std::uint64_t now = time_.steady_ns();
-  for (const run& range : std::exchange(trimming_, {})) {
+  const auto ranges = std::exchange(trimming_, {});
+  for (const run& range : ranges) {
     units_.free(range);
     if (!done && trim_)
       trim_->freed(range, now);
@@ -390,6 +391,8 @@ void drive_store_core::trimmed(bool done) {
   if (!done && trim_)
     trim_->put_off(now);
   trimming_units_ = 0;
+  // A page of the bitmap may have been written meanwhile, with these as taken.
+  space_changed(ranges);
   pump_waiting();
 }
 
@@ -787,6 +790,11 @@ void drive_store_core::dispose(entry_handle handle) {
   }
 }
 
+void drive_store_core::drop_waiting() {
+  io_.drain();
+  header_reads_.clear();
+}
+
 void drive_store_core::reclaim() {
   if (!reclaim_waits_.load(std::memory_order_acquire))
     return;
@@ -1098,9 +1106,11 @@ status drive_store_core::close() {
     return {};
   super_.untrimmed = !trim_ || !trim_->empty() || !trimming_.empty();
   // What is still being discarded is free; whoever does it keeps the device claimed until it is done.
-  for (const run& range : std::exchange(trimming_, {}))
+  const auto ranges = std::exchange(trimming_, {});
+  for (const run& range : ranges)
     units_.free(range);
   trimming_units_ = 0;
+  space_changed(ranges);
   if (status done = checkpoint_now(); !done.ok())
     return done;
   super_.clean = true;

@@ -70,6 +70,7 @@ struct store_options {
   bool persistent = true;    // false: no metadata is written at all (memory)
   bool format_if_new = true; // a device that was never one of ours is formatted; else it is refused
   bool start_empty = false;  // whatever it holds is stale: formatted, with its identity and registry kept
+  std::uint64_t epoch_least = 0; // a drive of an earlier set epoch is going to be emptied by who opens it
   drive_failures failures;   // noted in the registry when the drive is opened
   bool discarded = false;    // format: the device was told to forget everything, so nothing is left to trim
   std::uint32_t blocks_max = 0; // the index holds at most this many; 0: as many as the drive has units
@@ -244,6 +245,9 @@ public:
   /// Gives the space of dead entries back whose last pin was released elsewhere (see
   /// block_index::set_reclaim_hook).
   virtual void reclaim() = 0;
+
+  /// The device is closed: what waits for it is forgotten, and what it should have told is not told.
+  virtual void drop_waiting() = 0;
 
   // TRIM. Free space is handed out again whether it was discarded or not; only what is being discarded
   // waits.

@@ -79,7 +79,8 @@ public:
     return options.blocks_max == 0 ? places.units : std::min(options.blocks_max, places.units);
   }
   static void fill_new_superblock(superblock& super, const store_options& options, std::uint64_t now_ns);
-  static status format_with(drive_io& io, superblock& super);
+  /// `had_one`: what lies there is an own drive, which is emptied.
+  static status format_with(drive_io& io, superblock& super, bool had_one);
   void note(std::string text);
   [[nodiscard]] const std::string& notes() const noexcept { return notes_; }
   void count_bad_superblock() { bump(counters_.bad_superblocks); }
@@ -111,6 +112,7 @@ public:
   bool read_resident(const block_pin& pin, std::string_view name_space, std::span<const std::byte> key,
                      std::uint32_t offset, std::uint32_t length, extent_view& out) const override;
   void reclaim() override;
+  void drop_waiting() override;
   void tick() override;
   bool poll(bool wait) override;
   bool idle() const noexcept override;

@@ -151,21 +151,41 @@ void drive_store_core::fill_new_superblock(superblock& super, const store_option
   super.untrimmed = !options.discarded;
 }
 
-status drive_store_core::format_with(drive_io& io, superblock& super) {
+status drive_store_core::format_with(drive_io& io, superblock& super, bool had_one) {
   const layout& places = super.places;
   aligned_bytes zeros(std::size_t{256} << 10);
   std::memset(zeros.data(), 0, zeros.span().size());
   const auto written = [&](std::uint64_t offset, std::span<std::byte> bytes) {
     return io.write_now(offset, bytes) == errc::ok;
   };
-  // The old superblocks go first: from here until the new one is there the drive is empty.
-  bool good = written(0, zeros.span().first(page_bytes)) && io.flush_now() == errc::ok &&
-              written(places.mirror_offset(), zeros.span().first(page_bytes)) && io.flush_now() == errc::ok;
+  aligned_bytes page(page_bytes);
+  const auto superblocks_written = [&] {
+    bool each = true;
+    for (const std::uint8_t copy : {0, 1}) {
+      super.copy = copy;
+      encode(super, as_page(page.span()));
+      each = each && written(copy == 0 ? 0 : places.mirror_offset(), page.span()) &&
+             io.flush_now() == errc::ok;
+    }
+    return each;
+  };
+  bool good = false;
+  if (had_one) {
+    // From the first copy on it is empty: nothing that lies on it is of the new format. Until then it is as
+    // it was, so that it never stands there without a name.
+    super.clean = false;
+    good = superblocks_written();
+    super.clean = true;
+    ++super.sequence;
+  } else {
+    // What pretended to be one goes first.
+    good = written(0, zeros.span().first(page_bytes)) && io.flush_now() == errc::ok &&
+           written(places.mirror_offset(), zeros.span().first(page_bytes)) && io.flush_now() == errc::ok;
+  }
   for (std::uint64_t at = 0; good && at < places.journal_bytes; at += zeros.span().size())
     good =
         written(places.journal_offset + at,
                 zeros.span().first(std::min<std::uint64_t>(zeros.span().size(), places.journal_bytes - at)));
-  aligned_bytes page(page_bytes);
   const std::vector<std::byte> bits(bitmap_bits_per_page / 8);
   for (std::uint32_t at = 0; good && at < places.bitmap_pages; ++at) {
     bitmap_page_header header;
@@ -176,12 +196,7 @@ status drive_store_core::format_with(drive_io& io, superblock& super) {
     encode(header, bits, as_page(page.span()));
     good = written(places.bitmap_offset + std::uint64_t{at} * page_bytes, page.span());
   }
-  good = good && io.flush_now() == errc::ok;
-  for (const std::uint8_t copy : {0, 1}) {
-    super.copy = copy;
-    encode(super, as_page(page.span()));
-    good = good && written(copy == 0 ? 0 : places.mirror_offset(), page.span()) && io.flush_now() == errc::ok;
-  }
+  good = good && io.flush_now() == errc::ok && superblocks_written();
   return good ? status{} : io_failed("it was formatted");
 }
 
@@ -209,7 +224,7 @@ status drive_store::format(block_device& device, const store_options& options) {
     }
   }
   drive_store_core::fill_new_superblock(super, options, system_clock().wall_ns());
-  return drive_store_core::format_with(io, super);
+  return drive_store_core::format_with(io, super, false);
 }
 
 status drive_store::blacklist(block_device& device, const drive_failures& failures) {
@@ -293,7 +308,7 @@ status drive_store::open(block_device& device, const store_options& options, clo
       // Memory may differ from start to start, and it is used to four fifths. What is above the bound by less
       // goes as new blocks come.
       if (const std::uint64_t most = drive_store_core::entries_max(options, super.places);
-          !fresh && super.blocks > most + most / 4)
+          !fresh && super.set_epoch >= options.epoch_least && super.blocks > most + most / 4)
         return {errc::too_large,
                 "it holds " + number(super.blocks) + " blocks, and memory allows an index of " +
                     number(most) +
@@ -311,7 +326,8 @@ status drive_store::open(block_device& device, const store_options& options, clo
         own.identity = super.set;
       const std::uint64_t formatted_before = super.formatted_at_ns;
       drive_store_core::fill_new_superblock(super, own, std::max(time.wall_ns(), formatted_before + 1));
-      if (status formatted = drive_store_core::format_with(io, super); !formatted.ok())
+      if (status formatted = drive_store_core::format_with(io, super, power_loss || options.start_empty);
+          !formatted.ok())
         return formatted;
     }
   }
@@ -473,8 +489,10 @@ void drive_store_core::forget_unproven(std::uint64_t first, std::uint64_t last, 
   for (const tree::leaf_range& leaf : tree_->leaves())
     if (leaf.journal_sequence < last && std::max(first, leaf.journal_sequence + 1) < last)
       index_->visit(leaf.first, leaf.last, [&](entry_handle handle) { unproven.push_back(handle); });
+  // Since the first of the missing batches: a checkpoint that is cut off must leave the whole gap for the
+  // next start to see.
   for (const entry_handle handle : unproven)
-    drop_entry(handle, last);
+    drop_entry(handle, first);
   // The batch after the gap repeats which ids the last one in it touched: all others kept their state.
   for (const std::uint64_t head : next.echo) {
     std::vector<entry_handle> touched;

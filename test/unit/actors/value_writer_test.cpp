@@ -289,6 +289,30 @@ CAF_TEST(a part that cannot be stored takes the whole value with it) {
   CAF_CHECK_EQUAL(client.erased.size(), 1u);                         // part 1, which was stored
 }
 
+CAF_TEST(a value whose key or a part of it belongs elsewhere by the time it has arrived is not stored) {
+  for (const bool head_moves : {true, false}) {
+    fixture fresh;
+    auto& drives = fresh.client.drives();
+    CAF_REQUIRE(fresh.begin(10 * mib) == status::ok);
+    fresh.receive();
+    // Drives left and joined meanwhile; the drive that has what arrived is there all the time.
+    auto members = engine::all_members(3);
+    const auto head = drives.home(fresh.id);
+    for (std::uint32_t drive = 0; drive < 3; ++drive)
+      if ((drive == head) == head_moves)
+        engine::remove_member(members, drive);
+    drives.set_members(members);
+    fresh.client.changed.clear();
+    fresh.writer.commit(0);
+    CAF_CHECK(fresh.writer.finished());
+    CAF_CHECK(fresh.writer.result() == status::unavailable);
+    CAF_CHECK_EQUAL(fresh.client.blocks(), 0u);
+    // Whoever is away has it among what it must not bring back.
+    CAF_REQUIRE_EQUAL(fresh.client.changed.size(), 1u);
+    CAF_CHECK(fresh.client.changed.front() == fresh.id);
+  }
+}
+
 CAF_TEST(a value for which there is no space is refused at once) {
   // 48 MiB in three drives; eviction is off.
   CAF_CHECK(begin(60 * mib) == status::no_space);
