@@ -40,7 +40,8 @@ public:
   [[nodiscard]] virtual std::uint32_t connections() const noexcept = 0;
 };
 
-/// Binds, opens the drives and starts the actors. Null and a sentence in `problem` when that cannot be done.
+/// Looks which set the drives belong to, waiting for each (find_set.hpp), binds, opens the drives and starts
+/// the actors. Null and a sentence in `problem` when that cannot be done.
 [[nodiscard]] std::unique_ptr<running_server> start_server(const server_options& options,
                                                            std::string& problem);
 
@@ -52,8 +53,8 @@ void block_signals();
 /// stopped by itself in good order gives 1, and says why in `problem`.
 [[nodiscard]] int serve_until_told(std::unique_ptr<running_server> server, std::string& problem);
 
-/// The three together. `ready` is called once it serves. `problem` says why it did not, or why it
-/// stopped, in one sentence.
+/// The three together. `ready` is called once it serves. `problem` says why it did not, or why it stopped, in
+/// one sentence. A signal that comes while the start waits for drives to be read ends it, with 0.
 [[nodiscard]] int run_server(const server_options& options, const std::function<void(running_server&)>& ready,
                              std::string& problem);
 
