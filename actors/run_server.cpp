@@ -303,7 +303,9 @@ int serve_until_told(std::unique_ptr<running_server> server, std::string& proble
   watcher.join();
   const bool orderly = server->wait();
   if (!orderly) {
-    log::error(target, "the server did not end in good order; the next start recovers the drives");
+    log::error(target,
+               "the server did not end in good order: what was not closed in time is left to the kernel; the "
+               "next start recovers a drive of which the log does not say that it was closed");
     std::_Exit(1);
   }
   problem = server->ended_because();

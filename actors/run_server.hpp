@@ -25,7 +25,8 @@ public:
   [[nodiscard]] virtual std::uint16_t port() const noexcept = 0;
   /// Asks for a stop in good order. Idempotent.
   virtual void stop() noexcept = 0;
-  /// Waits for the end; true if it was in good order.
+  /// Waits for the end; true if it was in good order: everything is closed. Otherwise destroying this may
+  /// wait for as long as a drive or an RDMA device does.
   virtual bool wait() = 0;
   /// Every actor that is alive, by name ("server", "listener", "evictor", "reactor-0", "drive-0", …): for
   /// fault injection.
