@@ -755,6 +755,56 @@ CAF_TEST(attaches under way are bounded) {
   }
 }
 
+CAF_TEST(nobody is driven out for an attach that is refused anyway) {
+  for (const bool over_rc : {false, true}) {
+    begin(over_rc);
+    auto with = settings();
+    with.attaching_max = 2;
+    with.attaching_threads = 1;
+    with.attach_wait_ns_max = 60'000 * millisecond;
+    with.sessions_max = with.rc.clients_max = 8; // six of them for one host
+    start(std::move(with));
+    const auto many = connect();
+    for (int index = 0; index < 6; ++index)
+      CAF_REQUIRE(answer_to(begin_attach(many, client_address(), 1)).result == wire::status::ok);
+    // One under way and one that waits: all places are taken, by somebody who costs more than others.
+    client_host silent{network, 4096, "silent"};
+    const auto address = [&] { return over_rc ? silent.rc_address() : silent.address(); };
+    const auto closed = hold_up(silent);
+    const auto owner = connect(), other = connect();
+    const auto first = begin_attach(owner, address(), 2);
+    CAF_REQUIRE(closed->holds_up(1));
+    const auto second = begin_attach(owner, address(), 2);
+    while (facts().attaching != 2) {
+    }
+    auto impossible = client_address();
+    impossible.number = 1U << 24U;
+    CAF_CHECK(answer_to(begin_attach(other, impossible, 3)).result == wire::status::bad_request);
+    attach_session carries;
+    carries.host[0] = 3;
+    carries.request = next_request++;
+    carries.pool = pool;
+    carries.client = client_address();
+    carries.reactor = caf::actor_cast<caf::actor>(reactor); // and there is no room for messages on a side
+    const auto request = carries.request;
+    caf::anon_send(caf::actor_cast<connection_actor>(other), std::move(carries));
+    CAF_CHECK(answer_to(request).result == (over_rc ? wire::status::bad_request : wire::status::unsupported));
+    CAF_CHECK(answer_to(begin_attach(other, client_address(), 1)).result == wire::status::busy);
+    CAF_CHECK_EQUAL(facts().attaching, 2u);
+    CAF_CHECK(what.look([&](const heard& all) {
+      return std::ranges::none_of(all.attached, [&](const auto& each) { return each.request == second; });
+    }));
+    // One that is not refused takes the place.
+    const auto honest = begin_attach(other, address(), 3);
+    CAF_CHECK(answer_to(second).result == wire::status::busy);
+    closed->open();
+    CAF_CHECK(answer_to(first).result == wire::status::ok);
+    CAF_CHECK(answer_to(honest).result == wire::status::ok);
+    network.set_way_taking({});
+    check_conduct();
+  }
+}
+
 CAF_TEST(a crowd that looks for nobody keeps nobody else out) {
   for (const bool over_rc : {false, true})
     for (const bool from_elsewhere : {false, true}) {
