@@ -1,11 +1,28 @@
 #include "actors/file_table.hpp"
 
 #include <liburing.h>
+#include <sys/utsname.h>
+
+#include <cstdio>
 
 namespace memkv::actors {
 
+namespace {
+
+/// Before Linux 6.13 what was removed from the table stayed open until every operation that had begun before
+/// was over: one idle connection would keep all sockets that were closed after its receive was handed over,
+/// and no limit on connections would bound them.
+bool removed_files_are_closed() noexcept {
+  utsname about{};
+  int major = 0, minor = 0;
+  return ::uname(&about) == 0 && std::sscanf(about.release, "%d.%d", &major, &minor) == 2 &&
+         (major > 6 || (major == 6 && minor >= 13));
+}
+
+} // namespace
+
 void file_table::open(io_uring& ring, std::uint32_t files) {
-  if (io_uring_register_files_sparse(&ring, files) != 0)
+  if (!removed_files_are_closed() || io_uring_register_files_sparse(&ring, files) != 0)
     return;
   ring_ = &ring;
   free_.reserve(files);

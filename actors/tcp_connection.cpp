@@ -59,6 +59,8 @@ constexpr std::uint64_t linger_ns = 1'000'000'000;
 /// each.
 constexpr std::uint64_t gathered_bytes_max = 1 << 20;
 constexpr std::uint64_t skip_bytes_max = 1 << 20;
+/// What the send buffer of a socket usually has room for.
+constexpr std::uint64_t sent_at_once_bytes_max = 128 << 10;
 
 } // namespace
 
@@ -359,7 +361,10 @@ bool tcp_connection::take_header(std::span<const std::byte>& bytes) {
       header_begun_ns_ = now;
     return true;
   }
-  if (event == wire::request_event::wait_for_budget) {
+  waits_for_budget_ = event == wire::request_event::wait_for_budget;
+  if (waits_for_budget_) {
+    if (header_begun_ns_ == 0)
+      header_begun_ns_ = now;
     owner_.wait_for_buffers(*this);
     return false;
   }
@@ -531,9 +536,23 @@ void tcp_connection::unstream(tcp_request& which) {
 }
 
 void tcp_connection::pump_output() {
+  while (gather_output()) {
+    if (!send_at_once()) {
+      submit_send();
+      return;
+    }
+    frames_sent();
+    // Reading may have had to stop for what has been answered now; its request ends when its code returns.
+    if (!receiving_->busy && !taking_)
+      owner_.wait_for_buffers(*this);
+  }
+}
+
+/// Takes what is to be written next into `sending_`. False: nothing, or not now.
+bool tcp_connection::gather_output() {
   auto& out = *sending_;
   if (closing_ || out.busy || write_after_ns_ > owner_.now_ns())
-    return;
+    return false;
   std::uint64_t bytes = 0;
   std::size_t vectors = 0;
   const auto add = [&](outgoing frame) {
@@ -577,7 +596,7 @@ void tcp_connection::pump_output() {
     out.frames.clear();
   if (out.frames.empty()) {
     maybe_end();
-    return;
+    return false;
   }
   const auto now = owner_.wall_now_ns();
   out.vectors.clear();
@@ -594,7 +613,51 @@ void tcp_connection::pump_output() {
   MEMKV_ASSERT(out.vectors.size() <= 1024, "what is sent at once has few enough pieces");
   out.bytes_left = bytes;
   send_progress_ns_ = owner_.now_ns();
-  submit_send();
+  return true;
+}
+
+/// Where nobody else waits for this turn of the ring, a small answer goes out without it, and the next wait
+/// is not interrupted by its completion. False: nothing was sent.
+bool tcp_connection::send_at_once() {
+  auto& out = *sending_;
+  if (out.bytes_left > sent_at_once_bytes_max || !owner_.turn_is_idle())
+    return false;
+  msghdr message{};
+  message.msg_iov = out.vectors.data();
+  message.msg_iovlen = out.vectors.size();
+  const auto sent = ::sendmsg(slot_->descriptor(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (sent == static_cast<ssize_t>(out.bytes_left))
+    return true;
+  // An error is seen by the ring's attempt, too.
+  if (sent > 0)
+    skip_sent(static_cast<std::uint64_t>(sent));
+  return false;
+}
+
+void tcp_connection::skip_sent(std::uint64_t bytes) {
+  auto& out = *sending_;
+  out.bytes_left -= bytes;
+  while (bytes >= out.vectors[out.first_vector].iov_len) {
+    bytes -= out.vectors[out.first_vector].iov_len;
+    ++out.first_vector;
+  }
+  auto& first = out.vectors[out.first_vector];
+  first.iov_base = static_cast<std::byte*>(first.iov_base) + bytes;
+  first.iov_len -= bytes;
+}
+
+/// All of `sending_` is with the kernel.
+void tcp_connection::frames_sent() {
+  auto& out = *sending_;
+  for (auto& frame : out.frames) {
+    ready_bytes_ -= frame.frame.size();
+    let_go(frame.frame.size() + frame_overhead_bytes);
+    if (frame.clock.runs())
+      frame.clock.note(owner_.counters(), owner_.now_ns());
+  }
+  out.frames.clear();
+  if (out.vectors.capacity() > 64)
+    out.vectors = {};
 }
 
 void tcp_connection::submit_send() {
@@ -625,28 +688,12 @@ void tcp_connection::sent(std::int32_t result) {
     return;
   }
   send_progress_ns_ = owner_.now_ns();
-  auto done = static_cast<std::uint64_t>(result);
-  out.bytes_left -= done;
-  if (out.bytes_left > 0) {
-    while (done >= out.vectors[out.first_vector].iov_len) {
-      done -= out.vectors[out.first_vector].iov_len;
-      ++out.first_vector;
-    }
-    auto& first = out.vectors[out.first_vector];
-    first.iov_base = static_cast<std::byte*>(first.iov_base) + done;
-    first.iov_len -= done;
+  if (static_cast<std::uint64_t>(result) < out.bytes_left) {
+    skip_sent(static_cast<std::uint64_t>(result));
     submit_send();
     return;
   }
-  for (auto& frame : out.frames) {
-    ready_bytes_ -= frame.frame.size();
-    let_go(frame.frame.size() + frame_overhead_bytes);
-    if (frame.clock.runs())
-      frame.clock.note(owner_.counters(), owner_.now_ns());
-  }
-  out.frames.clear();
-  if (out.vectors.capacity() > 64)
-    out.vectors = {};
+  frames_sent();
   pump_output();
   // A place among the frames in flight may have become free.
   pump_input();
@@ -765,8 +812,9 @@ void tcp_connection::check_time(std::uint64_t now) {
     close(close_reason::handshake_timeout);
     return;
   }
-  // While nothing is received we keep it waiting, and that is not the peer's fault.
-  if (header_begun_ns_ != 0 && !receiving_->busy)
+  // While nothing is received we keep it waiting, and that is not the peer's fault. But where headers of
+  // which a part is there have taken all memory that headers get, some have to go: each waits for the others.
+  if (header_begun_ns_ != 0 && !receiving_->busy && !waits_for_budget_)
     header_begun_ns_ = now;
   if (header_begun_ns_ != 0 && older(header_begun_ns_, limits.header_ms)) {
     close(close_reason::header_timeout);

@@ -109,6 +109,10 @@ private:
 
   void received(std::int32_t result, std::uint32_t flags);
   void sent(std::int32_t result);
+  [[nodiscard]] bool gather_output();
+  [[nodiscard]] bool send_at_once();
+  void skip_sent(std::uint64_t bytes);
+  void frames_sent();
   void submit_send();
   /// The operation is one on the socket.
   void address(io_uring_sqe& operation) const noexcept;
@@ -166,6 +170,7 @@ private:
   std::uint64_t ready_bytes_ = 0;      // of headers in `ready_` and of those with the kernel
   std::uint64_t held_bytes_ = 0;       // memory that open requests and unsent answers take, about
   std::uint64_t large_held_bytes_ = 0; // the same for large requests, which the whole server counts together
+  bool waits_for_budget_ = false; // the header that has begun finds no memory
   bool more_arrived_ = true; // behind what was received last, as far as is known
   bool taking_ = false; // within take(): bytes are in hand that come before those on the socket
   bool lingering_ = false;

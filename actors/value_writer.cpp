@@ -160,8 +160,8 @@ std::shared_ptr<void> value_writer::keep() const {
   return extents_[current_].memory;
 }
 
-/// Bytes of the value in order. A short piece waits for what comes behind it, so that a chunk whose front came
-/// with the request's header is looked at once: one pass is faster than two over its parts.
+/// Bytes of the value in order. A short piece waits for what comes behind it, so that a chunk whose front
+/// came with the request's header is looked at once: one pass is faster than two over its parts.
 void value_writer::sum_later(extent& of, std::span<const std::byte> bytes) {
   constexpr std::size_t short_bytes = 16 << 10;
   if (!unsummed_.empty()) {

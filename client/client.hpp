@@ -32,7 +32,7 @@
 // returned. Ownership: the caller's items, keys, values, targets and results must stay valid, and targets
 // untouched, until the call is complete. Errors: as values; no exception leaves. A target of an item that did
 // not succeed holds nothing of meaning. Limits: keys 1 ... 1024 bytes; values up to the server's
-// value_bytes_max; requests_queued_max waiting requests a connection, beyond which calls answer `queue_full`.
+// value_bytes_max; requests_queued_max open requests a connection, beyond which calls answer `queue_full`.
 // Does not do: replicate, encrypt, or retry puts whose outcome is not known.
 //
 // RDMA (transport rdma or auto). A server fetches values from the memory of puts, and places them in the
@@ -74,7 +74,7 @@
 
 namespace memkv::client {
 
-constexpr std::size_t requests_queued_max = 65'536;        // a connection
+constexpr std::size_t requests_queued_max = 65'536;        // a connection, sent or not
 constexpr std::uint64_t small_item_bytes_max = 32U << 10U; // items up to this size share batch frames
 constexpr std::uint64_t batch_frame_bytes_max = 1U << 20U; // payload of one of our batch frames, about
 constexpr std::uint32_t reconnect_ms_first = 100;

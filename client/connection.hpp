@@ -1,32 +1,32 @@
-// One connection to one server: its queue, its socket, its requests on their way. Internal to client/.
+// One connection to one server: its socket, its requests on their way. Internal to client/.
 //
 // Two carriers take requests there: the socket, and for small ones a queue pair of messages, which is made
 // through the socket and dies with it (docs/decisions/0032).
 //
-// Operation. At any moment at most one thread drives a connection: it alone connects, writes, reads, checks
-// answers and watches deadlines. Everybody else only queues requests and, if they wait for one, registers to
-// drive next. The role moves under the lock, so what belongs to the driver needs no lock of its own.
+// Operation. Requests come by request_queue, which also says who drives: that thread alone connects, writes,
+// reads, checks answers and watches deadlines.
 //
-// Threading: enqueue, try_drive, leave, outstanding and the flags by any thread; the rest by the driver.
+// Threading: as request_queue has it; the rest by the driver.
 // Ownership: the socket. Requests belong to their operations, which live until their last request is
-// complete. Errors: set in the results of the requests. Limits: requests_queued_max waiting requests,
+// complete. Errors: set in the results of the requests. Limits: requests_queued_max open requests,
 // frames_in_flight_max on their way on the socket, messages_open_max on the queue pair. Does not do: choose
 // servers, wait (the caller polls wanted() and comes back with pump()).
 #pragma once
 
+#include "client/burst.hpp"
+#include "client/dialer.hpp"
 #include "client/operation.hpp"
+#include "client/payload_receiver.hpp"
+#include "client/request_queue.hpp"
 #include "client/shared.hpp"
 #include "wire/messages.hpp"
 #include "wire/payload_digest.hpp"
 #include "wire/reply_reader.hpp"
 
-#include <sys/uio.h>
-
-#include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
@@ -52,10 +52,13 @@ constexpr std::uint8_t attempts_max = 2;
 /// How long the connection waits for answers to what it asks for itself.
 constexpr std::int64_t ping_deadline_ns = 5'000'000'000;
 
-/// How many bytes of a value of this length a get wants.
-[[nodiscard]] inline std::uint64_t wanted_bytes(const get_item& item, std::uint64_t value_length) noexcept {
-  const std::uint64_t rest = value_length - item.range_offset;
-  return item.range_length == 0 ? rest : std::min(rest, item.range_length);
+/// After so much has been received or written in one go, the other direction and the deadlines have their
+/// turn.
+constexpr std::uint64_t turn_bytes_max = 8U << 20U;
+
+/// Whether a call on a socket only found it not ready.
+[[nodiscard]] inline bool would_block(int error) noexcept {
+  return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
 }
 
 class connection {
@@ -66,23 +69,17 @@ public:
   connection(const connection&) = delete;
   connection& operator=(const connection&) = delete;
 
-  // Any thread.
+  // Any thread: as in request_queue.
 
-  /// False: the queue is full and the request was not taken. Wakes the driver if that is somebody else than
-  /// `here`.
-  [[nodiscard]] bool enqueue(request& wanted, const waiter* here);
-  /// True: the caller drives now (or did already). False: somebody else does, and will wake `self` when
-  /// leaving. Either way leave() must follow: others make way for who waits.
-  [[nodiscard]] bool try_drive(const std::shared_ptr<waiter>& self);
-  /// The same for a caller that does not wait: nothing follows a false.
-  [[nodiscard]] bool drive_if_free(const std::shared_ptr<waiter>& self);
-  /// Gives up driving or waiting. True: requests are open and nobody is left to drive.
-  [[nodiscard]] bool leave(const waiter* self);
-  [[nodiscard]] std::uint32_t outstanding() const noexcept { return outstanding_.load(); }
-  [[nodiscard]] bool driven() const noexcept { return driven_.load(); }
-  [[nodiscard]] bool wanted_by_others() const noexcept { return waiting_count_.load() != 0; }
+  [[nodiscard]] bool enqueue(request& wanted, const waiter* here) { return queue_.enqueue(wanted, here); }
+  [[nodiscard]] bool try_drive(const std::shared_ptr<waiter>& self) { return queue_.try_drive(self); }
+  [[nodiscard]] bool drive_if_free(const std::shared_ptr<waiter>& self) { return queue_.drive_if_free(self); }
+  [[nodiscard]] bool leave(const waiter* self) { return queue_.leave(self); }
+  [[nodiscard]] std::uint32_t outstanding() const noexcept { return queue_.outstanding(); }
+  [[nodiscard]] bool driven() const noexcept { return queue_.driven(); }
+  [[nodiscard]] bool wanted_by_others() const noexcept { return queue_.wanted_by_others(); }
   /// Lets the driver, if there is one, look again at what it could not send.
-  void poke();
+  void poke() { queue_.poke(); }
 
   // The driver.
 
@@ -112,7 +109,7 @@ public:
   void keep_alive();
 
 private:
-  enum class state : std::uint8_t { closed, resolving, connecting, greeting, ready };
+  enum class state : std::uint8_t { closed, dialing, greeting, ready };
   enum class session_state : std::uint8_t { none, attaching, ready };
 
   /// What a frame needs to know of the way it takes.
@@ -143,42 +140,25 @@ private:
     std::int64_t answer_ns = 0;        // what an answer lately took
   };
 
-  /// A run of payload bytes with one digest and one place to go to.
-  struct segment {
-    std::byte* target = nullptr;
-    std::uint64_t length = 0;
-    std::uint32_t item_index = 0; // for keyed digests: position in the request
-    wire::digest16 digest{};
-    bool ends_item = false; // batch gets: the item is complete after it
-  };
-  /// A frame of the burst being written: where its bytes lie in the burst.
-  struct burst_frame {
-    request* owner = nullptr;
-    std::uint64_t begin = 0;
-    std::uint64_t end = 0;
-    bool started = false;
-  };
-  /// A piece of the burst: `header_offset` into burst_headers_ or a view of the caller's memory.
-  struct burst_piece {
-    const std::byte* payload = nullptr; // none: a piece of burst_headers_
-    std::size_t header_offset = 0;
-    std::size_t length = 0;
-  };
-
   void take_queue();
   void watch_deadlines(std::int64_t now_ns);
+  /// Ends the socket: what may be sent again waits for the next one.
+  void lose(errc code);
+  void complete(request& done);
+  /// It is on its way no more: takes it out of what is open, and gives back its room in the staging area.
+  void let_go(request& done);
 
+  // Opening and closing: connection_opening.cpp.
   void open(std::int64_t now_ns);
-  void look_up(std::int64_t now_ns);
-  void try_next_address(std::int64_t now_ns);
-  void finish_connecting(short revents, std::int64_t now_ns);
+  void take_socket(dialer::progress now, std::int64_t now_ns);
+  void await_greeting(short revents, std::int64_t now_ns);
   void send_hello(std::int64_t now_ns);
   void fail_to_open(errc reason, std::int64_t now_ns);
+  [[nodiscard]] bool accept_greeting();
   [[nodiscard]] bool was_closed_while_idle(std::int64_t now_ns) const noexcept;
   /// By the other side; unread bytes hide it.
   [[nodiscard]] bool socket_is_closed() const noexcept;
   void close_socket() noexcept;
-  void lose(errc code);
 
   // RDMA: connection_rdma.cpp.
   [[nodiscard]] rdma_device& device() const noexcept { return *shared_.rdma->devices()[rail_]; }
@@ -236,14 +216,19 @@ private:
   /// After the queue pair was ended: what only reads waits for another one, what may have taken effect fails.
   void ask_again_or_fail(std::vector<request*> sent, errc code);
 
+  // Writing: connection_writing.cpp.
   void write_requests(std::int64_t now_ns);
   void build_burst(std::int64_t now_ns);
-  void encode(request& wanted, std::int64_t now_ns, const carrier& by, std::vector<burst_piece>& payload);
+  void encode(request& wanted, std::int64_t now_ns, const carrier& by,
+              std::vector<wire::bytes_view>& payload);
   /// The next frame on the socket.
-  [[nodiscard]] carrier socket_carrier() noexcept { return {burst_headers_, tag_, ++last_id_, session_id_}; }
+  [[nodiscard]] carrier socket_carrier() noexcept {
+    return {burst_.headers(), tag_, ++last_id_, session_id_};
+  }
   void put_burst_back();
   [[nodiscard]] std::uint64_t payload_bytes(const request& wanted) const noexcept;
 
+  // Reading: connection_reading.cpp.
   void read_replies();
   /// Uses up the buffered bytes. False: the connection is closed now.
   [[nodiscard]] bool take_buffered();
@@ -255,7 +240,12 @@ private:
   /// Takes the header in the buffer, and the bytes that came behind it and lie in their target. False: the
   /// connection is closed now.
   [[nodiscard]] bool take_early(std::span<const std::byte> bytes);
-  [[nodiscard]] bool accept_greeting();
+  /// Counts `length` bytes that lie in their targets now. False: a digest is wrong.
+  [[nodiscard]] bool advance_payload(std::uint64_t length);
+
+  // Answers: connection_answers.cpp.
+  [[nodiscard]] request* find_open(std::uint64_t id) const noexcept;
+  /// Takes the header that was read. False: it is no answer to what was asked.
   [[nodiscard]] bool accept_reply();
   [[nodiscard]] bool accept_single_get(request& wanted);
   [[nodiscard]] bool accept_batch_get(request& wanted);
@@ -264,14 +254,10 @@ private:
   /// All other replies: one frame without payload.
   [[nodiscard]] bool accept_results(request& wanted, const wire::frame_header& header,
                                     wire::bytes_view variable);
-  void begin_segment();
-  /// Counts `length` bytes that lie in their segments now. False: a digest is wrong.
-  [[nodiscard]] bool advance_payload(std::uint64_t length);
+  /// The targets are known to payload_.
+  [[nodiscard]] bool begin_payload(request& wanted);
   /// After the last byte of a frame's payload. False: the reply ended too early.
   [[nodiscard]] bool end_frame();
-  void complete(request& done);
-  /// It is on its way no more: takes it out of what is open, and gives back its room in the staging area.
-  void let_go(request& done);
 
   // What the server was too busy for: connection_busy.cpp.
   /// After a whole answer: completes the request, or puts off the items of it that were answered Busy.
@@ -279,33 +265,19 @@ private:
   [[nodiscard]] bool ask_again_later(request& answered);
   /// Requests whose pause is over wait to be sent again.
   void end_pauses(std::int64_t now_ns);
-  [[nodiscard]] request* find_open(std::uint64_t id) const noexcept;
 
   shared_state& shared_;
   server& server_;
 
-  /// With the lock held. False: somebody else drives.
-  [[nodiscard]] bool take_over(const std::shared_ptr<waiter>& self);
-
-  std::mutex mutex_;
-  std::deque<request*> queue_;                   // mutex_
-  std::shared_ptr<waiter> driver_;               // mutex_
-  std::vector<std::shared_ptr<waiter>> waiting_; // mutex_
-  std::atomic<std::uint32_t> outstanding_{0};
-  std::atomic<std::uint32_t> queued_{0};
-  std::atomic<std::uint32_t> waiting_count_{0};
-  std::atomic<bool> driven_{false};
+  request_queue queue_;
 
   // The driver's from here on.
-  std::atomic<const waiter*> self_{nullptr}; // the driver's; changed under the lock
   state state_ = state::closed;
-  int fd_ = -1;
+  dialer dialer_;
+  int fd_ = -1; // since it is connected
   bool wants_write_ = false;
-  std::int64_t opening_until_ns_ = 0;
   std::int64_t last_io_ns_ = 0;
   std::int64_t next_deadline_ns_ = 0;
-  std::vector<socket_address> addresses_;
-  std::size_t next_address_ = 0;
 
   std::deque<request*> backlog_;   // taken from the queue, not written
   std::vector<request*> open_;     // in the burst or written, without a complete answer
@@ -317,7 +289,6 @@ private:
   wire::digest_kind digest_kind_ = wire::digest_kind::crc32c;
   std::optional<wire::reply_reader> reader_;        // since the socket is open
   std::optional<wire::payload_digest> send_digest_; // since the Hello was answered
-  std::optional<wire::payload_digest> receive_digest_;
   std::uint32_t in_flight_max_ = wire::limits::frames_in_flight_max;
   std::uint32_t idle_timeout_ms_ = wire::limits::idle_timeout_ms;
 
@@ -329,25 +300,15 @@ private:
   std::vector<std::byte> device_bytes_; // of device memory, for checksums
   message_carrier messages_;
 
-  std::vector<std::byte> burst_headers_;
-  std::vector<burst_piece> burst_pieces_;
-  std::vector<burst_frame> burst_frames_;
-  std::size_t burst_piece_ = 0; // first one not written completely
-  std::size_t burst_piece_offset_ = 0;
-  std::uint64_t burst_written_ = 0;
-  std::int64_t burst_sealed_ns_ = 0;
+  burst burst_;
 
   std::vector<std::byte> buffer_; // received and not yet looked at: [buffer_begin_, buffer_end_)
   std::size_t buffer_begin_ = 0;
   std::size_t buffer_end_ = 0;
   std::int64_t turn_ns_ = 0;     // when pump() was called last
+  bool drained_ = false;         // the socket gave less than was asked for
   request* receiving_ = nullptr; // whose payload comes now
-  wire::frame_header receiving_header_;
-  std::uint64_t payload_left_ = 0;
-  bool drained_ = false; // the socket gave less than was asked for
-  std::vector<segment> segments_;
-  std::size_t segment_ = 0;
-  std::uint64_t segment_done_ = 0;
+  payload_receiver payload_;
 };
 
 } // namespace memkv::client

@@ -254,7 +254,7 @@ void connection::watch_message_deadlines(std::int64_t now_ns) {
 // ---- sending ----
 
 bool connection::send_message(request& one, std::int64_t now_ns) {
-  std::vector<burst_piece> no_payload;
+  std::vector<wire::bytes_view> no_payload;
   one.by_message = true;
   messages_.frame.clear();
   encode(one, now_ns, {messages_.frame, messages_.tag, ++messages_.last_id, messages_.session_id},
@@ -292,7 +292,7 @@ void connection::ping_by_message(std::int64_t now_ns) {
     return;
   }
   static_cast<void>(ping.release());
-  ++outstanding_;
+  queue_.count_made();
   messages_.pinged = true;
   messages_.pair->post();
 }

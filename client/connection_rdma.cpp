@@ -15,10 +15,6 @@ namespace {
 // Device memory is fetched in such pieces for its checksum.
 constexpr std::size_t device_step_bytes = 1U << 20U;
 
-[[nodiscard]] errc code_of(wire::status status) noexcept {
-  return from_wire(static_cast<std::uint8_t>(status));
-}
-
 /// What an item is answered that RDMA could not serve, and TCP perhaps can.
 [[nodiscard]] bool is_rdma_failure(errc code) noexcept {
   return code == errc::memory_refused || code == errc::session_ended;
@@ -57,7 +53,7 @@ void connection::ask_for(request_kind kind, std::uint64_t session_id, bool first
   asked->session_id = session_id;
   asked->deadline_ns = steady_ns() + ping_deadline_ns;
   backlog_.insert(first ? backlog_.begin() : backlog_.end(), asked);
-  ++outstanding_;
+  queue_.count_made();
   next_deadline_ns_ =
       next_deadline_ns_ == 0 ? asked->deadline_ns : std::min(next_deadline_ns_, asked->deadline_ns);
 }
@@ -117,20 +113,20 @@ void connection::end_session(bool tell) noexcept {
 }
 
 void connection::say_detach() {
-  if (session_state_ != session_state::ready || state_ != state::ready || !burst_frames_.empty()) {
+  if (session_state_ != session_state::ready || state_ != state::ready || !burst_.empty()) {
     return;
   }
   request detach;
   detach.kind = request_kind::detach;
   detach.session_id = session_id_;
   end_session(false);
-  burst_headers_.clear();
-  std::vector<burst_piece> no_payload;
+  std::vector<std::byte> frame;
+  std::vector<wire::bytes_view> no_payload;
   detach.deadline_ns = steady_ns() + ping_deadline_ns;
-  encode(detach, steady_ns(), socket_carrier(), no_payload);
-  wire::seal(burst_headers_, wall_ns(), shared_.frame_mac);
+  encode(detach, steady_ns(), {frame, tag_, ++last_id_, 0}, no_payload);
+  wire::seal(frame, wall_ns(), shared_.frame_mac);
   // If it does not go out now, the end of the connection says the same.
-  static_cast<void>(::send(fd_, burst_headers_.data(), burst_headers_.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
+  static_cast<void>(::send(fd_, frame.data(), frame.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
 }
 
 void connection::fail_rdma(const std::string& why) {
@@ -318,7 +314,7 @@ void connection::use_tcp(request& wanted, const std::vector<std::uint32_t>& item
     made.deadline_ns = wanted.deadline_ns;
     made.server_index = wanted.server_index;
     owner.pending.fetch_add(1, std::memory_order_acq_rel);
-    ++outstanding_;
+    queue_.count_made();
     ++shared_.counted.requests_retried;
     backlog_.push_back(&made);
   });

@@ -181,6 +181,22 @@ private:
   void let_go_of_memory() noexcept;
 };
 
+/// How many bytes of a value of this length a get wants.
+[[nodiscard]] inline std::uint64_t wanted_bytes(const get_item& item, std::uint64_t value_length) noexcept {
+  const std::uint64_t rest = value_length - item.range_offset;
+  return item.range_length == 0 ? rest : std::min(rest, item.range_length);
+}
+
+/// What a get's target can take: an empty one stands for the one byte that tells "something" from "nothing".
+[[nodiscard]] inline std::uint64_t capacity_of(const get_item& item) noexcept {
+  return std::max<std::uint64_t>(item.target.size(), 1);
+}
+
+/// The code of a status that a server answered.
+[[nodiscard]] inline errc code_of(wire::status status) noexcept {
+  return from_wire(static_cast<std::uint8_t>(status));
+}
+
 /// Whether a code means that the server could not be asked, so that a read's honest answer is a miss with
 /// this cause.
 [[nodiscard]] bool is_unreachable(errc code) noexcept;

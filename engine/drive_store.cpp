@@ -15,6 +15,9 @@ namespace memkv::engine {
 
 namespace {
 
+/// Of what an index has above its bound after a start, so many blocks go at a time.
+constexpr std::uint64_t surplus_evicted_max = 1024;
+
 std::uint64_t mixed(std::uint64_t value) noexcept {
   value += 0x9E3779B97F4A7C15U;
   value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9U;
@@ -40,12 +43,18 @@ drive_store_core::drive_store_core(block_device& device, const store_options& op
     : device_(device), options_(options), time_(time), super_(super), format_id_(super.format_id),
       drive_id_(super.drive_id), places_(super.places), io_(device), mapping_(device.mapping()),
       writable_(device.writable_mapping()), units_(places_.units), headers_(units_, places_.unit_bytes),
-      entries_max_(options.blocks_max == 0 ? places_.units : std::min(options.blocks_max, places_.units)),
+      entries_max_(entries_max(options, places_)),
       covered_(options.persistent ? header_extent::whole_page : header_extent::used_bytes),
       batch_bytes_(options.persistent ? journal_batch_bytes_max : page_bytes) {
   io_.show_waiting(time_, options_.waits_since_ns.get());
   units_.reuse_first(!writable_.empty());
-  index_ = std::make_unique<block_index>(entries_max_);
+  // What a drive holds is taken in whole, whatever memory allowed when it was written. And the tree's leaves
+  // are not of one moment: until the journal's batches put that right there are more entries than ever lived
+  // at once, by as many as the journal can name.
+  const std::uint64_t taken_in =
+      options.persistent ? places_.units + places_.journal_bytes / entry_record_bytes : entries_max_;
+  index_ = std::make_unique<block_index>(
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(taken_in, limits::entries_max)));
   parts_.emplace(*index_);
   eviction_options order;
   order.capacity_bytes = std::uint64_t{places_.units} * places_.unit_bytes;
@@ -107,10 +116,15 @@ void drive_store_core::space_changed(std::span<const run> runs) {
       bitmap_dirty_[page] = true;
 }
 
+/// Puts that are on their way to the journal need an entry each: one that was written there and found the
+/// index full would have to be taken back, and after a crash before that there would be an entry too many.
+/// What was replaced or deleted keeps its entry while somebody reads it.
+std::uint64_t drive_store_core::entries_taken() const noexcept {
+  return index_->size() + kept_by_pins_.size() + reservations_.size() + intents_.size() + batch_.size();
+}
+
 errc drive_store_core::take_space(std::uint32_t length, extent_space& out) {
-  // Puts that are on their way to the journal need an entry each. One that was written there and found the
-  // index full would have to be taken back, and after a crash before that there would be an entry too many.
-  if (index_->size() + reservations_.size() + intents_.size() + batch_.size() >= entries_max_)
+  if (entries_taken() >= entries_max_)
     return errc::no_space;
   const std::uint64_t data_pages = align_up(length, page_bytes) / page_bytes;
   const auto units = static_cast<std::uint32_t>(align_up(length, places_.unit_bytes) / places_.unit_bytes);
@@ -267,13 +281,20 @@ void drive_store_core::pump_waiting() {
       for (std::size_t i = 0; i < std::min<std::size_t>(waiting_.size(), 16); ++i)
         wanted += align_up(waiting_[i].what.length, places_.unit_bytes) / places_.unit_bytes + 1;
       const std::uint64_t free_before = units_.free_units();
+      const std::uint64_t taken_before = entries_taken();
       free_units_until(wanted, counters_.evicted_for_space);
-      // Enough is free, but in too many pieces, or the index is full: more has to go.
-      if (freeing_units_ + trimming_units_ == 0 && units_.free_units() == free_before)
-        for (std::uint64_t more = 0; more < needed; ++more)
+      // Enough is free, but in too many pieces, or the index is full: more has to go. Space that is on its
+      // way to be free brings no entry, if those that leave have left.
+      const bool index_is_full = taken_before >= entries_max_;
+      const bool nothing_comes = index_is_full ? leaving_.empty() : freeing_units_ + trimming_units_ == 0;
+      if (nothing_comes && units_.free_units() == free_before) {
+        const std::uint64_t above = index_is_full ? taken_before - entries_max_ + 1 : 0;
+        const std::uint64_t go = std::max(needed, std::min(above, surplus_evicted_max));
+        for (std::uint64_t more = 0; more < go; ++more)
           if (!evict_one(counters_.evicted_for_room))
             break;
-      if (units_.free_units() != free_before)
+      }
+      if (units_.free_units() != free_before || entries_taken() < taken_before)
         continue; // without a journal it is free at once
     }
     if (freeing_units_ + trimming_units_ > 0 || !intents_.empty() || !batch_.empty())
@@ -812,9 +833,13 @@ errc drive_store_core::apply_put(intent& change, std::uint64_t batch) {
   entry_handle inserted = no_entry;
   entry_handle replaced = no_entry;
   if (const errc made = index_->insert(fields, inserted, replaced); made != errc::ok) {
-    // The journal has it and the index cannot: take it back.
-    if (options_.persistent)
+    // No memory for it. The journal has it, and a start after a crash would find it there: it is taken back,
+    // and what it replaced goes as well, since that start would not find that.
+    if (options_.persistent) {
       queue_erase(record.id, record.generation, true, false, 0, {});
+      if (before != no_entry)
+        let_go(before, batch);
+    }
     give_space(change.space);
     return made;
   }
@@ -855,14 +880,20 @@ errc drive_store_core::apply_erase(intent& change, std::uint64_t batch) {
   if (entry.generation > change.record.generation ||
       (change.only_generation != 0 && entry.generation != change.only_generation))
     return errc::not_found;
+  let_go(handle, batch);
+  return errc::ok;
+}
+
+/// By what batch `batch` says.
+void drive_store_core::let_go(entry_handle handle, std::uint64_t batch) {
+  const key_id id = index_->at(handle).id;
   const auto bytes = static_cast<std::int64_t>(record_bytes(handle));
   orphan_parts(handle);
   leave_order(handle);
   index_->unlink(handle);
   if (tree_)
-    tree_->note_change(change.record.id, -bytes, batch);
+    tree_->note_change(id, -bytes, batch);
   dispose(handle);
-  return errc::ok;
 }
 
 /// What could not be read twice in a row is a miss once that is written down, so that a bad sector is not the

@@ -73,6 +73,11 @@ public:
   [[nodiscard]] errc write_superblock_now(std::uint8_t copy);
   /// Marks the superblock as in use, durably, before the first change.
   status begin_use();
+  /// Blocks that may live at once.
+  [[nodiscard]] static std::uint32_t entries_max(const store_options& options,
+                                                 const layout& places) noexcept {
+    return options.blocks_max == 0 ? places.units : std::min(options.blocks_max, places.units);
+  }
   static void fill_new_superblock(superblock& super, const store_options& options, std::uint64_t now_ns);
   static status format_with(drive_io& io, superblock& super);
   void note(std::string text);
@@ -197,6 +202,7 @@ private:
   };
 
   // Space.
+  [[nodiscard]] std::uint64_t entries_taken() const noexcept;
   [[nodiscard]] errc take_space(std::uint32_t length, extent_space& out);
   void give_space(const extent_space& space);
   [[nodiscard]] std::vector<run> stored_runs(entry_handle handle) const;
@@ -225,6 +231,7 @@ private:
   [[nodiscard]] errc apply_put(intent& change, std::uint64_t batch);
   [[nodiscard]] errc apply_erase(intent& change, std::uint64_t batch);
   void leave_order(entry_handle handle);
+  void let_go(entry_handle handle, std::uint64_t batch);
   void dispose(entry_handle handle);
   void free_entry(entry_handle handle);
   void orphan_parts(entry_handle handle);
@@ -321,7 +328,9 @@ private:
   entry_extras extras_;
   std::optional<part_order> parts_;          // evicted only when nothing else can be
   std::unordered_set<entry_handle> leaving_; // chosen as victims, their removal is on its way
-  std::uint32_t entries_max_ = 0;
+  std::uint32_t entries_max_ = 0; // see entries_max()
+  /// While the tree is read: leaves with records that found no entry, and how many bytes these are.
+  std::vector<std::pair<key_id, std::size_t>> surplus_;
   const header_extent covered_;
 
   std::unordered_map<std::uint64_t, held_space> reservations_;

@@ -290,6 +290,14 @@ status drive_store::open(block_device& device, const store_options& options, clo
       cut_short = super.format_cut_short();
       power_loss = !super.clean && super.sync == sync_policy::never && super.boot_id != options.boot_id;
       fresh = power_loss || options.start_empty;
+      // Memory may differ from start to start, and it is used to four fifths. What is above the bound by less
+      // goes as new blocks come.
+      if (const std::uint64_t most = drive_store_core::entries_max(options, super.places);
+          !fresh && super.blocks > most + most / 4)
+        return {errc::too_large,
+                "it holds " + number(super.blocks) + " blocks, and memory allows an index of " +
+                    number(most) +
+                    ": lower memory.max_size or add memory, or run memkv drive reset for it to begin empty"};
       if (super.failures.blacklisted)
         return {errc::blacklisted,
                 "the drive is blacklisted: it failed " + number(super.failures.failure_count) +
@@ -448,8 +456,15 @@ errc drive_store_core::replay_record(const entry_record& record, std::uint64_t b
       drop_entry(before, batch);
     return errc::ok;
   }
-  if (insert_recovered(record))
-    tree_->note_change(record.id, static_cast<std::int64_t>(record.encoded_bytes()) - bytes_before, batch);
+  // The old one goes first, whatever becomes of the new one: it must not come back in its place.
+  if (before != no_entry) {
+    index_->unlink(before);
+    release_recovered(before);
+  }
+  const auto bytes =
+      insert_recovered(record) ? static_cast<std::int64_t>(record.encoded_bytes()) : std::int64_t{0};
+  if (bytes != 0 || bytes_before != 0)
+    tree_->note_change(record.id, bytes - bytes_before, batch);
   return errc::ok;
 }
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace memkv::engine {
 
@@ -70,8 +71,12 @@ bool drive_store_core::load_page(std::uint8_t level, const meant_page& meant,
   if (!tree_->load(level, child.first, child.reference, page.header.journal_sequence, payload))
     return false;
   append_children(page.children, meant.last, below);
+  std::size_t surplus = 0;
   for (const entry_record& record : page.entries)
-    (void)insert_recovered(record);
+    if (!insert_recovered(record))
+      surplus += record.encoded_bytes();
+  if (surplus > 0)
+    surplus_.push_back({child.first, surplus});
   return true;
 }
 
@@ -205,6 +210,10 @@ status drive_store_core::load_tree() {
   // A checkpoint that was cut off left pages with higher sequences than the tree has. New pages are younger
   // than all of these: a page that is not part of the tree must not pass for the youngest of its range.
   tree_->finish_loading(super_.tree_sequence + (super_.clean ? 0 : places_.tree_pages));
+  // What found no entry, for want of memory, is forgotten for good before anything is served: else a later
+  // start would bring it back, deleted meanwhile or not.
+  for (const auto& [leaf, bytes] : std::exchange(surplus_, {}))
+    tree_->note_change(leaf, -static_cast<std::int64_t>(bytes), 0);
   if (const auto bad = counters_.bad_tree_pages.load(std::memory_order_relaxed); bad > 0)
     note(std::to_string(bad) + " damaged pages of the tree" +
          (proven_tree_pages_ == 0

@@ -18,7 +18,7 @@ import unittest
 
 import live_server
 from live_server import KIB, MIB, Server, checks, page, wait_until
-from memkv_page_client import GetItem, Opcode, PutItem, Status
+from memkv_page_client import ConnectionLost, GetItem, Opcode, PutItem, Status
 
 MEMKV = live_server.program()
 UNAUTHENTICATED_MAX = 1024
@@ -231,6 +231,43 @@ class without_reading(unittest.TestCase):
             self.assertEqual({status for status, _ in client.put_batch(items)}, {Status.Ok})
             found = client.get_batch([GetItem(item.key) for item in items])
             self.assertEqual({result.data for result in found}, {b"v"})
+
+
+class headers(unittest.TestCase):
+    def test_large_headers_that_keep_the_memory_of_all_from_each_other_end_in_time(self):
+        server = Server(MEMKV, drive_mib=16, network="max_connections_per_address: 400")
+        self.addCleanup(server.close)
+        server.start()
+        items = page.encode_get_items([GetItem(b"%0210d" % index) for index in range(4096)])
+        self.assertLess(len(items), MIB - KIB)
+        # Each has memory for half of its header and needs as much again; together they have all there is.
+        raws = [server.raw().ready() for _ in range(150)]
+
+        def send(raw):
+            raw.socket.settimeout(2)
+            with contextlib.suppress(OSError):
+                raw.socket.sendall(raw.seal(raw.header(Opcode.TcpBatchGet, items))[:600_000])
+
+        threads = [threading.Thread(target=send, args=(raw,)) for raw in raws]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        begin = time.monotonic()
+        while True:
+            try:
+                with server.client() as client:
+                    found = client.get_batch([GetItem(b"%0200d" % index) for index in range(4096)])
+                self.assertEqual({result.status for result in found}, {Status.NotFound})
+                break
+            except ConnectionLost:
+                # Its own header may have been the one that had to go.
+                self.assertLess(time.monotonic() - begin, 5 + LATE_S)
+        print(f"a large header beside {len(raws)} halves: {time.monotonic() - begin:.1f} s")
+        self.assertLess(time.monotonic() - begin, 5 + LATE_S)
+        wait_until(lambda: server.descriptors() < 40, 5 + LATE_S, "the halves are gone")
+        for raw in raws:
+            raw.socket.close()
 
 
 class numbers(unittest.TestCase):

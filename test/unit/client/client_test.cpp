@@ -18,6 +18,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <deque>
+#include <filesystem>
 #include <mutex>
 #include <random>
 #include <set>
@@ -104,6 +105,22 @@ void refuse_as_busy(fake_frame& frame) {
   frame.header.value_offset = 0;
   frame.variable.clear();
   frame.payload.clear();
+}
+
+/// How many sockets of this process are connected to it.
+std::size_t sockets_to(const fake_server& server) {
+  const std::string address = server.address();
+  const auto port = static_cast<std::uint16_t>(std::stoul(address.substr(address.rfind(':') + 1)));
+  std::size_t found = 0;
+  for (const auto& each : std::filesystem::directory_iterator("/proc/self/fd")) {
+    sockaddr_in peer{};
+    socklen_t length = sizeof peer;
+    if (::getpeername(std::stoi(each.path().filename()), reinterpret_cast<sockaddr*>(&peer), &length) == 0 &&
+        peer.sin_family == AF_INET && peer.sin_port == htons(port)) {
+      ++found;
+    }
+  }
+  return found;
 }
 
 /// Waits, up to a minute, for something that another thread brings about.
@@ -491,6 +508,30 @@ CAF_TEST(a batch answer that fails a check closes the connection) {
   }
 }
 
+CAF_TEST(an empty last slice does not make an item right whose bytes are wrong) {
+  pair one;
+  CAF_CHECK_EQUAL(one.put("a", filled(100, 1)), errc::ok);
+  CAF_CHECK_EQUAL(one.put("b", filled(100, 2)), errc::ok);
+  one.server.shape = [](fake_frame& frame) {
+    std::vector<std::byte>& body = frame.variable; // 8 bytes, then slices of 48
+    CAF_REQUIRE_EQUAL(body.size(), 8 + 2 * 48u);
+    body[0] = std::byte{3};
+    body[8 + 5] = std::byte{0};         // not the last one of the first item
+    std::vector<std::byte> empty(48);   // of the first item too
+    empty[5] = std::byte{1};            // the last one
+    empty[8] = empty[16] = body[8 + 8]; // at the end of the value
+    body.insert(body.begin() + 8 + 48, empty.begin(), empty.end());
+    frame.payload[50] ^= std::byte{1};
+  };
+  bytes first(100);
+  bytes second(100);
+  const client::get_item items[] = {{"a", first}, {"b", second}};
+  item_result results[2];
+  one.kv->get(items, results);
+  CAF_CHECK_EQUAL(results[0].code, errc::not_found);
+  CAF_CHECK_EQUAL(results[0].cause, errc::bad_reply);
+}
+
 CAF_TEST(a put whose answer is lost is not repeated and says that it may have happened) {
   pair one;
   CAF_CHECK_EQUAL(one.put("warm", filled(1, 1)), errc::ok);
@@ -821,6 +862,28 @@ CAF_TEST(a deadline ends the waiting for a server that says nothing) {
   CAF_CHECK_EQUAL(one.kv->get("key", target).code, errc::ok);
 }
 
+CAF_TEST(a request is not given up before the connection that it went out on has ended) {
+  pair one;
+  CAF_CHECK_EQUAL(one.put("key", filled(1, 1)), errc::ok);
+  CAF_CHECK_EQUAL(sockets_to(one.server), 1u);
+  one.server.shape = [](fake_frame& frame) { frame.drop = true; };
+  const bytes value = filled(1, 2);
+  const client::put_item item{"key", value};
+  item_result result;
+  std::size_t still_open = 0;
+  std::atomic<bool> done{false};
+  CAF_CHECK(one.kv
+                ->submit_put(std::span(&item, 1), std::span(&result, 1), client::completion::call([&] {
+                               still_open = sockets_to(one.server);
+                               done = true;
+                             }),
+                             {.deadline_ms = 100})
+                .ok());
+  CAF_CHECK(comes_true([&] { return done.load(); }));
+  CAF_CHECK_EQUAL(result.code, errc::deadline_exceeded);
+  CAF_CHECK_EQUAL(still_open, 0u);
+}
+
 CAF_TEST(giving up on one request does not lose the gets that shared its connection) {
   client::options chosen = options_for({});
   chosen.num_connections = 1;
@@ -876,6 +939,30 @@ CAF_TEST(completion by eventfd counts calls that nobody waits for) {
   }
   CAF_CHECK_EQUAL(one.server.blocks(), keys.size());
   ::close(event_fd);
+}
+
+CAF_TEST(requests that a silent server leaves waiting are bounded) {
+  client::options chosen = options_for({});
+  chosen.num_connections = 1;
+  std::vector<item_result> results(client::requests_queued_max + 100);
+  std::atomic<std::size_t> done{0};
+  {
+    pair one(chosen);
+    CAF_CHECK_EQUAL(one.put("key", filled(10, 1)), errc::ok);
+    one.server.shape = [](fake_frame& frame) { frame.drop = true; };
+    constexpr std::string_view key = "key";
+    for (item_result& result : results) {
+      CAF_REQUIRE(one.kv
+                      ->submit_exists({&key, 1}, {&result, 1}, client::completion::call([&] { ++done; }),
+                                      {.deadline_ms = 600'000})
+                      .ok());
+    }
+    CAF_CHECK_EQUAL(done.load(), 100u);
+    CAF_CHECK_EQUAL(results.back().code, errc::queue_full);
+    CAF_CHECK_EQUAL(results.front().code, errc::pending);
+  }
+  CAF_CHECK_EQUAL(done.load(), results.size());
+  CAF_CHECK_EQUAL(results.front().code, errc::closed);
 }
 
 CAF_TEST(a callback may submit the next call) {
