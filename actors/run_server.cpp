@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <fstream>
@@ -231,6 +232,7 @@ std::unique_ptr<running_server> start_server(const server_options& given, std::s
     return nullptr;
   }
   options.told_to_stop = nullptr;
+  options.start_failed = nullptr;
   options.store.identity.set_id = options.set.set_id;
   static std::atomic<std::uint64_t> generation{0};
   if (options.store.generation == nullptr)
@@ -256,6 +258,8 @@ std::unique_ptr<running_server> start_server(const server_options& given, std::s
   auto server = std::make_unique<running>(std::move(options), socket, std::move(shared));
   if (!server->problem().empty()) {
     problem = server->problem();
+    if (given.start_failed)
+      given.start_failed(problem);
     return nullptr;
   }
   return server;
@@ -320,13 +324,24 @@ int run_server(const server_options& given, const std::function<void(running_ser
   auto options = given;
   bool stopped = false;
   options.told_to_stop = [&stopped] { return stopped = stop_is_pending(); };
+  bool said = false;
+  options.start_failed = [&said, patience = options.shutdown_ms](const std::string& why) {
+    log::error(target, why);
+    said = true;
+    std::thread([patience] {
+      std::this_thread::sleep_for(std::chrono::milliseconds{patience});
+      log::error(target, "a drive that was opened was not closed in time: the next start recovers it");
+      std::_Exit(1);
+    }).detach();
+  };
   auto server = start_server(options, problem);
   if (server == nullptr && stopped) {
     log::info(target, "stopped: " + problem);
     return 0;
   }
   if (server == nullptr) {
-    log::error(target, problem);
+    if (!said)
+      log::error(target, problem);
     return 1;
   }
   log::info(target, "serving",

@@ -70,8 +70,10 @@ struct server_options {
   engine::set_facts set;       // filled in from what lies on the drives
   /// Reads the newer superblock of a drive, in a thread of its own. Empty: engine::peek_superblock.
   std::function<std::optional<engine::superblock>(const engine::drive_description&)> peek;
-  std::uint64_t peek_warning_ms = 30'000;    // a start that waits for drives to be read says so that often
-  std::function<bool()> told_to_stop;        // asked while it waits for them; empty: never
+  std::uint64_t peek_warning_ms = 30'000; // a start that waits for drives to be read says so that often
+  std::function<bool()> told_to_stop;     // asked while it waits for them; empty: never
+  /// Called when the start has failed, before it waits for what was opened to be closed; empty: nobody.
+  std::function<void(const std::string& problem)> start_failed;
   std::uint64_t io_timeout_ms = 10'000;      // a drive that answers a request no sooner has failed
   std::uint64_t leave_after_ms = 5'000;      // offline for so long, a drive's keys go to the others
   std::uint32_t flap_threshold = 5;          // failures after which a drive stays offline

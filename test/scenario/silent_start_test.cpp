@@ -1,6 +1,7 @@
 // Starts beside drives that are there and do not say what they know of their set.
 #define CAF_SUITE silent_start
 #include "actors/fault_orders.hpp"
+#include "actors/fault_points.hpp"
 #include "actors/log.hpp"
 #include "actors/reactor.hpp"
 #include "test/scenario/server_fixture.hpp"
@@ -169,6 +170,30 @@ CAF_TEST(a start ends when a drive that could not be read opens and knows more t
   CAF_CHECK_EQUAL(server->drives_online(), 2u);
   nothing_old_is_found();
   CAF_CHECK(stop());
+}
+
+CAF_TEST(a start that failed ends in time beside a drive that hangs) {
+  second_drive_missed_something();
+  options.peek = [first = path(0)](const engine::drive_description& drive) {
+    return drive.path == first ? std::nullopt : engine::peek_superblock(drive);
+  };
+  options.shutdown_ms = 500;
+  auto points = std::make_shared<actors::fault_points>();
+  for (std::size_t index = 0; index < options.drives.size(); ++index)
+    points->drives.push_back(std::make_shared<engine::drive_faults>());
+  CAF_REQUIRE(points->drives[1]->arm({effect::hang, target::writes, 1, 0}));
+  options.faults = points;
+  const pid_t child = ::fork();
+  CAF_REQUIRE(child >= 0);
+  if (child == 0) {
+    std::string problem;
+    static_cast<void>(actors::run_server(options, {}, problem));
+    ::_exit(90);
+  }
+  int status = 0;
+  CAF_CHECK(within(60s, [&] { return ::waitpid(child, &status, WNOHANG) == child; }));
+  CAF_CHECK(WIFEXITED(status));
+  CAF_CHECK_EQUAL(WEXITSTATUS(status), 1);
 }
 
 CAF_TEST(a signal ends a start that waits for a drive) {
