@@ -53,7 +53,8 @@ struct scratch {
     CAF_REQUIRE(::mkdtemp(path.data()) != nullptr);
   }
   ~scratch() {
-    for (const char* name : {"/drive", "/drive.creating", "/link", "/pipe", "/other"})
+    for (const char* name :
+         {"/drive", "/drive.creating", "/link", "/pipe", "/other", "/image", "/notes", "/later"})
       ::unlink((path + name).c_str());
     ::rmdir((path + "/directory").c_str());
     ::rmdir(path.c_str());
