@@ -25,6 +25,8 @@ constexpr const char* target = "memkv::drive";
 /// How long a raw drive that somebody else holds is waited for: the kernel takes the ring of a server that
 /// was killed apart in its own time, which may be long where many others want the processor.
 constexpr std::uint64_t claim_ns_max = 30'000'000'000;
+/// A moment is nothing to tell of.
+constexpr std::uint64_t claim_quietly_ns = 2'000'000'000;
 /// A drive that has so many of these in one window is taken offline.
 constexpr std::uint64_t health_window_ns = 10'000'000'000;
 constexpr std::uint64_t slow_requests_max = 16;
@@ -58,20 +60,23 @@ bool drive::on_start() {
     body_->index = settings_.index;
     body_->pool_keeper = settings_.pool_keeper;
     const auto open = [this] {
-      return engine::open_drive(settings_.description, settings_.options, *settings_.time,
-                                {.host = this, .registered = settings_.pool, .faults = settings_.faults},
-                                body_->device, body_->store);
+      return engine::open_drive(
+          settings_.description, settings_.options, *settings_.time,
+          {.host = this, .registered = settings_.pool, .faults = settings_.faults, .claim_ms = 0},
+          body_->device, body_->store);
     };
     auto opened = open();
     // The kernel lets go of a raw drive a moment after the process that had it was killed.
-    const auto patience_ends = steady_now_ns() + claim_ns_max;
-    if (opened.code == engine::errc::in_use && settings_.description.raw)
-      log::warn(target, "drive is in use by somebody else: waiting for it, for 30 s at most",
-                {{"drive", std::to_string(settings_.index)}, {"path", settings_.description.path}});
-    while (opened.code == engine::errc::in_use && settings_.description.raw &&
-           steady_now_ns() < patience_ends) {
+    const auto refused_ns = steady_now_ns();
+    for (bool told = false; opened.code == engine::errc::in_use && settings_.description.raw;
+         opened = open()) {
+      const auto waited_ns = steady_now_ns() - refused_ns;
+      if (waited_ns > claim_ns_max || (settings_.unwanted && settings_.unwanted()))
+        break;
+      if (waited_ns > claim_quietly_ns && !std::exchange(told, true))
+        log::warn(target, "drive is in use by somebody else: waiting for it, for 30 s at most",
+                  {{"drive", std::to_string(settings_.index)}, {"path", settings_.description.path}});
       std::this_thread::sleep_for(std::chrono::milliseconds{50});
-      opened = open();
     }
     if (const auto epoch = opened.ok() ? body_->store->set_epoch() : 0; epoch > settings_.epoch_most) {
       body_->store.reset();
@@ -119,6 +124,7 @@ bool drive::on_start() {
                {"dropped_at_recovery", std::to_string(counters.dropped_at_recovery)}});
   }
   body_->ended = false; // memory outlives its actor
+  damage_.begin_with(body_->store->counters().corrupt_blocks);
   opened_in_ns_ = steady_now_ns() - begun_ns;
   caf::anon_send(settings_.server,
                  drive_changed{settings_.index, caf::actor_cast<caf::actor>(this), body_,
@@ -283,6 +289,20 @@ void drive::look_for_failure() {
     stop(caf::exit_reason::user_shutdown);
 }
 
+void drive::tell_of_damage(const drive_body& of, bool last) {
+  const auto found = damage_.due(of.store->counters().corrupt_blocks, steady_now_ns(), last);
+  if (found == 0)
+    return;
+  log::warn(target,
+            of.memory ? "damaged blocks were found and dropped, each is a miss: the memory of this machine "
+                        "may be failing, look into the kernel's log"
+                      : "damaged blocks were found and dropped, each is a miss: the drive may be failing, "
+                        "stop the server and run memkv drive verify on it",
+            {{"drive", std::to_string(settings_.index)},
+             {"media", of.device->information().name},
+             {"blocks", found}});
+}
+
 void drive::trim_if_due() {
   if (trimming_ || discarder_ == nullptr || settings_.trim_batcher == nullptr)
     return;
@@ -374,6 +394,7 @@ bool drive::on_turn() {
 
 void drive::on_tick(std::uint64_t) {
   const std::lock_guard turn(body_->turn);
+  tell_of_damage(*body_, false);
   look_for_failure();
   if (hung_ || failure_reported_)
     return;
@@ -402,6 +423,7 @@ void drive::on_stop() {
     drive& own;
     drive_body& held;
   } const last{*this, *body};
+  tell_of_damage(*body, true);
   sweep_.reset();
   discarder_.reset();
   if (closing_) {

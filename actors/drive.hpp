@@ -1,6 +1,7 @@
 // The DRIVE actor. Interface and duties: interfaces.hpp.
 #pragma once
 
+#include "actors/damage_log.hpp"
 #include "actors/drive_body.hpp"
 #include "actors/drive_past.hpp"
 #include "actors/interfaces.hpp"
@@ -8,6 +9,7 @@
 #include "actors/server_report.hpp"
 #include "engine/open_drive.hpp"
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -34,6 +36,8 @@ struct drive_settings {
   /// Memory drives only: what an earlier incarnation left.
   std::shared_ptr<drive_body> survivor;
   std::shared_ptr<drive_past> past; // never null in a server
+  /// Nobody wants the drive any more: it is not waited for. Null: that does not happen.
+  std::function<bool()> unwanted;
 };
 
 class drive final : public ring_actor {
@@ -53,10 +57,13 @@ private:
     settings_.server = nullptr;
     settings_.trim_batcher = nullptr;
     settings_.pool_keeper.reset();
+    settings_.unwanted = nullptr;
   }
 
   [[nodiscard]] drive_facts facts();
   void look_for_failure();
+  /// Writes what is due about damaged blocks; all of it when this is the end.
+  void tell_of_damage(const drive_body& of, bool last);
   void report_failure(std::string reason, engine::errc code = engine::errc::io_error);
   void trim_if_due();
   [[nodiscard]] bool sweep_on();
@@ -83,6 +90,7 @@ private:
   std::uint64_t slow_since_ns_ = 0; // when the count of slow requests was last taken
   std::uint64_t slow_before_ = 0;
   std::uint64_t read_errors_before_ = 0;
+  damage_log damage_;
   bool closing_ = false;
   bool hung_ = false; // reported as failed; stays until the kernel has given its requests back
   bool failure_reported_ = false;

@@ -223,6 +223,10 @@ void drive_body::send_reads() {
 }
 
 void drive_body::erase(const block_erase_ptr& erase) {
+  if (erase->damaged) { // nobody waits for that
+    store->drop_damaged(erase->id, erase->generation);
+    return;
+  }
   store->erase(erase->id, erase->generation, [erase](errc result) {
     erase->result = result;
     answer(erase->reply_to, block_erased{erase});

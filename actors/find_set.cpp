@@ -1,6 +1,7 @@
 #include "actors/find_set.hpp"
 
 #include "actors/log.hpp"
+#include "actors/server.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -38,7 +39,8 @@ std::string silent_ones(const server_options& options, const peeks& all) {
 
 } // namespace
 
-engine::status find_set(const server_options& options, engine::set_facts& out) {
+engine::status find_set(const server_options& options, engine::set_facts& out,
+                        std::vector<std::optional<engine::failure_registry>>& registries) {
   using clock = std::chrono::steady_clock;
   const auto drives = options.drives.size();
   const auto shared = std::make_shared<peeks>();
@@ -60,10 +62,11 @@ engine::status find_set(const server_options& options, engine::set_facts& out) {
   bool warned = false;
   std::unique_lock guard{shared->lock};
   while (!shared->one_more.wait_for(guard, look_interval, [&] { return shared->left == 0; })) {
-    if (options.told_to_stop && options.told_to_stop())
-      return {engine::errc::cancelled, "the server was stopped while it waited for drives that do not "
-                                       "answer: " +
-                                           silent_ones(options, *shared)};
+    if (options.told_to_stop && options.told_to_stop()) {
+      log::info(target, "the start waits no longer for drives that do not answer: the server is to stop",
+                {{"drives", silent_ones(options, *shared)}});
+      return {engine::errc::cancelled, stopped_while_starting};
+    }
     const auto now = clock::now();
     if (now < warn_at)
       continue;
@@ -79,6 +82,10 @@ engine::status find_set(const server_options& options, engine::set_facts& out) {
   }
   if (warned)
     log::info(target, "all drives have answered: the start goes on");
+  registries.assign(drives, std::nullopt);
+  for (std::size_t index = 0; index < drives; ++index)
+    if (shared->found[index])
+      registries[index] = shared->found[index]->failures;
   return engine::find_set(options.drives, shared->found, out);
 }
 

@@ -110,15 +110,12 @@ protected:
     connection_.pump_output();
   }
 
-  /// What reading a value has come to, as it is answered, and counted. A bad block is a miss, unless bytes of
-  /// it were sent.
+  /// What reading a value has come to, as it is answered, and counted. A bad block, which its reader counts,
+  /// is a miss, unless bytes of it were sent.
   [[nodiscard]] status conclude(status code, bool begun) {
     auto& counters = owner_.counters();
-    if (code == status::corrupt) {
-      counters.corrupt_blocks.add();
-      if (!begun)
-        code = status::not_found;
-    }
+    if (code == status::corrupt && !begun)
+      code = status::not_found;
     if (code == status::ok)
       counters.reads.add();
     else if (code == status::not_found)

@@ -92,6 +92,7 @@ struct block_erase {
   caf::actor reply_to; // may be null: nobody waits
   wire::key_id id;
   std::uint64_t generation = 0; // 0: whichever is there
+  bool damaged = false;         // not what was stored; needs the generation, and nobody waits
   engine::errc result = engine::errc::ok;
 };
 using block_erase_ptr = std::shared_ptr<block_erase>;

@@ -183,8 +183,6 @@ private:
         added.digest.begin(digest_kind::keyed, wire::direction::reply, digest_id(), 0, at);
       }
     }
-    if (opened == status::corrupt)
-      owner_.counters().corrupt_blocks.add();
     feed(first);
   }
 
@@ -219,8 +217,6 @@ private:
         return;
       }
       if (piece.status != status::ok) {
-        if (piece.status == status::corrupt)
-          owner_.counters().corrupt_blocks.add();
         fail_all(first, piece.status);
         continue;
       }

@@ -171,6 +171,7 @@ public:
       changed_->note(id);
   }
   void count_incomplete_block() noexcept override { counters().incomplete_blocks.add(); }
+  void count_corrupt_block() noexcept override { counters().corrupt_blocks.add(); }
 
 private:
   settings ring_settings() const override { return {.entries = 1024, .tick_ns = 20'000'000}; }

@@ -227,11 +227,10 @@ std::unique_ptr<running_server> start_server(const server_options& given, std::s
     options.socket_buffer_bytes = 256 << 10;
   options.store.identity.drive_count = static_cast<std::uint32_t>(options.drives.size());
   options.set.set_id = options.store.identity.set_id;
-  if (const auto found = find_set(options, options.set); !found.ok()) {
+  if (const auto found = find_set(options, options.set, options.registries); !found.ok()) {
     problem = found.text;
     return nullptr;
   }
-  options.told_to_stop = nullptr;
   options.start_failed = nullptr;
   options.store.identity.set_id = options.set.set_id;
   static std::atomic<std::uint64_t> generation{0};
@@ -275,11 +274,11 @@ sigset_t stop_signals() {
   return signals;
 }
 
-/// A signal has come that is not taken yet.
+/// Blocked in all threads, they wait for serve_until_told.
 bool stop_is_pending() {
   sigset_t pending;
-  return sigpending(&pending) == 0 &&
-         (sigismember(&pending, SIGINT) == 1 || sigismember(&pending, SIGTERM) == 1);
+  sigpending(&pending);
+  return sigismember(&pending, SIGINT) == 1 || sigismember(&pending, SIGTERM) == 1;
 }
 
 } // namespace
@@ -322,12 +321,12 @@ int run_server(const server_options& given, const std::function<void(running_ser
                std::string& problem) {
   block_signals();
   auto options = given;
-  bool stopped = false;
-  options.told_to_stop = [&stopped] { return stopped = stop_is_pending(); };
+  options.told_to_stop = stop_is_pending;
   bool said = false;
   options.start_failed = [&said, patience = options.shutdown_ms](const std::string& why) {
-    log::error(target, why);
     said = true;
+    if (why != stopped_while_starting)
+      log::error(target, why);
     std::thread([patience] {
       std::this_thread::sleep_for(std::chrono::milliseconds{patience});
       log::error(target, "a drive that was opened was not closed in time: the next start recovers it");
@@ -335,8 +334,9 @@ int run_server(const server_options& given, const std::function<void(running_ser
     }).detach();
   };
   auto server = start_server(options, problem);
-  if (server == nullptr && stopped) {
-    log::info(target, "stopped: " + problem);
+  if (server == nullptr && problem == stopped_while_starting) {
+    log::info(target, "stopped before it served");
+    problem.clear();
     return 0;
   }
   if (server == nullptr) {

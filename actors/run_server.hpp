@@ -54,9 +54,10 @@ void block_signals();
 /// stopped by itself in good order gives 1, and says why in `problem`.
 [[nodiscard]] int serve_until_told(std::unique_ptr<running_server> server, std::string& problem);
 
-/// The three together. `ready` is called once it serves. `problem` says why it did not, or why it stopped, in
-/// one sentence. A signal that comes while the start waits for drives to be read ends it, with 0.
-[[nodiscard]] int run_server(const server_options& options, const std::function<void(running_server&)>& ready,
+/// The three together. `ready` is called once it serves. `problem` says why it did not, or why it
+/// stopped, in one sentence. A stop that comes before it serves ends what the start waits for, and the code
+/// is 0 then too.
+[[nodiscard]] int run_server(const server_options& given, const std::function<void(running_server&)>& ready,
                              std::string& problem);
 
 } // namespace memkv::actors

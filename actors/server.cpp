@@ -351,8 +351,9 @@ void supervisor::down(const caf::down_msg& message) const {
 }
 
 void supervisor::stop() const {
+  state.board->stopping = true;
   if (state.now == phase::starting) {
-    give_up_starting("the server was stopped while it started");
+    give_up_starting(stopped_while_starting);
     return;
   }
   if (state.now == phase::opening) {
@@ -502,6 +503,7 @@ server_actor::behavior_type server(server_actor::stateful_pointer<server_state> 
   work.spawn_trim_batcher();
   for (std::uint32_t index = 0; index < state.drives.size(); ++index) {
     state.drives[index].epoch_least = state.options.set.epoch_least(index);
+    state.drives[index].counted = state.options.drives[index].memory;
     work.spawn_drive(index);
   }
   self->delayed_send(self, look_interval, look_again{});

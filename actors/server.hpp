@@ -26,6 +26,9 @@
 
 namespace memkv::actors {
 
+/// What start_server says of a start that was ended by a stop.
+inline constexpr const char* stopped_while_starting = "the server was stopped while it started";
+
 /// What the threads outside the actor system may see of the server. Written by SERVER only.
 struct server_board {
   std::mutex lock;
@@ -33,7 +36,8 @@ struct server_board {
   std::atomic<std::uint32_t> drives_online{0};
   std::promise<std::string> started; // empty: serving; else why not
   std::atomic<bool> orderly{false};
-  std::string ended_because; // under the lock; why it stopped without being told to
+  std::atomic<bool> stopping{false}; // what is not online need not come any more
+  std::string ended_because;         // under the lock; why it stopped without being told to
   std::shared_ptr<admission> door;
 };
 
@@ -56,6 +60,7 @@ struct server_state {
     std::shared_ptr<drive_past> past = std::make_shared<drive_past>();
     std::shared_ptr<drive_body> survivor; // memory: kept for the next incarnation
     std::uint32_t failures = 0;           // in the drive's registry, and those that are not in it yet
+    bool counted = false;                 // the registry was read when the drive was opened, or it has none
     engine::drive_failures unnoted;       // not in the registry yet: noted when the drive opens again
     std::uint32_t attempts = 0;           // to open it again, in a row
     std::uint64_t epoch = 0;              // it entered last, durably
@@ -66,14 +71,14 @@ struct server_state {
     /// Since when it waits for its device while it is opened (store_options); the root looks at it then.
     std::shared_ptr<std::atomic<std::uint64_t>> waits_since_ns =
         std::make_shared<std::atomic<std::uint64_t>>(0);
-    bool silent = false;            // the start does not wait for it any more
-    bool alive = false;             // an incarnation has been spawned and not ended
-    bool online = false;            // open and recovered
-    bool admitted = false;          // and the reactors know it
+    bool silent = false;   // the start does not wait for it any more
+    bool alive = false;    // an incarnation has been spawned and not ended
+    bool online = false;   // open and recovered
+    bool admitted = false; // and the reactors know it
     bool blacklisted = false;
-    bool unclosed = false; // this process has opened it and not closed it in order since
-    std::string reason;                                    // of the failure that is being dealt with
-    std::string last_reason;                               // why it is not online, for people
+    bool unclosed = false;   // this process has opened it and not closed it in order since
+    std::string reason;      // of the failure that is being dealt with
+    std::string last_reason; // why it is not online, for people
     std::uint64_t first_failed_ns = 0, last_failed_ns = 0; // by the wall clock
     // A reset is wanted, waits for the last incarnation's device, or is under way.
     std::shared_ptr<reset_progress> reset; // null: none

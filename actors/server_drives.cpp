@@ -71,6 +71,9 @@ void supervisor::spawn_drive(std::uint32_t index) const {
   settings.survivor = std::move(seat.survivor);
   seat.survivor = nullptr;
   settings.past = seat.past;
+  settings.unwanted = [board = state.board, told = state.options.told_to_stop] {
+    return board->stopping || (told && told());
+  };
   seat.reopen_at_ns = 0;
   seat.alive = true;
   seat.actor = self->home_system().spawn<drive, caf::detached>(std::move(settings));
@@ -92,6 +95,7 @@ void supervisor::drive_opened(const drive_changed& change) const {
   } else {
     seat.unclosed = true;
     seat.unnoted = {};
+    seat.counted = true;
     seat.failures = change.registry.failure_count;
     seat.first_failed_ns = change.registry.first_failed_at_ns;
     seat.last_failed_ns = change.registry.last_failed_at_ns;
@@ -190,7 +194,7 @@ void supervisor::drive_ended(std::uint32_t index) const {
   if (seat.blacklisted) {
     log::error(target, "drive stays offline: it is blacklisted",
                {{"drive", std::to_string(index)},
-                {"failures", std::to_string(seat.failures)},
+                {"failures", std::to_string(report_of(index).failure_count)},
                 {"reason", seat.reason}});
   } else {
     seat.reopen_at_ns = now + wait_ns;
@@ -238,6 +242,10 @@ void supervisor::begin_serving_when_ready() const {
   // With none of them there is nothing to be served, so those that do not answer are waited for.
   if (decided < state.drives.size() || (count == 0 && silent))
     return;
+  if (state.options.told_to_stop && state.options.told_to_stop()) {
+    give_up_starting(stopped_while_starting);
+    return;
+  }
   if (count == 0) {
     std::string reason = "no drive could be opened";
     for (const auto& seat : state.drives)
@@ -446,6 +454,15 @@ drive_report supervisor::report_of(std::uint32_t index) const {
   out.failure_count = seat.failures;
   out.first_failed_at = seat.first_failed_ns / 1'000'000'000;
   out.last_failed_at = seat.last_failed_ns / 1'000'000'000;
+  if (!seat.counted) {
+    const auto& found = state.options.registries;
+    out.failures_known = index < found.size() && found[index].has_value();
+    if (out.failures_known) {
+      out.failure_count = found[index]->failure_count;
+      out.first_failed_at = found[index]->first_failed_at_ns / 1'000'000'000;
+      out.last_failed_at = found[index]->last_failed_at_ns / 1'000'000'000;
+    }
+  }
   out.member = engine::is_member(state.members.members(), index);
   out.reset_problem = seat.reset_problem;
   if (seat.reset != nullptr) {
@@ -530,6 +547,7 @@ void supervisor::resetter_ended(std::uint32_t index, const std::string& problem)
   seat.reset = nullptr;
   if (problem.empty()) {
     seat.failures = 0;
+    seat.counted = true;
     seat.unnoted = {};
     seat.first_failed_ns = seat.last_failed_ns = 0;
     seat.attempts = 0;

@@ -5,6 +5,7 @@
 #include "engine/clock.hpp"
 #include "engine/drive_set.hpp"
 #include "engine/drive_store.hpp"
+#include "engine/failure_registry.hpp"
 #include "engine/open_drive.hpp"
 #include "verbs/fabric.hpp"
 #include "wire/auth.hpp"
@@ -71,9 +72,11 @@ struct server_options {
   /// Reads the newer superblock of a drive, in a thread of its own. Empty: engine::peek_superblock.
   std::function<std::optional<engine::superblock>(const engine::drive_description&)> peek;
   std::uint64_t peek_warning_ms = 30'000; // a start that waits for drives to be read says so that often
-  std::function<bool()> told_to_stop;     // asked while it waits for them; empty: never
   /// Called when the start has failed, before it waits for what was opened to be closed; empty: nobody.
   std::function<void(const std::string& problem)> start_failed;
+  /// What each drive's superblock said of its failures before it was opened; none: it could not be read, or
+  /// there is none. Filled in by start_server.
+  std::vector<std::optional<engine::failure_registry>> registries;
   std::uint64_t io_timeout_ms = 10'000;      // a drive that answers a request no sooner has failed
   std::uint64_t leave_after_ms = 5'000;      // offline for so long, a drive's keys go to the others
   std::uint32_t flap_threshold = 5;          // failures after which a drive stays offline
@@ -81,6 +84,9 @@ struct server_options {
   std::uint64_t write_timing_interval_s = 0; // 0 = off
   bool fault_injection = false;              // orders are taken: fault_orders.hpp
   std::shared_ptr<fault_points> faults;      // null: filled in by start_server when orders are taken
+  /// *Any thread.* Somebody wants the server to stop before it serves: nothing is waited for any more. Null:
+  /// nobody can.
+  std::function<bool()> told_to_stop;
   /// Of the licence that was found valid before the start; null: none is watched (tests).
   std::shared_ptr<license_watch> license;
   std::shared_ptr<engine::clock> time = std::make_shared<engine::system_clock>();

@@ -59,6 +59,7 @@ struct drive_report {
   std::string media; // as configured
   drive_state state = drive_state::opening;
   std::string reason; // why it is not online
+  bool failures_known = true; // false: the drive has not been open, and its registry could not be read
   std::uint32_t failure_count = 0;
   std::uint64_t first_failed_at = 0, last_failed_at = 0;
   bool member = true; // keys are placed on it

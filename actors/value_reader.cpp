@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 namespace memkv::actors {
 
@@ -96,6 +97,22 @@ void value_reader::drop_incomplete(const wire::key_id& id) {
   client_.send_to_drive(drives.home(id), erase_block{std::move(erase)});
 }
 
+void value_reader::note_damage() noexcept {
+  if (!std::exchange(damaged_, true))
+    client_.count_corrupt_block();
+}
+
+/// What only the reader can see, since the drive did not look, or need not be asked.
+void value_reader::drop_damaged() {
+  note_damage();
+  auto erase = std::make_shared<block_erase>();
+  erase->id = wire::make_key_id(name_space_, key_);
+  erase->generation = generation_;
+  erase->damaged = true;
+  const auto home = client_.drives().home(erase->id);
+  client_.send_to_drive(home, erase_block{std::move(erase)});
+}
+
 /// Memory can be looked at here and now, and the key compared.
 status value_reader::look_into(extent& one, std::string_view name_space, std::span<const std::byte> key) {
   if (!one.body->memory)
@@ -178,6 +195,8 @@ status value_reader::open(std::string_view name_space, std::span<const std::byte
     found = pin_range(name_space, key, wanted);
   if (part_missing_)
     drop_incomplete(wire::make_key_id(name_space, key));
+  if (found == status::corrupt)
+    drop_damaged();
   if (found != status::ok)
     return found;
   empty_range_ = position_ == end_;
@@ -310,11 +329,7 @@ bool value_reader::ready() const noexcept {
 }
 
 value_reader::piece value_reader::spoil() {
-  auto erase = std::make_shared<block_erase>();
-  erase->id = wire::make_key_id(name_space_, key_);
-  erase->generation = generation_;
-  const auto home = client_.drives().home(erase->id);
-  client_.send_to_drive(home, erase_block{std::move(erase)});
+  drop_damaged();
   finished_ = true;
   piece out;
   out.status = status::corrupt;
@@ -365,13 +380,13 @@ value_reader::piece value_reader::next() {
     // Part of a chunk: its stored sum says something about the whole only, so the whole is looked at.
     std::uint32_t middle = 0;
     if (!checksum(cut(view.pieces, begin - view_begin, end - begin), middle))
-      return end_with(status::corrupt);
+      return spoil();
     std::uint32_t whole = 0;
     if (!checksum(cut(view.pieces, chunk_begin - view_begin, begin - chunk_begin), whole))
-      return end_with(status::corrupt);
+      return spoil();
     whole = wire::crc32c_combine(whole, middle, end - begin);
     if (!checksum(cut(view.pieces, end - view_begin, chunk_end - end), whole) || whole != stored)
-      return end_with(status::corrupt);
+      return spoil();
     out.crc32c = wire::crc32c_combine(out.crc32c, middle, end - begin);
   }
   position_ = front.end;
@@ -387,6 +402,8 @@ void value_reader::was_read(const extent_read_ptr& read) {
       continue;
     each.done = true;
     each.status = status_of(read->result);
+    if (read->result == errc::corrupt || read->result == errc::unreadable)
+      note_damage();
     const auto& from = (*extents_)[each.extent];
     if (each.status == status::ok && from.body->needs_buffers)
       client_.remember(from.pin->generation, *read);

@@ -63,6 +63,8 @@ public:
   virtual void note_change(const wire::key_id& id) noexcept = 0;
   /// A block was met of which a part is gone for good, and is being dropped.
   virtual void count_incomplete_block() noexcept {}
+  /// A reader met a block that is not as it was stored, or that cannot be read; it is being dropped.
+  virtual void count_corrupt_block() noexcept {}
 };
 
 class value_reader {
@@ -148,6 +150,8 @@ private:
   [[nodiscard]] wire::status look_into(extent& one, std::string_view name_space,
                                        std::span<const std::byte> key);
   [[nodiscard]] bool replaced_meanwhile(const wire::key_id& id);
+  void note_damage() noexcept;
+  void drop_damaged();
   void drop_incomplete(const wire::key_id& id);
   void look_ahead();
   [[nodiscard]] std::size_t windows_wanted() const noexcept;
@@ -167,6 +171,7 @@ private:
   bool finished_ = false;
   bool empty_range_ = false;
   bool part_missing_ = false; // of the head that was pinned last
+  bool damaged_ = false;      // counted
   wire::status failed_ = wire::status::ok;
   /// The head, and the parts from first_part_ on. Complete once open() returned; shared with the reads that
   /// drives work on, which may outlive this object.

@@ -120,7 +120,8 @@ void add_requests(exposition& out, const server_report& report) {
               requests.deadlines_exceeded);
   out.counter("memkv_digest_mismatches_total", "Values that did not arrive as their client sent them.",
               requests.digest_mismatches);
-  out.counter("memkv_corrupt_blocks_total", "Blocks that were not as stored when read; each is a miss.",
+  out.counter("memkv_corrupt_blocks_total",
+              "Requests that met a block that is damaged or cannot be read; it is dropped.",
               requests.corrupt_blocks);
   out.counter("memkv_incomplete_blocks_total", "Striped blocks that were dropped: a part was gone for good.",
               requests.incomplete_blocks);
@@ -361,9 +362,10 @@ void add_drives(exposition& out, const server_report& report) {
       out.gauge("memkv_drive_state", "1 for the state that the drive is in.", one_if(drive.state == state),
                 {{"drive", index}, {"state", name}});
     out.gauge("memkv_drive_member", "1: keys are placed on it.", one_if(drive.member), one);
-    out.gauge("memkv_drive_failures", "Failures in its registry; a reset clears it.",
-              std::uint64_t{drive.failure_count}, one);
-    if (drive.last_failed_at > 0)
+    if (drive.failures_known)
+      out.gauge("memkv_drive_failures", "Failures in its registry; a reset clears it.",
+                std::uint64_t{drive.failure_count}, one);
+    if (drive.failures_known && drive.last_failed_at > 0)
       out.gauge("memkv_drive_last_failure_timestamp_seconds", "Its last failure, since 1970-01-01 UTC.",
                 drive.last_failed_at, one);
     out.gauge("memkv_drive_blacklisted", "1: it failed too often, and is not opened any more.",

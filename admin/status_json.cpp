@@ -40,11 +40,15 @@ json latency_of_drive(const actors::drive_report& drive) {
   return all;
 }
 
+json known_failure(const actors::drive_report& drive, std::uint64_t figure) {
+  return drive.failures_known ? json(figure) : json(nullptr);
+}
+
 json failure_of(const actors::drive_report& drive) {
   return {{"device_id", drive.index},
-          {"failure_count", drive.failure_count},
-          {"first_failed_at", drive.first_failed_at},
-          {"last_failed_at", drive.last_failed_at},
+          {"failure_count", known_failure(drive, drive.failure_count)},
+          {"first_failed_at", known_failure(drive, drive.first_failed_at)},
+          {"last_failed_at", known_failure(drive, drive.last_failed_at)},
           {"blacklisted", drive.state == actors::drive_state::blacklisted},
           {"state", name_of(drive.state)},
           {"reason", drive.reason},
@@ -98,9 +102,9 @@ json device_of(const actors::drive_report& drive) {
            {"state", name_of(drive.state)},
            {"reason", drive.reason},
            {"member", drive.member},
-           {"failure_count", drive.failure_count},
-           {"first_failed_at", drive.first_failed_at},
-           {"last_failed_at", drive.last_failed_at},
+           {"failure_count", known_failure(drive, drive.failure_count)},
+           {"first_failed_at", known_failure(drive, drive.first_failed_at)},
+           {"last_failed_at", known_failure(drive, drive.last_failed_at)},
            {"blacklisted", drive.state == actors::drive_state::blacklisted}};
   if (drive.facts) {
     out["model"] = drive.facts->device;
@@ -282,12 +286,9 @@ json rdma_of(const server_report& report) {
   json rails = json::array();
   for (const auto& each : report.rails)
     rails.push_back(rail_of(each));
-  return {{"active", report.rdma_active},
-          {"connections", report.rdma_connections},
-          {"sessions", report.sessions},
-          {"values_open", report.values_open},
-          {"leases_open", report.leases_open},
-          {"rails", rails}};
+  return {{"active", report.rdma_active},      {"connections", report.rdma_connections},
+          {"sessions", report.sessions},       {"values_open", report.values_open},
+          {"leases_open", report.leases_open}, {"rails", rails}};
 }
 
 json actors_of(const server_report& report) {

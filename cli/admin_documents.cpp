@@ -75,6 +75,14 @@ public:
     return number(name, needed).value_or(0);
   }
 
+  /// None when it is null. One that is not there is `absent`; without that it is missed.
+  std::optional<std::uint64_t> number_or_null(const char* name, std::optional<std::uint64_t> absent = {}) {
+    if (object_.is_object() && object_.contains(name) && object_[name].is_null())
+      return std::nullopt;
+    const auto found = number(name, !absent);
+    return found ? found : absent;
+  }
+
   std::optional<double> real(const char* name) {
     const json* found = find(name, false);
     if (found == nullptr)
@@ -182,7 +190,7 @@ device_entry read_device(const json& value, const std::string& where, std::strin
   made.usable_bytes = from.number("usable_bytes");
   made.used_bytes = from.number("used_bytes");
   made.blocks = from.number("blocks");
-  made.failure_count = from.number_or_0("failure_count");
+  made.failure_count = from.number_or_null("failure_count", 0);
   made.blacklisted = from.truth("blacklisted").value_or(false);
   made.reset_problem = from.text("reset_problem");
   from.object("reset", [&made](members& reset) {
@@ -285,9 +293,9 @@ std::string read_failed_drives(std::string_view text, std::vector<failed_drive_e
     members from(each, "[" + std::to_string(drives.size()) + "]", problem);
     failed_drive_entry made;
     made.device_id = from.number_or_0("device_id", true);
-    made.failure_count = from.number_or_0("failure_count", true);
-    made.first_failed_at = from.number_or_0("first_failed_at");
-    made.last_failed_at = from.number_or_0("last_failed_at");
+    made.failure_count = from.number_or_null("failure_count");
+    made.first_failed_at = from.number_or_null("first_failed_at", 0);
+    made.last_failed_at = from.number_or_null("last_failed_at", 0);
     made.blacklisted = from.truth("blacklisted").value_or(false);
     made.state = from.text("state");
     made.reason = from.text("reason");

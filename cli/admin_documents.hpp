@@ -39,7 +39,7 @@ struct device_entry {
   std::optional<std::uint64_t> usable_bytes;
   std::optional<std::uint64_t> used_bytes;
   std::optional<std::uint64_t> blocks;
-  std::uint64_t failure_count = 0;
+  std::optional<std::uint64_t> failure_count; // none: its server does not know
   bool blacklisted = false;
   std::optional<reset_progress> reset;
   std::string reset_problem; // of the last one; empty: it ended well, or there was none
@@ -96,9 +96,9 @@ struct status_document {
 
 struct failed_drive_entry {
   std::uint64_t device_id = 0;
-  std::uint64_t failure_count = 0;
-  std::uint64_t first_failed_at = 0; // seconds since 1970; 0: never
-  std::uint64_t last_failed_at = 0;
+  std::optional<std::uint64_t> failure_count;   // of these three none: its server does not know
+  std::optional<std::uint64_t> first_failed_at; // seconds since 1970; 0: never
+  std::optional<std::uint64_t> last_failed_at;
   bool blacklisted = false;
   std::string state;
   std::string reason;

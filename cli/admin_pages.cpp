@@ -105,7 +105,8 @@ std::string devices_table(const std::vector<device_entry>& devices, const palett
          {known ? usage_bar(used, whole) : unknown, known ? fill_colour(used, whole) : colour::none},
          {known ? percent_text(used, whole) : unknown},
          {each.blocks ? std::to_string(*each.blocks) : unknown},
-         {std::to_string(each.failure_count), each.failure_count == 0 ? colour::none : colour::doubtful},
+         {each.failure_count ? std::to_string(*each.failure_count) : unknown,
+          each.failure_count.value_or(0) == 0 ? colour::none : colour::doubtful},
          {each.media + (each.model.empty() || each.model == each.media ? "" : " (" + each.model + ")")}});
   }
   std::string text = table.render(colours, 2);
@@ -282,9 +283,9 @@ std::string failed_drives_page(std::span<const failed_drive_entry> drives, const
   for (const auto& each : drives)
     table.add({{std::to_string(each.device_id)},
                state_cell(each.state),
-               {std::to_string(each.failure_count)},
-               {time_text(each.first_failed_at)},
-               {time_text(each.last_failed_at)},
+               {each.failure_count ? std::to_string(*each.failure_count) : unknown},
+               {each.first_failed_at ? time_text(*each.first_failed_at) : unknown},
+               {each.last_failed_at ? time_text(*each.last_failed_at) : unknown},
                {each.blacklisted ? "yes" : "no", each.blacklisted ? colour::bad : colour::none},
                {or_unknown(each.media)},
                {each.reason}});

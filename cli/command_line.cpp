@@ -46,6 +46,15 @@ constexpr std::array<unit, 11> units{{
     {"PB", 1000ULL * 1000 * 1000 * 1000 * 1000},
 }};
 
+bool takes_number(const flag& f) {
+  return f.kind == value_kind::integer || f.kind == value_kind::optional_integer ||
+         f.kind == value_kind::size;
+}
+
+bool is_negative(std::string_view word) {
+  return word.size() > 1 && word[0] == '-' && word[1] >= '0' && word[1] <= '9';
+}
+
 bool takes_value(const flag& f) {
   return f.kind != value_kind::none;
 }
@@ -238,6 +247,11 @@ private:
   }
 
   void value_from_next_words(const flag& f, const std::string& shown) {
+    // It can be meant as nothing else: no flag has a digit for its letter.
+    if (takes_number(f) && next_ < words_.size() && is_negative(words_[next_])) {
+      store(f, words_[next_++], shown);
+      return;
+    }
     switch (f.kind) {
     case value_kind::none:
       if (result_.given(f.name))
@@ -276,6 +290,12 @@ private:
       return;
     }
     std::optional<std::uint64_t> number;
+    if (takes_number(f) && is_negative(text)) {
+      fail(shown + (f.kind == value_kind::size ? " must be a number of bytes of at least "
+                                               : " must be a whole number of at least ") +
+           std::to_string(f.least) + ", not \"" + text + "\"");
+      return;
+    }
     if (f.kind == value_kind::integer || f.kind == value_kind::optional_integer) {
       number = parse_integer(text);
       if (!number) {

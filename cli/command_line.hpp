@@ -40,6 +40,7 @@ struct flag {
   std::string_view bare_value = {}; // the value of the flag given alone, of the two optional kinds
   bool required = false;
   bool empty_is_unset = false; // an empty value is as good as none, instead of refused
+  std::uint64_t least = 0;     // of numbers: the smallest that the command takes; it refuses others itself
   std::string_view help = {};  // one or more sentences
 };
 

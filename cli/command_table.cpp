@@ -41,6 +41,7 @@ constexpr std::array<flag, 6> start_flags{{
      .value_name = "SEC",
      .default_text = "disabled",
      .bare_value = "3600",
+     .least = 1,
      .help = "Logs how long single writes take, at most once in SEC seconds. Without a value: 3600."},
     {.name = "fault-injection",
      .kind = value_kind::optional_text,
@@ -69,6 +70,7 @@ constexpr flag deadline_flag{.name = "deadline-ms",
                              .value_name = "MS",
                              .default_text = "30000",
                              .default_is_value = true,
+                             .least = 1,
                              .help = "Time for the whole command, in milliseconds, 1 to 600000."};
 constexpr flag hex_flag{
     .name = "hex", .letter = 'x', .help = "Keys are written in hexadecimal, two digits a byte."};
@@ -179,6 +181,7 @@ constexpr std::array<flag, 5> setup_flags{
       .value_name = "KB",
       .default_text = "64",
       .default_is_value = true,
+      .least = 4,
       .help = "Minimum shard size in kilobytes, a power of two from 4 to 32768: the unit in which space is "
               "given out (storage.shard_size). Values from 1024 on set storage.block_size to as many bytes; "
               "smaller ones keep its default."},
@@ -266,6 +269,7 @@ constexpr flag admin_timeout_flag{
     .kind = value_kind::integer,
     .value_name = "MS",
     .default_text = "5000",
+    .least = 1,
     .help = "Time for all servers together, in milliseconds, 1 to 600000: they are asked at the same time."};
 constexpr flag ca_file_flag{.name = "ca-file",
                             .kind = value_kind::path,

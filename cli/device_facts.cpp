@@ -1,7 +1,11 @@
 #include "cli/device_facts.hpp"
 
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -128,6 +132,48 @@ std::string model_of(const fs::path& disk) {
   return model;
 }
 
+// The device says which file it has, whatever the file is called by now. Where it cannot be asked, the name
+// in sysfs must do.
+bool file_of_loop(const std::string& root, const fs::path& disk, backing_place& place) {
+  if (root.empty()) {
+    const int file = ::open(("/dev/" + disk.filename().string()).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    loop_info64 about{};
+    const bool told = file >= 0 && ::ioctl(file, LOOP_GET_STATUS64, &about) == 0;
+    if (file >= 0)
+      ::close(file);
+    if (told) {
+      place.device = about.lo_device;
+      place.inode = about.lo_inode;
+      return true;
+    }
+  }
+  struct stat about {};
+  if (::stat(line_of(disk / "loop/backing_file").c_str(), &about) != 0)
+    return false;
+  place.device = about.st_dev;
+  place.inode = about.st_ino;
+  return true;
+}
+
+std::optional<backing_place> backing_of(const std::string& root, const fs::path& disk) {
+  backing_place place;
+  if (line_of(disk / "loop/backing_file").empty() || !file_of_loop(root, disk, place))
+    return std::nullopt;
+  place.begin = number_of(disk / "loop/offset");
+  place.end = place.begin + number_of(disk / "size") * sector_bytes;
+  return place;
+}
+
+std::vector<std::string> twins_of(const std::string& root, const fs::path& disk, const backing_place& place) {
+  const fs::path block = fs::path(root.empty() ? "/" : root) / "sys/class/block";
+  std::vector<std::string> found;
+  for (const auto& name : names_in(block))
+    if (name.starts_with("loop") && name != disk.filename().string())
+      if (const auto other = backing_of(root, block / name); other && other->overlaps(place))
+        found.push_back("/dev/" + name);
+  return found;
+}
+
 std::string joined(const std::vector<std::string>& names) {
   std::string text;
   for (const auto& name : names)
@@ -202,6 +248,9 @@ bool read_device_facts(const std::string& root, device_number number, device_fac
     }
   facts.mounts = mounts_of(top, numbers);
   facts.swaps = swaps_of(top, numbers);
+  facts.backing = backing_of(root, disk);
+  if (facts.backing)
+    facts.twins = twins_of(root, disk, *facts.backing);
   out = std::move(facts);
   return true;
 }

@@ -24,6 +24,17 @@ struct device_number {
 /// "259:0".
 [[nodiscard]] std::string to_text(device_number number);
 
+/// Where a loop device keeps its bytes.
+struct backing_place {
+  std::uint64_t device = 0, inode = 0; // of the file
+  std::uint64_t begin = 0, end = 0;    // in the file
+
+  /// Whether they have bytes in common.
+  [[nodiscard]] bool overlaps(const backing_place& other) const noexcept {
+    return device == other.device && inode == other.inode && begin < other.end && other.begin < end;
+  }
+};
+
 struct device_facts {
   device_number number;
   std::string name;   // the kernel's: nvme0n1, nvme0n1p1, loop0
@@ -39,11 +50,13 @@ struct device_facts {
   bool read_only = false;
   bool zoned = false; // must be written in sequence, which a store does not
   bool is_partition = false;
-  std::optional<device_number> disk;   // of a partition: the disk it is part of
-  std::vector<std::string> partitions; // of a disk: those on it
-  std::vector<std::string> holders;    // device-mapper or md devices made of it or of a partition on it
-  std::vector<std::string> mounts;     // where it, or a partition on it, is mounted
-  std::vector<std::string> swaps;      // of it and the partitions on it: those that are swapped to
+  std::optional<device_number> disk;    // of a partition: the disk it is part of
+  std::vector<std::string> partitions;  // of a disk: those on it
+  std::vector<std::string> holders;     // device-mapper or md devices made of it or of a partition on it
+  std::vector<std::string> mounts;      // where it, or a partition on it, is mounted
+  std::vector<std::string> swaps;       // of it and the partitions on it: those that are swapped to
+  std::optional<backing_place> backing; // of a loop device, and of a partition on one: all of the device
+  std::vector<std::string> twins;       // "/dev/loop3": other loop devices that keep some of the same bytes
 
   /// Why nobody may write to it, as the end of a sentence: "is mounted on /data". Empty: nothing is known.
   [[nodiscard]] std::string in_use() const;

@@ -199,11 +199,20 @@ private:
 
   bool old_file() {
     if (drive_.where.size_bytes / page_bytes != drive_.wanted_bytes / page_bytes &&
-        drive_.where.size_bytes > 0)
-      return say(failed, "drive",
-                 "has " + std::to_string(drive_.where.size_bytes) + " bytes, and max_size is " +
-                     std::to_string(drive_.wanted_bytes),
-                 "set max_size to the size of the file, or remove the file to start it empty");
+        drive_.where.size_bytes > 0) {
+      const auto sizes = "has " + std::to_string(drive_.where.size_bytes) + " bytes, and max_size is " +
+                         std::to_string(drive_.wanted_bytes);
+      switch (whose_file()) {
+      case file_owner::memkv:
+        return say(failed, "drive", sizes,
+                   "set max_size to the size of the file, or remove the file to start it empty");
+      case file_owner::somebody_else:
+        return say(failed, "drive", "is not a file of memkv's, and is left alone (it " + sizes + ")",
+                   "check the path in storage.drives");
+      case file_owner::unknown:
+        return say(failed, "drive", sizes, "check the path, or set max_size to the size of the file");
+      }
+    }
     if (drive_.allocated_bytes + room_bytes_ < drive_.wanted_bytes)
       return say(failed, "drive",
                  "has holes that its file system has no room to fill (" + about_size(room_bytes_) + " left" +
@@ -211,6 +220,28 @@ private:
                  "make room there, or name another directory");
     say(ok, "drive", "is a file of " + about_size(drive_.where.size_bytes), "");
     return kept();
+  }
+
+  enum class file_owner : std::uint8_t { memkv, somebody_else, unknown };
+
+  // Nobody is told to remove what may be somebody else's.
+  [[nodiscard]] file_owner whose_file() const {
+    const auto& probe = drive_.probe;
+    if (drive_.where.size_bytes < 2 * page_bytes) // too short for a drive
+      return file_owner::somebody_else;
+    if (!probe.done || probe.timed_out || !probe.problem.empty())
+      return file_owner::unknown;
+    switch (static_cast<engine::content_kind>(probe.content)) {
+    case engine::content_kind::memkv:
+    case engine::content_kind::memkv_damaged:
+    case engine::content_kind::memkv_newer:
+      return file_owner::memkv;
+    case engine::content_kind::foreign:
+      return file_owner::somebody_else;
+    case engine::content_kind::blank:
+      break;
+    }
+    return file_owner::unknown;
   }
 
   // What the file system makes of the file.
@@ -276,8 +307,13 @@ private:
     } else if (kind != engine::content_kind::memkv) {
       sentence(failed, "drive.superblock", probe.content_problem);
     } else if (static_cast<engine::errc>(probe.fits) != engine::errc::ok) {
-      say(failed, "drive.superblock", "was formatted for a device of another size",
-          raw ? "memkv setup --force on all drives of the set" : "remove the file to start it empty");
+      say(failed, "drive.superblock",
+          static_cast<engine::errc>(probe.fits) == engine::errc::corrupt
+              ? "has a superblock that contradicts itself"
+              : "was formatted for a device of another size",
+          "see what memkv drive verify " + drive_.path + " and memkv drive fsck " + drive_.path +
+              " find; what stays damaged starts empty after " +
+              (raw ? "memkv setup --force on all drives of the set" : "the file was removed"));
     } else if (probe.blacklisted) {
       say(failed, "drive.superblock",
           "is blacklisted after " + counted(probe.failure_count, "failure", "failures"),

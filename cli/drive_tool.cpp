@@ -1,5 +1,9 @@
 #include "cli/drive_tool.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdio>
 
 namespace memkv::cli {
@@ -9,6 +13,18 @@ std::string opened_drive::model() const {
     return "regular file";
   return facts.model.empty() ? "unknown" : facts.model;
 }
+
+namespace {
+
+// Whether somebody has the device for itself: a server, a file system, another tool.
+bool is_claimed(const std::string& path) {
+  const int file = ::open(path.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC);
+  if (file >= 0)
+    ::close(file);
+  return file < 0 && errno == EBUSY;
+}
+
+} // namespace
 
 std::string open_for_tool(const std::string& path, drive_access access, const std::string& root,
                           opened_drive& out) {
@@ -26,6 +42,11 @@ std::string open_for_tool(const std::string& path, drive_access access, const st
       return path + ": " + problem;
     if (const auto use = drive.facts.in_use(); !use.empty())
       return path + " " + use;
+    for (const auto& twin : drive.facts.twins)
+      if (is_claimed(twin))
+        return path + " is a loop device on the same file as " + twin +
+               ", which is in use: stop the server that has it, or whoever else does, and name one of the "
+               "two";
     if (access == drive_access::write && drive.facts.read_only)
       return path + " is read-only: make it writable, or name another drive";
   }

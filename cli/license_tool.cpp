@@ -35,6 +35,7 @@ constexpr std::array<flag, 8> issue_flags{{
      .value_name = "N",
      .default_text = "30",
      .default_is_value = true,
+     .least = 1,
      .help = "Days until it ends, 1 to 36500."},
     {.name = "org",
      .kind = value_kind::text,

@@ -81,6 +81,13 @@ bool same_hardware(const device_facts& a, const device_facts& b) {
   return !a.wwid.empty() && a.wwid == b.wwid && !(disk_a == disk_b);
 }
 
+// Two loop devices on the same bytes.
+bool same_file(const device_facts& a, const device_facts& b) {
+  const device_number disk_a = a.disk.value_or(a.number);
+  const device_number disk_b = b.disk.value_or(b.number);
+  return a.backing && b.backing && a.backing->overlaps(*b.backing) && !(disk_a == disk_b);
+}
+
 constexpr std::string_view or_force = "add --force to destroy what the drives hold";
 
 // A word that YAML takes as it is, or a text in quotes.
@@ -126,6 +133,10 @@ std::string check_devices(std::span<const setup_drive> drives, bool force) {
       if (same_hardware(drive.facts, drives[earlier].facts))
         return path + " and " + drives[earlier].path + " are two ways to the same drive (" +
                drive.facts.wwid + "): name one of them";
+    for (std::size_t earlier = 0; earlier < index; ++earlier)
+      if (same_file(drive.facts, drives[earlier].facts))
+        return path + " and " + drives[earlier].path +
+               " are loop devices on the same bytes of one file: name one of them";
     for (const auto& other : drives)
       if (drive.facts.disk && *drive.facts.disk == other.where.number)
         return path + " is a partition of " + other.path + ": name one of the two";

@@ -355,8 +355,8 @@ void drive_store_core::finish_read(const std::shared_ptr<device_read>& reading) 
   }
   if (result == errc::corrupt)
     drop_corrupt(reading->handle);
-  else if (result == errc::io_error)
-    drop_unreadable(reading->handle);
+  else if (result == errc::io_error && drop_unreadable(reading->handle))
+    result = errc::unreadable;
   reading->callback(result, std::move(view));
 }
 

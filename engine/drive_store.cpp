@@ -898,12 +898,19 @@ void drive_store_core::let_go(entry_handle handle, std::uint64_t batch) {
 
 /// What could not be read twice in a row is a miss once that is written down, so that a bad sector is not the
 /// next failure of its drive. A drive that takes no writes either goes offline by it and keeps its blocks.
-void drive_store_core::drop_unreadable(entry_handle handle) {
+bool drive_store_core::drop_unreadable(entry_handle handle) {
   const block_entry& entry = index_->at(handle);
   if (closed_ || counters_.offline.load(std::memory_order_relaxed) || index_->find(entry.id) != handle)
-    return;
+    return false;
   bump(counters_.corrupt_blocks);
   queue_erase(entry.id, entry.generation, true, false, 0, {});
+  return true;
+}
+
+void drive_store_core::drop_damaged(const key_id& id, std::uint64_t generation) {
+  if (const entry_handle handle = index_->find(id);
+      handle != no_entry && index_->at(handle).generation == generation)
+    drop_corrupt(handle);
 }
 
 void drive_store_core::drop_corrupt(entry_handle handle) {

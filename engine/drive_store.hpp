@@ -196,6 +196,10 @@ public:
   /// block).
   virtual void erase(const key_id& id, std::uint64_t generation, done callback) = 0;
 
+  /// What read() does with a block that is not as it was stored: a miss from now on, and counted as corrupt.
+  /// For who found that out elsewhere. Nothing, unless the entry is there and has that generation.
+  virtual void drop_damaged(const key_id& id, std::uint64_t generation) = 0;
+
   /// Evicts in policy order until `bytes` more than now will be free, those of removals under way included,
   /// or nothing is evictable; durable before the space is used again.
   virtual void evict(std::uint64_t bytes) = 0;
@@ -212,7 +216,8 @@ public:
   /// a mapping: valid inside the callback only). Reads `length` bytes at `offset` of a pinned extent, both
   /// multiples of 64 KiB or up to its end, verifies them if options.verify_on_read (or always when `verify`),
   /// and compares the full key. `into` is where to (empty when the device is mapped: then the view points
-  /// into the mapping). corrupt: the block was dropped, it is a miss now.
+  /// into the mapping). corrupt: the block was dropped, it is a miss now. unreadable: it is being
+  /// dropped, and is a miss once that is durable.
   using read_done = std::function<void(errc, extent_view)>;
   virtual void read(const block_pin& pin, std::string_view name_space, std::span<const std::byte> key,
                     std::uint32_t offset, std::uint32_t length, std::span<std::byte> into,

@@ -92,6 +92,7 @@ public:
   void prepare(std::uint64_t token, std::span<const std::uint32_t> chunk_crc32c, done callback) override;
   void abandon(std::uint64_t token) override;
   void erase(const key_id& id, std::uint64_t generation, done callback) override;
+  void drop_damaged(const key_id& id, std::uint64_t generation) override;
   void evict(std::uint64_t bytes) override;
   void enter_epoch(std::uint64_t epoch, const drive_members& members, done callback) override;
   std::uint64_t set_epoch() const noexcept override { return super_.set_epoch; }
@@ -240,7 +241,8 @@ private:
   [[nodiscard]] entry_record record_of(entry_handle handle) const;
   [[nodiscard]] std::size_t record_bytes(entry_handle handle) const;
   void drop_corrupt(entry_handle handle);
-  void drop_unreadable(entry_handle handle);
+  /// Whether it is dropped: not on a drive that fails altogether.
+  [[nodiscard]] bool drop_unreadable(entry_handle handle);
   void go_offline();
 
   // Journal and checkpoints.

@@ -42,6 +42,8 @@ std::string_view name(errc code) noexcept {
     return "not_formatted";
   case errc::blacklisted:
     return "blacklisted";
+  case errc::unreadable:
+    return "unreadable";
   case errc::later_epoch:
     return "later_epoch";
   }

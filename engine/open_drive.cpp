@@ -28,6 +28,7 @@ status open_drive(const drive_description& description, const store_options& opt
     raw.allow_file = description.image;
     raw.host = means.host;
     raw.registered = means.registered;
+    raw.claim_ms = means.claim_ms;
     opened = open_uring_device(raw, device);
   } else {
     file_device_options file;

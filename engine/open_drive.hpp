@@ -30,6 +30,7 @@ struct drive_means {
   ring_host* host = nullptr;            // null: a ring of its own
   std::span<std::byte> registered;      // the pool of transfer buffers
   std::shared_ptr<drive_faults> faults; // null: none are injected; without effect on memory drives
+  std::uint32_t claim_ms = 2'000;       // a raw drive that is in use is tried again for this long
 };
 
 /// A memory drive is not persistent, and a raw one always syncs, whatever `options` says. On failure both

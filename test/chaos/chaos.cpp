@@ -214,7 +214,8 @@ private:
     const std::lock_guard guard{failures_lock_};
     for (const auto& each : status["storage"]["devices"]) {
       const auto id = each.value("device_id", 0U);
-      const auto failures = each.value("failure_count", std::uint64_t{0});
+      const bool known = each.contains("failure_count") && each["failure_count"].is_number();
+      const auto failures = known ? each["failure_count"].get<std::uint64_t>() : 0;
       if (id < drives && failures > failures_[id]) {
         failures_[id] = failures;
         now_in_->begin(id, true);

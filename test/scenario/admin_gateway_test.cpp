@@ -6,6 +6,8 @@
 #include "actors/admin_gateway.hpp"
 #include "actors/reactor.hpp"
 #include "actors/server.hpp"
+#include "engine/drive_store.hpp"
+#include "engine/file_device.hpp"
 
 #include <caf/actor_system_config.hpp>
 #include <caf/event_based_actor.hpp>
@@ -262,6 +264,30 @@ CAF_TEST(a stop in the middle of a reset is in good order and the drive can be r
   CAF_CHECK(fixture.stop());
 }
 
+CAF_TEST(a drive that is not opened at the start says what is noted of its failures) {
+  server_fixture fixture;
+  fixture.configure(media::file, 2, 64 << 20);
+  fixture.start();
+  CAF_CHECK(fixture.stop());
+  {
+    std::unique_ptr<engine::block_device> device;
+    const auto path = (fixture.directory.path() / "drive1").string();
+    CAF_REQUIRE(engine::open_file_device({path, 64 << 20, false}, device).ok());
+    const engine::drive_failures failures{3, 1'738'800'000'000'000'000, 1'738'810'000'000'000'000};
+    CAF_REQUIRE(engine::drive_store::blacklist(*device, failures).ok());
+  }
+  fixture.start();
+  const auto said = report_of(fixture);
+  CAF_REQUIRE(said.report != nullptr);
+  const auto& drive = said.report->drives[1];
+  CAF_CHECK(drive.state == actors::drive_state::blacklisted);
+  CAF_CHECK(drive.failures_known);
+  CAF_CHECK_EQUAL(drive.failure_count, 3u);
+  CAF_CHECK_EQUAL(drive.first_failed_at, 1'738'800'000u);
+  CAF_CHECK_EQUAL(drive.last_failed_at, 1'738'810'000u);
+  CAF_CHECK(said.report->drives[0].failures_known);
+}
+
 CAF_TEST(a drive that lost its superblocks is reset while the other serves and joins it) {
   server_fixture fixture;
   fixture.configure(media::file, 2, 64 << 20);
@@ -271,6 +297,7 @@ CAF_TEST(a drive that lost its superblocks is reset while the other serves and j
   fixture.start();
   auto said = report_of(fixture);
   CAF_REQUIRE(said.report != nullptr);
+  CAF_CHECK(!said.report->drives[1].failures_known);
   CAF_CHECK(actors::health_of(*said.report) == actors::health::degraded);
   CAF_CHECK(said.report->drives[1].state == actors::drive_state::offline);
   CAF_CHECK(!said.report->drives[1].reason.empty());
@@ -295,6 +322,7 @@ CAF_TEST(a drive that lost its superblocks is reset while the other serves and j
   CAF_CHECK(outcome.what == kind::done);
   said = report_when(fixture, [](const auto& report) { return report.drives_online() == 2; });
   CAF_CHECK(actors::health_of(*said.report) == actors::health::healthy);
+  CAF_CHECK(said.report->drives[1].failures_known);
   CAF_CHECK_EQUAL(said.report->drives[1].failure_count, 0u);
   // Every block is found or is a miss, and a new version is the one that is found.
   put_all(2);

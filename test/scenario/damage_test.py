@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
 
@@ -74,6 +75,11 @@ class Server:
         with open(self.log_path, encoding="utf-8", errors="replace") as file:
             return file.read()
 
+    def metric(self, name):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port + 1}/v1/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.split()[1]) for line in lines if line.startswith((name + " ", name + "{")))
+
     def client(self, *words, stdin=b"", **environment):
         return subprocess.run(
             [MEMKV, "client", *words],
@@ -124,10 +130,14 @@ def a_decayed_block_is_a_miss(verify, digest):
         expect(got.returncode == 1 and got.stdout == b"", what, got.stderr)
         again = server.client("exists", "block")
         expect(again.stdout == b"block: missing\n", f"{what}: dropped", again.stdout + again.stderr)
+        for name in ("memkv_corrupt_blocks_total", "memkv_drive_corrupt_blocks_total"):
+            expect(server.metric(name) == 1, f"{what}: {name}", server.metric(name))
         stored = server.client("put", "block", stdin=value, MEMKV_DIGEST=digest)
         expect(stored.returncode == 0, "put in its place", stored.stderr)
         expect(server.client("get", "block", MEMKV_DIGEST=digest).stdout == value, "get of the new block")
         server.stop()
+        lines = [line for line in server.log().splitlines() if "damaged blocks were found" in line]
+        expect(len(lines) == 1 and " WARN " in lines[0] and "blocks=1" in lines[0], f"{what}: told", lines)
 
 
 def writes_are_timed_when_asked():

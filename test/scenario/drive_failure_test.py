@@ -308,6 +308,40 @@ def a_start_without_a_drive_makes_it_stale(folder, chance):
         server.stop()
 
 
+def a_stop_ends_the_wait_for_a_drive_in_use(folder, chance):
+    """A start waits up to 30 s for a drive that another process has open."""
+    with Bench(folder, chance, drives=2) as bench:
+        server = bench.server
+        server.start()
+        with server.connect() as client:
+            bench.put_all(client, bench.keys(20))
+        server.stop()
+        for held in (bench.devices, bench.devices[:1]):
+            files = [os.open(device, os.O_RDONLY | os.O_EXCL) for device in held]
+            try:
+                mark = server.mark()
+                server.begin()
+                server.wait_for("waiting for it", mark)
+                begin = time.monotonic()
+                server.process.send_signal(signal.SIGTERM)
+                code = server.process.wait(timeout=60)
+                took = time.monotonic() - begin
+            finally:
+                for file in files:
+                    os.close(file)
+            expect(took < 15, f"the stop of a start that waits took {took:.1f} s")
+            expect(code == 0, f"the stop of a start that waits ended with {code}")
+            expect(server.said("stopped before it served", mark), "the log tells of the stop")
+            expect(not server.said(" ERROR ", mark), "a stop is no error")
+            server.process = None
+            server.wait_for_drives()
+        server.start()
+        with server.connect() as client:
+            came, _, _ = bench.model.check(client)
+        expect(came == 20, f"{came} of 20 blocks are there after the starts that were stopped")
+        server.stop()
+
+
 def drives_and_servers_die_in_turn(folder, chance):
     """At least one drive of each round took part in the one before: else nobody could know what is old."""
     with Bench(folder, chance, 3) as bench:
@@ -605,6 +639,7 @@ SCENARIOS = (
     a_drive_that_failed_comes_back_without_anything_old,
     a_drive_that_flaps_stays_away_until_it_is_reset,
     a_start_without_a_drive_makes_it_stale,
+    a_stop_ends_the_wait_for_a_drive_in_use,
     drives_and_servers_die_in_turn,
     space_of_deleted_blocks_is_given_back,
 )

@@ -53,7 +53,8 @@ class Loops:
 
     def free(self, device):
         subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
-        os.unlink(self.devices.pop(device))
+        with contextlib.suppress(FileNotFoundError):  # another device on the same image was freed before
+            os.unlink(self.devices.pop(device))
 
     def free_all(self):
         for device in list(self.devices):

@@ -225,6 +225,11 @@ def a_set_lives_through_everything(folder, loops, chance, sector_bytes, count):
         refused("drive", "reset", drives[-1], says="is in use")
         refused("drive", "reset", loops.image(drives[-1]), says=f"is in use by {drives[-1]}")
         refused("setup", "--force", "--drives", *drives, says="is in use")
+        twin = loops.attach(loops.image(drives[-1]), sector_bytes)
+        says = f"{twin} is a loop device on the same file as {drives[-1]}, which is in use"
+        for words in (("drive", "reset"), ("drive", "verify"), ("setup", "--force", "--drives")):
+            refused(*words, twin, says=says)
+        loops.detach(twin)
         server.end(signal.SIGTERM)
     for device in drives:
         expect(health(device)["state"] == "clean", "a stop in order leaves a clean drive")
@@ -268,6 +273,12 @@ def setup_takes_nothing_that_is_somebodys(folder, loops):
     refused("setup", "--drives", first, os.path.join(folder, "none"), says="does not exist")
     refused("setup", "--drives", first, loops.image(second), says="is not a block device")
     expect(blank(first), "nothing is written before everything was looked at")
+
+    twin = loops.attach(loops.image(first), 4096)
+    says = f"{twin} and {first} are loop devices on the same bytes of one file"
+    refused("setup", "--force", "--drives", first, twin, says=says)
+    expect(blank(first), "nothing is written to a file that two devices lie on")
+    loops.detach(twin)
 
     subprocess.run(["mkfs.ext4", "-q", second], check=True)
     before = digest(second)

@@ -135,6 +135,12 @@ CAF_TEST(failed drives are those that failed ever and those that are not online 
   CAF_CHECK_EQUAL(failed.size(), 3u);
   CAF_CHECK_EQUAL(failed[1]["blacklisted"], true);
   CAF_CHECK_EQUAL(json::parse(failed_drives_document(healthy_report())), json::array());
+  // What nobody could read is not told as none.
+  report.drives[1].failures_known = false;
+  failed = json::parse(failed_drives_document(report));
+  CAF_CHECK_EQUAL(misfit(failed, schema), "");
+  for (const auto* name : {"failure_count", "first_failed_at", "last_failed_at"})
+    CAF_CHECK(failed[1].at(name).is_null());
 }
 
 CAF_TEST(text that is no UTF-8 and numbers that are none do not break a document) {

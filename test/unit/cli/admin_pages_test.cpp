@@ -233,6 +233,10 @@ CAF_TEST(the table of failed drives) {
     "last_failed_at": 1738810000, "blacklisted": false}])",
                                drives)
                 .empty());
+  CAF_CHECK(read_failed_drives(R"([{"device_id": 3, "failure_count": null, "first_failed_at": null,
+    "last_failed_at": null, "state": "offline", "media": "/dev/nvme3n1"}])",
+                               drives)
+                .empty());
   drives.push_back({11, 6, 0, UINT64_MAX, true, "blacklisted", "failed \"too\" often", "/dev/nvme2n1"});
   CAF_CHECK_EQUAL(
       failed_drives_page(drives, {}),
@@ -240,6 +244,8 @@ CAF_TEST(the table of failed drives) {
       "  MEDIA         REASON\n"
       "    2  -                   3  2025-02-06 00:00:00 UTC  2025-02-06 02:46:40 UTC  no         "
       "  -\n"
+      "    3  offline             -  -                        -                        no         "
+      "  /dev/nvme3n1\n"
       "   11  blacklisted         6  never                    unknown                  yes        "
       "  /dev/nvme2n1  failed \"too\" often\n");
 }

@@ -21,6 +21,7 @@ constexpr std::array<flag, 7> leaf_flags{
       .value_name = "KB",
       .default_text = "64",
       .default_is_value = true,
+      .least = 4,
       .help = "s"},
      {.name = "size", .letter = 's', .kind = value_kind::size, .value_name = "SIZE", .help = "z"},
      {.name = "timing",
@@ -133,7 +134,13 @@ CAF_TEST(every mistake is refused with its own sentence) {
   CAF_CHECK_EQUAL(refused(leaf({"--force"})), "--force is given twice: give it once");
   CAF_CHECK_EQUAL(refused(leaf({"-n", "a", "--name", "b"})), "--name is given twice: give it once");
   CAF_CHECK_EQUAL(refused(leaf({"--shard-size", "64k"})), "--shard-size needs a whole number, not \"64k\"");
-  CAF_CHECK_EQUAL(refused(leaf({"--shard-size=-1"})), "--shard-size needs a whole number, not \"-1\"");
+  for (const auto& words : {leaf({"--shard-size=-1"}), leaf({"--shard-size", "-1"})})
+    CAF_CHECK_EQUAL(refused(words), "--shard-size must be a whole number of at least 4, not \"-1\"");
+  for (const auto& words : {leaf({"--timing=-60"}), leaf({"--timing", "-60"})})
+    CAF_CHECK_EQUAL(refused(words), "--timing must be a whole number of at least 0, not \"-60\"");
+  for (const auto& words : {leaf({"--size", "-4 KiB"}), leaf({"-s", "-4 KiB"}), leaf({"-s-4 KiB"})})
+    CAF_CHECK(refused(words).ends_with(" must be a number of bytes of at least 0, not \"-4 KiB\""));
+  CAF_CHECK_EQUAL(refused(leaf({"--name", "-1"})), "--name needs a value: write --name NAME");
   CAF_CHECK_EQUAL(refused(leaf({"--shard-size=99999999999999999999"})),
                   "--shard-size needs a whole number, not \"99999999999999999999\"");
   CAF_CHECK_EQUAL(refused(leaf({"--timing=x"})), "--timing needs a whole number, not \"x\"");

@@ -216,6 +216,32 @@ CAF_TEST(a file that a loop device lies on is known by every name it has) {
   CAF_CHECK_EQUAL(loop_device_on(here.path, file), "");
 }
 
+CAF_TEST(other loop devices on the same bytes of a file are known) {
+  const fake_root here;
+  here.put("/image", "bytes");
+  fs::create_hard_link(here.path + "/image", here.path + "/hard");
+  here.put("/other", "bytes");
+  const auto loop = [&](int number, const std::string& file, const char* offset, const char* sectors) {
+    const auto place = "/sys/devices/virtual/loop" + std::to_string(number);
+    here.device("virtual/loop" + std::to_string(number), "7:" + std::to_string(number));
+    here.put(place + "/size", sectors);
+    here.put(place + "/loop/backing_file", here.path + file + "\n");
+    here.put(place + "/loop/offset", offset);
+  };
+  loop(1, "/image", "0\n", "16\n");
+  CAF_CHECK(here.read({7, 1}).twins.empty());
+  loop(2, "/hard", "4096\n", "16\n");
+  loop(3, "/image", "8192\n", "16\n");
+  loop(4, "/other", "0\n", "16\n");
+  CAF_CHECK(here.read({7, 1}).twins == names{"/dev/loop2"});
+  CAF_CHECK(here.read({7, 2}).twins == (names{"/dev/loop1", "/dev/loop3"}));
+  CAF_CHECK(here.read({7, 4}).twins.empty());
+  CAF_CHECK_EQUAL(here.read({7, 3}).backing->begin, 8192u);
+  CAF_CHECK_EQUAL(here.read({7, 3}).backing->end, 16384u);
+  here.nvme();
+  CAF_CHECK(!here.read({259, 0}).backing);
+}
+
 CAF_TEST(a path is looked at through links) {
   const fake_root root;
   root.put("/image", "1234567");

@@ -423,6 +423,12 @@ CAF_TEST(what lies on a drive decides) {
   CAF_CHECK(of_drive("drive.superblock", [](auto& d) {
               d.probe.fits = static_cast<std::uint32_t>(engine::errc::wrong_size);
             }).starts_with("failed /dev/nvme0n1 was formatted for a device of another size"));
+  CAF_CHECK_EQUAL(
+      of_drive("drive.superblock",
+               [](auto& d) { d.probe.fits = static_cast<std::uint32_t>(engine::errc::corrupt); }),
+      "failed /dev/nvme0n1 has a superblock that contradicts itself: see what memkv drive verify "
+      "/dev/nvme0n1 and memkv drive fsck /dev/nvme0n1 find; what stays damaged starts empty after "
+      "memkv setup --force on all drives of the set");
   CAF_CHECK_EQUAL(of_drive("drive.superblock",
                            [](auto& d) {
                              d.probe.content = static_cast<std::uint32_t>(engine::content_kind::foreign);
@@ -523,6 +529,25 @@ CAF_TEST(files are judged by directory and room) {
   CAF_CHECK_EQUAL(old(4 * gib, 4 * gib, 0), "ok /data/d0 is a file of 4.00 GiB");
   CAF_CHECK(
       old(2 * gib, 2 * gib, 8 * gib).starts_with("failed /data/d0 has 2147483648 bytes, and max_size is "));
+  // Only what is certainly memkv's may be removed.
+  const auto of_other_size = [&](engine::content_kind content, std::uint64_t size = 2 * gib) {
+    return file([&](auto& d) {
+      d.where.kind = path_kind::regular_file;
+      d.where.size_bytes = d.allocated_bytes = size;
+      d.probe.done = true;
+      d.probe.content = static_cast<std::uint32_t>(content);
+    });
+  };
+  using engine::content_kind;
+  for (const auto ours : {content_kind::memkv, content_kind::memkv_damaged, content_kind::memkv_newer})
+    CAF_CHECK(of_other_size(ours).ends_with(
+        ": set max_size to the size of the file, or remove the file to start it empty"));
+  CAF_CHECK_EQUAL(of_other_size(content_kind::foreign),
+                  "failed /data/d0 is not a file of memkv's, and is left alone (it has 2147483648 bytes, and "
+                  "max_size is 4294967296): check the path in storage.drives");
+  CAF_CHECK(of_other_size(content_kind::blank, 300).starts_with("failed /data/d0 is not a file of memkv's"));
+  CAF_CHECK(of_other_size(content_kind::blank)
+                .ends_with(": check the path, or set max_size to the size of the file"));
   CAF_CHECK(old(4 * gib, gib, gib).starts_with("failed /data/d0 has holes"));
   CAF_CHECK(file([](auto& d) {
               d.where.kind = path_kind::block_device;

@@ -104,12 +104,29 @@ CAF_TEST(help at every level names each flag and argument and command and fits t
   CAF_CHECK_EQUAL(help_text(memkv_commands(), nowhere), "");
 }
 
+CAF_TEST(every flag that takes a number says so of a negative one) {
+  std::size_t numbers = 0;
+  each_command(memkv_commands(), {}, [&](const command& c, const std::vector<std::string>& path) {
+    for (const auto& f : c.flags) {
+      if (f.kind != value_kind::integer && f.kind != value_kind::optional_integer &&
+          f.kind != value_kind::size)
+        continue;
+      ++numbers;
+      auto words = path;
+      words.insert(words.end(), {"--" + std::string(f.name), "-1"});
+      const auto said = parse(memkv_commands(), words).error;
+      CAF_CHECK(said.find(" of at least " + std::to_string(f.least) + ", not \"-1\"") != std::string::npos);
+    }
+  });
+  CAF_CHECK(numbers >= 10);
+}
+
 CAF_TEST(the table is sound) {
   each_command(memkv_commands(), {}, [&](const command& c, const std::vector<std::string>&) {
     for (const auto& f : c.flags) {
       CAF_CHECK(f.help.ends_with('.'));
       CAF_CHECK(f.kind == value_kind::none || !f.value_name.empty());
-      CAF_CHECK(f.letter != 'h');
+      CAF_CHECK(f.letter != 'h' && (f.letter < '0' || f.letter > '9'));
       const bool is_optional = f.kind == value_kind::optional_integer || f.kind == value_kind::optional_text;
       CAF_CHECK_EQUAL(is_optional, !f.bare_value.empty());
       for (const auto& other : c.flags)

@@ -97,6 +97,25 @@ CAF_TEST(two paths to one drive are refused and two partitions of one disk are n
   CAF_CHECK_EQUAL(devices({one, two}), "");
 }
 
+CAF_TEST(two loop devices on the same bytes of a file are refused and two places of one file are not) {
+  auto one = blank(0);
+  auto two = blank(1);
+  one.facts.backing = backing_place{5, 17, 0, 4096};
+  two.facts.backing = backing_place{5, 17, 4095, 8192};
+  CAF_CHECK_EQUAL(devices({one, two}, true),
+                  "/dev/d1 and /dev/d0 are loop devices on the same bytes of one file: name one of them");
+  two.facts.backing->begin = 4096;
+  CAF_CHECK_EQUAL(devices({one, two}), "");
+  two.facts.backing = backing_place{5, 18, 0, 4096};
+  CAF_CHECK_EQUAL(devices({one, two}), "");
+  two.facts.backing = backing_place{6, 17, 0, 4096};
+  CAF_CHECK_EQUAL(devices({one, two}), "");
+  // Of partitions it is known where the whole device lies.
+  two.facts.backing = one.facts.backing;
+  one.facts.disk = two.facts.disk = device_number{259, 9};
+  CAF_CHECK_EQUAL(devices({one, two}), "");
+}
+
 CAF_TEST(a partition is refused beside its disk and taken alone) {
   auto part = blank(1);
   part.facts.is_partition = true;
