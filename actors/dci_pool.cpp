@@ -320,22 +320,37 @@ wire::status dci_pool::start_attach(const attach_session& message) {
   const auto seat = std::ranges::find(seats_, message.client.what, &engine_seat::kind);
   if (seat == seats_.end())
     return wire::status::unsupported;
-  const way_finder::asker by{message.owner.id(), message.host, message.client.port};
-  if (attaching_.size() >= settings_.attaching_max && ways_->make_room(by))
-    static_cast<void>(finish_attaches());
-  const auto known = owners_.find(message.owner.id());
-  if (sessions_.size() + attaching_.size() >= settings_.sessions_max ||
-      attaching_.size() >= settings_.attaching_max)
-    return wire::status::busy;
-  if (known != owners_.end() &&
-      (known->second.attaching >= settings_.attaching_connection_max ||
-       known->second.sessions.size() + known->second.attaching >= wire::limits::sessions_connection_max))
-    return wire::status::busy;
-  if (!host_may_have_more(*seat, message.host))
-    return wire::status::busy;
   const bool carries = message.reactor != nullptr;
   if (carries && seat->messages == nullptr)
     return wire::status::unsupported;
+  if (const auto checked = seat->engine->check_address(message.client); !checked.ok())
+    return refusal(checked);
+  if (carries)
+    if (const auto checked = seat->messages->check_rooms(message.theirs, message.ours); !checked.ok())
+      return refusal(checked);
+  // What is done already needs no place.
+  if (attaching_.size() >= settings_.attaching_max)
+    static_cast<void>(finish_attaches());
+  const bool full = attaching_.size() >= settings_.attaching_max;
+  if (const auto owner = owners_.find(message.owner.id());
+      owner != owners_.end() &&
+      (owner->second.attaching >= settings_.attaching_connection_max ||
+       owner->second.sessions.size() + owner->second.attaching >= wire::limits::sessions_connection_max))
+    return wire::status::busy;
+  if (sessions_.size() + attaching_.size() - (full ? 1 : 0) >= settings_.sessions_max ||
+      !host_may_have_more(*seat, message.host))
+    return wire::status::busy;
+  // Last: nobody is driven out for one that is refused anyway.
+  const way_finder::asker by{message.owner.id(), message.host, message.client.port};
+  if (full) {
+    if (!ways_->make_room(by))
+      return wire::status::busy;
+    static_cast<void>(finish_attaches());
+    // The places and owners are others now; what was tried meanwhile has become a session.
+    if (attaching_.size() >= settings_.attaching_max ||
+        sessions_.size() + attaching_.size() >= settings_.sessions_max)
+      return wire::status::busy;
+  }
   attaching one;
   one.seat = static_cast<std::size_t>(seat - seats_.begin());
   one.wanted = message;
@@ -352,7 +367,7 @@ wire::status dci_pool::start_attach(const attach_session& message) {
     return wire::status::unavailable;
   }
   attaching_.emplace(number, std::move(one));
-  if (known == owners_.end())
+  if (!owners_.contains(message.owner.id()))
     monitor(message.owner); // of one that is dead already DOWN comes at once
   ++owners_[message.owner.id()].attaching;
   ++seat->of_hosts[message.host];

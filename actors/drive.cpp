@@ -79,6 +79,15 @@ bool drive::on_start() {
                   {{"drive", std::to_string(settings_.index)}, {"path", settings_.description.path}});
       std::this_thread::sleep_for(std::chrono::milliseconds{50});
     }
+    if (const auto epoch = opened.ok() ? body_->store->set_epoch() : 0; epoch > settings_.epoch_most) {
+      body_->store.reset();
+      body_->device.reset();
+      opened = {errc::later_epoch, settings_.description.path + " is in epoch " + std::to_string(epoch) +
+                                       " of its set, and could not be read when the start judged the set by "
+                                       "epoch " +
+                                       std::to_string(settings_.epoch_most) +
+                                       ": what the other drives hold may be old; start the server again"};
+    }
     if (opened.ok() && body_->store->set_epoch() < settings_.epoch_least) {
       if (const auto blocks = body_->store->counters().blocks; blocks > 0)
         log::warn(target,

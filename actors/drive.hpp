@@ -31,6 +31,8 @@ struct drive_settings {
   std::shared_ptr<engine::drive_faults> faults; // null: none are injected
   /// What a drive of an older epoch holds is stale: it starts empty.
   std::uint64_t epoch_least = 0;
+  /// One of a later epoch knows what whoever judged the set did not: it is left as it is (errc::later_epoch).
+  std::uint64_t epoch_most = UINT64_MAX;
   /// Memory drives only: what an earlier incarnation left.
   std::shared_ptr<drive_body> survivor;
   std::shared_ptr<drive_past> past; // never null in a server

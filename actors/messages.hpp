@@ -200,7 +200,7 @@ struct drive_changed {
 struct drive_failed {
   std::uint32_t index = 0;
   std::string reason;
-  engine::errc code = engine::errc::io_error; // blacklisted: it is not to be opened again
+  engine::errc code = engine::errc::io_error; // blacklisted: not to be opened again; later_epoch: no start
 };
 /// DRIVE to SERVER: heads of striped blocks that are gone; SERVER has their parts erased on the other drives.
 struct parts_orphaned {

@@ -1,6 +1,7 @@
 #include "actors/run_server.hpp"
 
 #include "actors/fault_points.hpp"
+#include "actors/find_set.hpp"
 #include "actors/log.hpp"
 #include "actors/server.hpp"
 
@@ -17,12 +18,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <condition_variable>
 #include <csignal>
 #include <cstring>
 #include <fstream>
 #include <mutex>
-#include <optional>
 #include <random>
 #include <thread>
 
@@ -40,8 +39,6 @@ int receive_bytes_allowed() {
 }
 
 constexpr const char* target = "memkv::server";
-/// How long a start waits for the drives to say which set they belong to.
-constexpr auto peek_timeout = std::chrono::seconds{30};
 
 /// A listening socket, or -1 and a sentence.
 int bind_socket(const server_options& options, std::string& problem) {
@@ -187,50 +184,6 @@ std::shared_ptr<fault_points> fault_points_for(const server_options& options) {
   return made;
 }
 
-/// Looks at all drives side by side. What one does not tell in time is judged without it, as if it were
-/// absent; its thread ends when it answers.
-engine::status find_set(const server_options& options, engine::set_facts& out,
-                        std::vector<std::optional<engine::failure_registry>>& registries) {
-  struct peeks {
-    std::mutex lock;
-    std::condition_variable one_more;
-    std::vector<std::optional<engine::superblock>> found;
-    std::vector<bool> answered;
-    std::size_t left;
-  };
-  const auto drives = options.drives.size();
-  const auto shared = std::make_shared<peeks>();
-  shared->found.resize(drives);
-  shared->answered.resize(drives);
-  shared->left = drives;
-  for (std::size_t index = 0; index < drives; ++index)
-    std::thread([shared, index, drive = options.drives[index]] {
-      auto found = engine::peek_superblock(drive);
-      const std::lock_guard guard{shared->lock};
-      shared->found[index] = std::move(found);
-      shared->answered[index] = true;
-      --shared->left;
-      shared->one_more.notify_one();
-    }).detach();
-  std::unique_lock guard{shared->lock};
-  if (!shared->one_more.wait_for(guard, peek_timeout, [&] { return shared->left == 0; })) {
-    std::string silent;
-    for (std::size_t index = 0; index < drives; ++index)
-      if (!shared->answered[index])
-        silent += (silent.empty() ? "" : ", ") + options.drives[index].path;
-    log::error(target, "drives do not answer: " + silent);
-    // Who they belong to is then known of nobody.
-    if (std::ranges::none_of(shared->found, [](const auto& each) { return each.has_value(); }))
-      return {engine::errc::io_error, "no drive can be read, and these do not answer at all: " + silent +
-                                          "; look at the kernel's log"};
-  }
-  registries.assign(drives, std::nullopt);
-  for (std::size_t index = 0; index < drives; ++index)
-    if (shared->found[index])
-      registries[index] = shared->found[index]->failures;
-  return engine::find_set(options.drives, shared->found, out);
-}
-
 /// Descriptors for every connection that may be admitted, and some for everything else.
 void raise_descriptor_limit(std::uint32_t connections_max) {
   rlimit limit{};
@@ -278,6 +231,7 @@ std::unique_ptr<running_server> start_server(const server_options& given, std::s
     problem = found.text;
     return nullptr;
   }
+  options.start_failed = nullptr;
   options.store.identity.set_id = options.set.set_id;
   static std::atomic<std::uint64_t> generation{0};
   if (options.store.generation == nullptr)
@@ -303,6 +257,8 @@ std::unique_ptr<running_server> start_server(const server_options& given, std::s
   auto server = std::make_unique<running>(std::move(options), socket, std::move(shared));
   if (!server->problem().empty()) {
     problem = server->problem();
+    if (given.start_failed)
+      given.start_failed(problem);
     return nullptr;
   }
   return server;
@@ -350,7 +306,9 @@ int serve_until_told(std::unique_ptr<running_server> server, std::string& proble
   watcher.join();
   const bool orderly = server->wait();
   if (!orderly) {
-    log::error(target, "the server did not end in good order; the next start recovers the drives");
+    log::error(target,
+               "the server did not end in good order: what was not closed in time is left to the kernel; the "
+               "next start recovers a drive of which the log does not say that it was closed");
     std::_Exit(1);
   }
   problem = server->ended_because();
@@ -364,6 +322,17 @@ int run_server(const server_options& given, const std::function<void(running_ser
   block_signals();
   auto options = given;
   options.told_to_stop = stop_is_pending;
+  bool said = false;
+  options.start_failed = [&said, patience = options.shutdown_ms](const std::string& why) {
+    said = true;
+    if (why != stopped_while_starting)
+      log::error(target, why);
+    std::thread([patience] {
+      std::this_thread::sleep_for(std::chrono::milliseconds{patience});
+      log::error(target, "a drive that was opened was not closed in time: the next start recovers it");
+      std::_Exit(1);
+    }).detach();
+  };
   auto server = start_server(options, problem);
   if (server == nullptr && problem == stopped_while_starting) {
     log::info(target, "stopped before it served");
@@ -371,7 +340,8 @@ int run_server(const server_options& given, const std::function<void(running_ser
     return 0;
   }
   if (server == nullptr) {
-    log::error(target, problem);
+    if (!said)
+      log::error(target, problem);
     return 1;
   }
   log::info(target, "serving",

@@ -25,7 +25,8 @@ public:
   [[nodiscard]] virtual std::uint16_t port() const noexcept = 0;
   /// Asks for a stop in good order. Idempotent.
   virtual void stop() noexcept = 0;
-  /// Waits for the end; true if it was in good order.
+  /// Waits for the end; true if it was in good order: everything is closed. Otherwise destroying this may
+  /// wait for as long as a drive or an RDMA device does.
   virtual bool wait() = 0;
   /// Every actor that is alive, by name ("server", "listener", "evictor", "reactor-0", "drive-0", …): for
   /// fault injection.
@@ -40,7 +41,8 @@ public:
   [[nodiscard]] virtual std::uint32_t connections() const noexcept = 0;
 };
 
-/// Binds, opens the drives and starts the actors. Null and a sentence in `problem` when that cannot be done.
+/// Looks which set the drives belong to, waiting for each (find_set.hpp), binds, opens the drives and starts
+/// the actors. Null and a sentence in `problem` when that cannot be done.
 [[nodiscard]] std::unique_ptr<running_server> start_server(const server_options& options,
                                                            std::string& problem);
 
@@ -53,8 +55,8 @@ void block_signals();
 [[nodiscard]] int serve_until_told(std::unique_ptr<running_server> server, std::string& problem);
 
 /// The three together. `ready` is called once it serves. `problem` says why it did not, or why it
-/// stopped, in one sentence. A stop that comes before it serves ends what
-/// the start waits for, and the code is 0 then too.
+/// stopped, in one sentence. A stop that comes before it serves ends what the start waits for, and the code
+/// is 0 then too.
 [[nodiscard]] int run_server(const server_options& given, const std::function<void(running_server&)>& ready,
                              std::string& problem);
 

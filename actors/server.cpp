@@ -450,7 +450,9 @@ void supervisor::look() const {
     if (any)
       log::error(target, "a drive did not close, or the reset of one did not end, in time: it will be "
                          "recovered at the next start, or has to be reset again");
-    state.board->orderly = !any;
+    // A pool may wait for the kernel for minutes: the process does not wait with it.
+    state.board->orderly =
+        !any && std::ranges::none_of(state.rails, [](const auto& seat) { return seat.alive; });
     for (std::uint32_t index = 0; !any && index < state.drives.size(); ++index) {
       if (!state.drives[index].unclosed)
         continue;

@@ -66,6 +66,8 @@ void supervisor::spawn_drive(std::uint32_t index) const {
     settings.faults = state.options.faults->drives[index];
   settings.io_timeout_ns = state.options.io_timeout_ms * 1'000'000;
   settings.epoch_least = settings.description.memory ? 0 : seat.epoch_least;
+  if (state.now == phase::opening && !settings.description.memory)
+    settings.epoch_most = state.options.set.epoch;
   settings.survivor = std::move(seat.survivor);
   seat.survivor = nullptr;
   settings.past = seat.past;
@@ -147,6 +149,11 @@ void supervisor::drive_went(std::uint32_t index, const std::string& why) const {
 
 void supervisor::drive_failed_with(const drive_failed& failure) const {
   auto& seat = state.drives[failure.index];
+  if (failure.code == engine::errc::later_epoch &&
+      (state.now == phase::opening || state.now == phase::starting)) {
+    give_up_starting(failure.reason);
+    return;
+  }
   const bool was_online = seat.online;
   drive_went(failure.index, failure.reason);
   if (failure.code == engine::errc::blacklisted)
@@ -264,7 +271,8 @@ void supervisor::begin_serving_when_ready() const {
   take_steps();
 }
 
-/// A start waits for a drive as long as it gets on.
+/// A start waits for a drive as long as it gets on. That the set is judged without one that says nothing at
+/// all cannot be: what each knows of it was read before (find_set.hpp).
 void supervisor::look_for_silent_drives() const {
   const auto now = state.options.time->steady_ns();
   bool any = false;

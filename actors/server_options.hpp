@@ -69,6 +69,11 @@ struct server_options {
   std::vector<engine::drive_description> drives;
   engine::store_options store; // identity and generation are filled in by SERVER
   engine::set_facts set;       // filled in from what lies on the drives
+  /// Reads the newer superblock of a drive, in a thread of its own. Empty: engine::peek_superblock.
+  std::function<std::optional<engine::superblock>(const engine::drive_description&)> peek;
+  std::uint64_t peek_warning_ms = 30'000; // a start that waits for drives to be read says so that often
+  /// Called when the start has failed, before it waits for what was opened to be closed; empty: nobody.
+  std::function<void(const std::string& problem)> start_failed;
   /// What each drive's superblock said of its failures before it was opened; none: it could not be read, or
   /// there is none. Filled in by start_server.
   std::vector<std::optional<engine::failure_registry>> registries;

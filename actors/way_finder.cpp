@@ -40,35 +40,6 @@ void count_down(Map& map, const typename Map::key_type& key) {
 
 } // namespace
 
-// --- what was taken ---
-
-template <class Key>
-std::uint64_t way_finder::costs<Key>::left(const cost& of, std::uint64_t now_ns) noexcept {
-  const auto halves = (now_ns - std::min(of.at_ns, now_ns)) / cost_half_life_ns;
-  const auto ns = halves > 63 ? 0 : of.ns >> halves;
-  return ns < cost_ns_min ? 0 : ns;
-}
-
-template <class Key>
-std::uint64_t way_finder::costs<Key>::of(const Key& key, std::uint64_t now_ns) const {
-  const auto found = all_.find(key);
-  return found == all_.end() ? 0 : left(found->second, now_ns);
-}
-
-template <class Key>
-void way_finder::costs<Key>::add(const Key& key, std::uint64_t ns, std::uint64_t now_ns) {
-  if (ns < cost_ns_min)
-    return;
-  if (all_.size() >= remembered_max && !all_.contains(key)) {
-    std::erase_if(all_, [now_ns](const auto& each) { return left(each.second, now_ns) == 0; });
-    if (all_.size() >= remembered_max)
-      all_.erase(std::ranges::min_element(all_, {},
-                                          [now_ns](const auto& each) { return left(each.second, now_ns); }));
-  }
-  auto& now = all_[key];
-  now = {left(now, now_ns) + ns, now_ns};
-}
-
 std::uint64_t way_finder::cost_of(const asker& by, std::uint64_t now_ns) const {
   const std::uint64_t under_way =
       std::uint64_t{count_in(of_connections_, by.connection)} + count_in(of_hosts_, by.host);

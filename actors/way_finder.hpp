@@ -22,6 +22,7 @@
 #pragma once
 
 #include "actors/admission.hpp"
+#include "actors/fading_costs.hpp"
 #include "verbs/transfer_engine.hpp"
 
 #include <condition_variable>
@@ -87,21 +88,6 @@ private:
     std::uint64_t since_ns = 0;
     bool proved = false; // its port was reached lately
   };
-  struct cost {
-    std::uint64_t ns = 0, at_ns = 0;
-  };
-  /// Of a connection or a host.
-  template <class Key>
-  class costs {
-  public:
-    [[nodiscard]] std::uint64_t of(const Key& key, std::uint64_t now_ns) const;
-    void add(const Key& key, std::uint64_t ns, std::uint64_t now_ns);
-
-  private:
-    [[nodiscard]] static std::uint64_t left(const cost& of, std::uint64_t now_ns) noexcept;
-    std::map<Key, cost> all_;
-  };
-
   void work();
   // The lock is held.
   void drop_late(std::uint64_t now_ns);
@@ -125,8 +111,8 @@ private:
   std::map<std::uint64_t, std::uint32_t> of_connections_;  // the same
   std::map<actors::peer_address, std::uint32_t> of_hosts_; // the same
   std::map<port_name, std::uint32_t> to_ports_;            // the same
-  costs<actors::peer_address> hosts_;
-  costs<std::uint64_t> connections_;
+  fading_costs<actors::peer_address> hosts_{cost_half_life_ns, cost_ns_min, remembered_max};
+  fading_costs<std::uint64_t> connections_{cost_half_life_ns, cost_ns_min, remembered_max};
   std::map<port_name, std::uint64_t> found_; // when they were reached
   std::vector<std::thread> threads_;         // the owner's
 };

@@ -103,7 +103,9 @@ std::string why_not_ours(const drive_content& content) {
            std::to_string(superblock_version) + "): upgrade memkv";
   case content_kind::memkv_damaged:
     return "has lost both superblocks, so its place in its set is unknown: start the server with it where it "
-           "was, and memkv admin drives reset gives it back its place, empty; the others keep their blocks";
+           "was, and memkv admin drives reset gives it back its place, empty; the others keep their blocks. "
+           "Where no other drive of the set can be opened no server starts, and nothing is left to keep: "
+           "memkv setup --force makes a new set, and a file is made anew once it is removed";
   case content_kind::memkv:
     break;
   }

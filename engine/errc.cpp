@@ -44,6 +44,8 @@ std::string_view name(errc code) noexcept {
     return "blacklisted";
   case errc::unreadable:
     return "unreadable";
+  case errc::later_epoch:
+    return "later_epoch";
   }
   return "unknown";
 }

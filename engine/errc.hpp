@@ -28,6 +28,7 @@ enum class errc : std::uint8_t {
   not_formatted = 17, // nothing of ours is on it, and it is not to be formatted unasked
   blacklisted = 18,   // failed too often; only a reset brings it back
   unreadable = 19,    // a block could not be read, twice in a row, and is being dropped
+  later_epoch = 20,   // the drive knows of later changes of its set than whoever opens it
 };
 
 [[nodiscard]] std::string_view name(errc code) noexcept;

@@ -306,12 +306,15 @@ page_owner owner_of(const descriptor& file, std::uint64_t offset, std::uint8_t c
 status look_whose(const descriptor& file, const std::string& path, std::uint64_t bytes) {
   page_owner owner = owner_of(file, 0, 0);
   const std::uint64_t used = std::min(bytes / page_bytes * page_bytes, drive_bytes_max);
-  // Where the first copy is lost the other one knows.
-  if (owner == page_owner::somebody_else && used >= 2 * page_bytes)
-    if (const auto mirror = owner_of(file, used - page_bytes, 1); mirror != page_owner::nobody)
+  int error = errno;
+  // Where the first copy is lost, or cannot be read, the other one knows.
+  if ((owner == page_owner::somebody_else || owner == page_owner::unreadable) && used >= 2 * page_bytes)
+    if (const auto mirror = owner_of(file, used - page_bytes, 1); mirror != page_owner::nobody) {
       owner = mirror;
+      error = errno;
+    }
   if (owner == page_owner::unreadable)
-    return {errc::io_error, "Cannot read drive " + path + because(errno)};
+    return {errc::io_error, "Cannot read drive " + path + because(error)};
   if (owner == page_owner::somebody_else)
     return {errc::bad_format, "File " + path + " holds something that is not memkv's: name another one."};
   if (owner == page_owner::later_release)

@@ -130,15 +130,22 @@ private:
   dci_scheduler& owner_;
 };
 
-status dci_scheduler::start_attach(const peer_address& peer, std::unique_ptr<attachment>& out) {
+status dci_scheduler::check_address(const peer_address& peer) const {
   if (peer.what != peer_address::kind::dc) {
     return {errc::unsupported, "The address is not that of a DC target."};
   }
-  if (statistics_.clients + attaching_ >= options_.clients_max) {
-    return {errc::queue_full, "As many clients are attached as may be."};
-  }
   if (peer.number > 0xFFFFFF) {
     return {errc::invalid_argument, "The number of a DC target has 24 bits."};
+  }
+  return {};
+}
+
+status dci_scheduler::start_attach(const peer_address& peer, std::unique_ptr<attachment>& out) {
+  if (status refused = check_address(peer); !refused.ok()) {
+    return refused;
+  }
+  if (statistics_.clients + attaching_ >= options_.clients_max) {
+    return {errc::queue_full, "As many clients are attached as may be."};
   }
   auto made = std::make_unique<dc_attachment>(*this, peer);
   if (status failed = device_.start_address_handle(peer.port, made->way); !failed.ok()) {

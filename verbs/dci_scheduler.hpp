@@ -88,6 +88,7 @@ public:
   using transfer_engine::attach;
   status attach(const endpoint& port, std::uint32_t target_number, std::uint64_t key, client_id& out);
   // transfer_engine
+  [[nodiscard]] status check_address(const peer_address& peer) const override;
   status start_attach(const peer_address& peer, std::unique_ptr<attachment>& out) override;
   status finish_attach(std::unique_ptr<attachment> made, client_id& out, peer_address& own) override;
   status submit(client_id client, const transfer& one) override;

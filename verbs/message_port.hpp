@@ -36,6 +36,8 @@ class message_port {
 public:
   virtual ~message_port() = default;
 
+  /// What start_attach_with_messages() says of the rooms alone, however much of them is taken.
+  [[nodiscard]] virtual status check_rooms(const message_room& theirs, const message_room& ours) const = 0;
   /// As transfer_engine::start_attach, for a session that carries messages as well. `ours` is posted when
   /// finish_attach has returned. queue_full also when no room is left for the messages of another session.
   virtual status start_attach_with_messages(const peer_address& peer, const message_room& theirs,

@@ -21,18 +21,29 @@ bool valid(const message_room& room) noexcept {
 
 } // namespace
 
-status rc_scheduler::make_mailbox(const message_room& theirs, const message_room& ours,
-                                  std::unique_ptr<mailbox>& out) {
+std::uint32_t rc_scheduler::slots_for(const message_room& theirs) const noexcept {
+  return std::min({theirs.messages_max, options_.message_sends_max,
+                   device_.facts().sends_max - statistics_.sends_client});
+}
+
+status rc_scheduler::check_rooms(const message_room& theirs, const message_room& ours) const {
   if (!valid(theirs) || !valid(ours)) {
     return {errc::invalid_argument,
             "A side keeps 1 to 1,024 receives posted, each with room for 512 to 65,536 bytes."};
   }
   const device_facts& facts = device_.facts();
-  const std::uint32_t slots =
-      std::min({theirs.messages_max, options_.message_sends_max, facts.sends_max - statistics_.sends_client});
-  if (slots == 0 || ours.messages_max > facts.receives_max) {
+  if (slots_for(theirs) == 0 || ours.messages_max > facts.receives_max) {
     return {errc::unsupported, facts.name + " has no room for so many messages beside the transfers."};
   }
+  return {};
+}
+
+status rc_scheduler::make_mailbox(const message_room& theirs, const message_room& ours,
+                                  std::unique_ptr<mailbox>& out) {
+  if (status refused = check_rooms(theirs, ours); !refused.ok()) {
+    return refused;
+  }
+  const std::uint32_t slots = slots_for(theirs);
   const std::uint64_t receive_bytes = std::uint64_t{ours.messages_max} * ours.message_bytes_max;
   const std::uint64_t bytes = receive_bytes + std::uint64_t{slots} * theirs.message_bytes_max;
   if (slots + ours.messages_max > options_.message_reports_max - message_reserved_ ||

@@ -22,23 +22,6 @@ transfer_result result_of(completion_status status) noexcept {
   return retryable(status) ? transfer_result::retryable : transfer_result::refused;
 }
 
-status check(const peer_address& peer) {
-  if (peer.what != peer_address::kind::rc) {
-    return {errc::unsupported, "The address is not that of an RC queue pair."};
-  }
-  if (peer.number == 0 || peer.number > number_max || peer.packet_number > number_max) {
-    return {errc::invalid_argument,
-            "The numbers of a queue pair and of its first packet have 24 bits, and the first is not 0."};
-  }
-  if (peer.mtu_bytes < 256 || peer.mtu_bytes > 4096 || !std::has_single_bit(peer.mtu_bytes)) {
-    return {errc::invalid_argument, "The peer's path MTU is none of 256, 512, 1024, 2048 and 4096."};
-  }
-  if (peer.reads_served_max == 0) {
-    return {errc::invalid_argument, "The peer answers no RDMA READ, so nothing can be fetched from it."};
-  }
-  return {};
-}
-
 } // namespace
 
 peer_address to_peer_address(const rc_address& address) noexcept {
@@ -225,13 +208,30 @@ void rc_scheduler::count_mailbox(const mailbox* one, bool there) noexcept {
   statistics_.message_memory += there ? one->memory.size() : 0 - one->memory.size();
 }
 
+status rc_scheduler::check_address(const peer_address& peer) const {
+  if (peer.what != peer_address::kind::rc) {
+    return {errc::unsupported, "The address is not that of an RC queue pair."};
+  }
+  if (peer.number == 0 || peer.number > number_max || peer.packet_number > number_max) {
+    return {errc::invalid_argument,
+            "The numbers of a queue pair and of its first packet have 24 bits, and the first is not 0."};
+  }
+  if (peer.mtu_bytes < 256 || peer.mtu_bytes > 4096 || !std::has_single_bit(peer.mtu_bytes)) {
+    return {errc::invalid_argument, "The peer's path MTU is none of 256, 512, 1024, 2048 and 4096."};
+  }
+  if (peer.reads_served_max == 0) {
+    return {errc::invalid_argument, "The peer answers no RDMA READ, so nothing can be fetched from it."};
+  }
+  return {};
+}
+
 status rc_scheduler::start_attach(const peer_address& peer, std::unique_ptr<attachment>& out) {
   return start_client(peer, nullptr, out);
 }
 
 status rc_scheduler::start_client(const peer_address& peer, std::unique_ptr<mailbox> messages,
                                   std::unique_ptr<attachment>& out) {
-  if (status refused = check(peer); !refused.ok()) {
+  if (status refused = check_address(peer); !refused.ok()) {
     return refused;
   }
   if (statistics_.engine.clients + attaching_ >= options_.clients_max) {

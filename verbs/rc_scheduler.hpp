@@ -94,6 +94,7 @@ public:
   ~rc_scheduler() override;
 
   // transfer_engine
+  [[nodiscard]] status check_address(const peer_address& peer) const override;
   status start_attach(const peer_address& peer, std::unique_ptr<attachment>& out) override;
   status finish_attach(std::unique_ptr<attachment> made, client_id& out, peer_address& own) override;
   status submit(client_id client, const transfer& one) override;
@@ -104,6 +105,7 @@ public:
   [[nodiscard]] completion_queue& completions() noexcept override { return *completions_; }
   [[nodiscard]] engine_statistics engine_facts() const noexcept override { return statistics_.engine; }
   // message_port
+  [[nodiscard]] status check_rooms(const message_room& theirs, const message_room& ours) const override;
   status start_attach_with_messages(const peer_address& peer, const message_room& theirs,
                                     const message_room& ours, std::unique_ptr<attachment>& out) override;
   /// All of attaching, one part after the other.
@@ -183,6 +185,8 @@ private:
   [[nodiscard]] std::uint32_t take_depth(std::uint32_t beside) noexcept;
   void give_depth_back(std::uint32_t depth) noexcept;
   void count_mailbox(const mailbox* one, bool there) noexcept;
+  /// Of a session whose peer has `theirs`.
+  [[nodiscard]] std::uint32_t slots_for(const message_room& theirs) const noexcept;
   status make_mailbox(const message_room& theirs, const message_room& ours, std::unique_ptr<mailbox>& out);
   static status post_receive(rc_queue_pair& pair, const mailbox& messages, std::uint32_t index,
                              std::uint32_t number);

@@ -100,6 +100,8 @@ public:
   /// outcomes.
   virtual ~transfer_engine() = default;
 
+  /// What start_attach() says of the address alone, however many clients there are.
+  [[nodiscard]] virtual status check_address(const peer_address& peer) const = 0;
   /// The first part of attaching, which is quick. queue_full when there are as many clients as there may be;
   /// unsupported when the kind is not this engine's; invalid_argument when the address cannot be one.
   virtual status start_attach(const peer_address& peer, std::unique_ptr<attachment>& out) = 0;

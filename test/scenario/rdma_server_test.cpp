@@ -2,8 +2,10 @@
 // fail.
 #define CAF_SUITE rdma_server
 #include "actors/connection.hpp"
+#include "actors/log.hpp"
 #include "test/scenario/server_fixture.hpp"
 #include "test/support/shared_network.hpp"
+#include "test/support/slow_fabric.hpp"
 
 #include <caf/scoped_actor.hpp>
 #include <caf/send.hpp>
@@ -269,6 +271,36 @@ CAF_TEST(a memory drive that comes back lies where the device knows it) {
   }));
   CAF_CHECK_EQUAL(report()->rails[0].facts->reachable_bytes, before);
   CAF_CHECK(stop());
+}
+
+CAF_TEST(a stop does not wait for memory that is being registered) {
+  gate registers;
+  configure(media::memory, {"left"});
+  options.drives.push_back({});
+  options.drives.back().path = (directory.path() / "file").string();
+  options.drives.back().size_bytes = 64 * mib;
+  options.store.identity.drive_count = 3;
+  options.rdma.open = [&](const std::string& device, std::unique_ptr<verbs::fabric>& out,
+                          std::vector<std::string>&) {
+    out = std::make_unique<slow_to_close>(
+        network.create_node({.name = device}), [] {}, nullptr, &registers);
+    return verbs::status{};
+  };
+  start();
+  CAF_CHECK(registers.holds_up(1));
+  const log::capture lines;
+  server->stop();
+  // What the process does then is up to serve_until_told(): it ends, whatever is still under way.
+  CAF_CHECK(!server->wait());
+  const auto all = lines.lines();
+  const auto said = [&](std::string_view what) {
+    return std::ranges::any_of(all,
+                               [&](const auto& each) { return each.text.find(what) != std::string::npos; });
+  };
+  CAF_CHECK(said("an RDMA device was not closed in time"));
+  CAF_CHECK(said("drive closed drive=2"));
+  registers.open();
+  server.reset();
 }
 
 CAF_TEST_FIXTURE_SCOPE_END()

@@ -7,6 +7,7 @@
 #include "actors/log.hpp"
 #include "actors/self_description.hpp"
 #include "test/support/shared_network.hpp"
+#include "test/support/slow_fabric.hpp"
 #include "verbs/rc_scheduler.hpp"
 
 #include <caf/actor_system.hpp>
@@ -24,6 +25,8 @@
 
 using namespace memkv;
 using namespace memkv::actors;
+using test::gate;
+using test::slow_to_close;
 
 namespace {
 
@@ -139,115 +142,6 @@ void fill(std::span<std::byte> bytes, unsigned value) {
 bool holds(std::span<const std::byte> bytes, unsigned value) {
   return std::all_of(bytes.begin(), bytes.end(), [&](std::byte one) { return one == std::byte(value); });
 }
-
-/// Where others are held up until it opens.
-class gate {
-public:
-  void wait() {
-    std::unique_lock guard(lock_);
-    ++waiting_;
-    changed_.notify_all();
-    changed_.wait(guard, [this] { return open_; });
-    --waiting_;
-  }
-  void wait(std::chrono::milliseconds most) {
-    std::unique_lock guard(lock_);
-    changed_.wait_for(guard, most, [this] { return open_; });
-  }
-  void open() {
-    {
-      const std::lock_guard guard(lock_);
-      open_ = true;
-    }
-    changed_.notify_all();
-  }
-  /// Until so many wait at it.
-  bool holds_up(unsigned count) {
-    std::unique_lock guard(lock_);
-    return changed_.wait_for(guard, 20s, [&] { return waiting_ == count; });
-  }
-
-private:
-  std::mutex lock_;
-  std::condition_variable changed_;
-  unsigned waiting_ = 0;
-  bool open_ = false;
-};
-
-/// Does something before the device behind it is closed, and registers memory when a gate opens.
-class slow_to_close final : public verbs::fabric {
-public:
-  slow_to_close(std::unique_ptr<verbs::fabric> behind, std::function<void()> before,
-                const std::atomic<std::uint32_t>* left = nullptr, gate* registers = nullptr)
-      : behind_(std::move(behind)), before_(std::move(before)), left_(left), registers_(registers) {}
-  ~slow_to_close() override { before_(); }
-  const verbs::device_facts& facts() const noexcept override { return behind_->facts(); }
-  const verbs::path_options& path() const noexcept override { return behind_->path(); }
-  verbs::endpoint self() const noexcept override { return behind_->self(); }
-  verbs::status register_memory(std::span<std::byte> range, verbs::remote_access access,
-                                std::unique_ptr<verbs::memory_region>& out) noexcept override {
-    return behind_->register_memory(range, access, out);
-  }
-  verbs::status start_registration(std::span<std::byte> range, verbs::remote_access access,
-                                   std::unique_ptr<verbs::slow_step>& out) noexcept override {
-    auto made = std::make_unique<held_up>();
-    made->at = registers_;
-    auto started = behind_->start_registration(range, access, made->step);
-    out = std::move(made);
-    return started;
-  }
-  verbs::status finish_registration(verbs::slow_step& step,
-                                    std::unique_ptr<verbs::memory_region>& out) noexcept override {
-    return behind_->finish_registration(*static_cast<held_up&>(step).step, out);
-  }
-  verbs::status register_dma_buf(int descriptor, std::uint64_t offset, std::uint64_t length,
-                                 std::uint64_t address, verbs::remote_access access,
-                                 std::unique_ptr<verbs::memory_region>& out) noexcept override {
-    return behind_->register_dma_buf(descriptor, offset, length, address, access, out);
-  }
-  verbs::status create_completion_queue(std::uint32_t reports_max,
-                                        std::unique_ptr<verbs::completion_queue>& out) noexcept override {
-    return behind_->create_completion_queue(reports_max, out);
-  }
-  verbs::status create_rc(const verbs::queue_pair_options& options,
-                          std::unique_ptr<verbs::rc_queue_pair>& out) noexcept override {
-    return behind_->create_rc(options, out);
-  }
-  verbs::status create_dc_initiator(const verbs::queue_pair_options& options,
-                                    std::unique_ptr<verbs::dc_initiator>& out) noexcept override {
-    return behind_->create_dc_initiator(options, out);
-  }
-  verbs::status create_dc_target(std::uint64_t key,
-                                 std::unique_ptr<verbs::dc_target>& out) noexcept override {
-    return behind_->create_dc_target(key, out);
-  }
-  verbs::status start_address_handle(const verbs::endpoint& peer,
-                                     std::unique_ptr<verbs::slow_step>& out) noexcept override {
-    return behind_->start_address_handle(peer, out);
-  }
-  verbs::status finish_address_handle(verbs::slow_step& step,
-                                      std::unique_ptr<verbs::address_handle>& out) noexcept override {
-    return behind_->finish_address_handle(step, out);
-  }
-  verbs::fabric_event next_event() noexcept override { return behind_->next_event(); }
-  int event_descriptor() const noexcept override { return behind_->event_descriptor(); }
-  std::uint32_t queue_pairs_left() const noexcept override { return left_ == nullptr ? 0 : left_->load(); }
-
-private:
-  struct held_up final : verbs::slow_step {
-    void run() noexcept override {
-      if (at != nullptr)
-        at->wait();
-      step->run();
-    }
-    gate* at = nullptr;
-    std::unique_ptr<verbs::slow_step> step;
-  };
-  std::unique_ptr<verbs::fabric> behind_;
-  std::function<void()> before_;
-  const std::atomic<std::uint32_t>* left_;
-  gate* registers_;
-};
 
 struct fixture {
   std::atomic<int> let_go_too_early{0};
@@ -854,9 +748,58 @@ CAF_TEST(attaches under way are bounded) {
     CAF_CHECK_EQUAL(facts().attaching, 6u);
     closed->open();
     for (std::size_t index = 0; index < asked.size(); ++index)
-      CAF_CHECK(answer_to(asked[index]).result ==
-                (index == 3 ? wire::status::busy : wire::status::ok));
+      CAF_CHECK(answer_to(asked[index]).result == (index == 3 ? wire::status::busy : wire::status::ok));
     CAF_CHECK_EQUAL(facts().attaching, 0u);
+    network.set_way_taking({});
+    check_conduct();
+  }
+}
+
+CAF_TEST(nobody is driven out for an attach that is refused anyway) {
+  for (const bool over_rc : {false, true}) {
+    begin(over_rc);
+    auto with = settings();
+    with.attaching_max = 2;
+    with.attaching_threads = 1;
+    with.attach_wait_ns_max = 60'000 * millisecond;
+    with.sessions_max = with.rc.clients_max = 8; // six of them for one host
+    start(std::move(with));
+    const auto many = connect();
+    for (int index = 0; index < 6; ++index)
+      CAF_REQUIRE(answer_to(begin_attach(many, client_address(), 1)).result == wire::status::ok);
+    // One under way and one that waits: all places are taken, by somebody who costs more than others.
+    client_host silent{network, 4096, "silent"};
+    const auto address = [&] { return over_rc ? silent.rc_address() : silent.address(); };
+    const auto closed = hold_up(silent);
+    const auto owner = connect(), other = connect();
+    const auto first = begin_attach(owner, address(), 2);
+    CAF_REQUIRE(closed->holds_up(1));
+    const auto second = begin_attach(owner, address(), 2);
+    while (facts().attaching != 2) {
+    }
+    auto impossible = client_address();
+    impossible.number = 1U << 24U;
+    CAF_CHECK(answer_to(begin_attach(other, impossible, 3)).result == wire::status::bad_request);
+    attach_session carries;
+    carries.host[0] = 3;
+    carries.request = next_request++;
+    carries.pool = pool;
+    carries.client = client_address();
+    carries.reactor = caf::actor_cast<caf::actor>(reactor); // and there is no room for messages on a side
+    const auto request = carries.request;
+    caf::anon_send(caf::actor_cast<connection_actor>(other), std::move(carries));
+    CAF_CHECK(answer_to(request).result == (over_rc ? wire::status::bad_request : wire::status::unsupported));
+    CAF_CHECK(answer_to(begin_attach(other, client_address(), 1)).result == wire::status::busy);
+    CAF_CHECK_EQUAL(facts().attaching, 2u);
+    CAF_CHECK(what.look([&](const heard& all) {
+      return std::ranges::none_of(all.attached, [&](const auto& each) { return each.request == second; });
+    }));
+    // One that is not refused takes the place.
+    const auto honest = begin_attach(other, address(), 3);
+    CAF_CHECK(answer_to(second).result == wire::status::busy);
+    closed->open();
+    CAF_CHECK(answer_to(first).result == wire::status::ok);
+    CAF_CHECK(answer_to(honest).result == wire::status::ok);
     network.set_way_taking({});
     check_conduct();
   }

@@ -238,6 +238,36 @@ CAF_TEST(what has waited for too long is told so although no thread is free) {
   CAF_CHECK(!was_tried(late));
 }
 
+CAF_TEST(costs fade however often some are added) {
+  constexpr std::uint64_t second = 1'000'000'000;
+  constexpr std::uint64_t begin = 1'000 * second;
+  fading_costs<int> costs(8 * second, second / 50, 3);
+  costs.add(1, 1'000 * second, begin);
+  costs.add(2, 1'000 * second, begin);
+  CAF_CHECK_EQUAL(costs.of(1, begin + 8 * second - 1), 1'000 * second);
+  CAF_CHECK_EQUAL(costs.of(1, begin + 8 * second), 500 * second);
+  // A tenth of a second each second for five minutes: what is old has gone, and what is left is of late.
+  for (std::uint64_t at = 1; at <= 300; ++at)
+    costs.add(1, second / 10, begin + at * second);
+  CAF_CHECK_LESS_OR_EQUAL(costs.of(1, begin + 300 * second), 16 * second / 10);
+  CAF_CHECK_GREATER_OR_EQUAL(costs.of(1, begin + 300 * second), 8 * second / 10);
+  CAF_CHECK_EQUAL(costs.of(2, begin + 300 * second), 0u);
+  // An addition late in a half life does not begin another one.
+  costs.add(3, 100 * second, begin);
+  costs.add(3, 100 * second, begin + 15 * second);
+  CAF_CHECK_EQUAL(costs.of(3, begin + 15 * second), 150 * second);
+  CAF_CHECK_EQUAL(costs.of(3, begin + 16 * second), 75 * second);
+  // What counts as nothing begins anew, and who has cost least is forgotten for another one.
+  costs.add(2, second, begin + 303 * second);
+  CAF_CHECK_EQUAL(costs.of(2, begin + 310 * second), second);
+  CAF_CHECK_EQUAL(costs.of(2, begin + 311 * second), second / 2);
+  costs.add(3, 50 * second, begin + 311 * second);
+  costs.add(4, 10 * second, begin + 311 * second);
+  CAF_CHECK_EQUAL(costs.of(2, begin + 311 * second), 0u);
+  CAF_CHECK_EQUAL(costs.of(3, begin + 311 * second), 50 * second);
+  CAF_CHECK_EQUAL(costs.of(4, begin + 311 * second), 10 * second);
+}
+
 CAF_TEST(many hosts and ports that come and go do not add up) {
   begin(16);
   way.open();

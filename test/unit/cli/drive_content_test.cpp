@@ -218,6 +218,10 @@ CAF_TEST(the newer whole superblock counts and each copy has a state) {
   CAF_CHECK_EQUAL(content.super.set.drive_index, 1U);
   on.flip(drive_bytes - page_bytes + 100);
   CAF_CHECK(on.look().kind == engine::content_kind::memkv_damaged);
+  // What helps beside others of its set, and what helps where there are none.
+  const auto why = engine::why_not_ours(on.look());
+  CAF_CHECK(why.find("memkv admin drives reset") != std::string::npos);
+  CAF_CHECK(why.find("memkv setup --force") != std::string::npos);
   on.flip(100);
   CAF_CHECK(on.look().copies[1] == errc::corrupt);
 }

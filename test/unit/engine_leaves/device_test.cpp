@@ -8,6 +8,8 @@
 #include "test/unit/engine_leaves/support.hpp"
 
 #include <array>
+#include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
@@ -16,12 +18,29 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
 
 using namespace memkv;
 using namespace memkv::engine;
+
+namespace {
+
+/// Reads of a page at this place fail as those of a bad sector do; -1: none does.
+std::atomic<off_t> bad_page{-1};
+
+} // namespace
+
+/// In place of the library's.
+extern "C" ssize_t pread(int file, void* to, size_t bytes, off_t offset) {
+  if (bytes == page_bytes && offset == bad_page) {
+    errno = EIO;
+    return -1;
+  }
+  return ::syscall(SYS_pread64, file, to, bytes, offset);
+}
 
 namespace {
 
@@ -34,7 +53,8 @@ struct scratch {
     CAF_REQUIRE(::mkdtemp(path.data()) != nullptr);
   }
   ~scratch() {
-    for (const char* name : {"/drive", "/drive.creating", "/link", "/pipe", "/other"})
+    for (const char* name :
+         {"/drive", "/drive.creating", "/link", "/pipe", "/other", "/image", "/notes", "/later"})
       ::unlink((path + name).c_str());
     ::rmdir((path + "/directory").c_str());
     ::rmdir(path.c_str());
@@ -306,6 +326,30 @@ CAF_TEST(a sparse file that holds something else is not reserved) {
   ::close(file);
   CAF_CHECK(try_file(directory / "image", 1 << 20).ok());
   CAF_CHECK_GREATER_OR_EQUAL(allocated() * 512, 1 << 20);
+}
+
+CAF_TEST(a file whose first superblock cannot be read is judged by the other one) {
+  const scratch directory;
+  constexpr off_t size = 1 << 20;
+  const int file = ::open((directory / "drive").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  CAF_REQUIRE(file >= 0 && ::ftruncate(file, size) == 0);
+  bad_page = 0;
+  const auto alone = try_file(directory / "drive", size);
+  CAF_CHECK(alone.code == errc::io_error);
+  CAF_CHECK(alone.text.find(std::strerror(EIO)) != std::string::npos);
+  const auto with_mirror = [&](std::span<const std::byte> page) {
+    CAF_REQUIRE_EQUAL(::pwrite(file, page.data(), page.size(), size - page_bytes), page_bytes);
+    return try_file(directory / "drive", size).code;
+  };
+  std::array<std::byte, page_bytes> page{};
+  page[0] = std::byte{'x'};
+  CAF_CHECK(with_mirror(page) == errc::bad_format);
+  superblock mirror;
+  mirror.copy = 1;
+  encode(mirror, std::span<std::byte, page_bytes>{page});
+  CAF_CHECK(with_mirror(page) == errc::ok);
+  bad_page = -1;
+  ::close(file);
 }
 
 CAF_TEST(anything but a regular file is refused) {

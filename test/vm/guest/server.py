@@ -43,6 +43,11 @@ class Server:
 
     def start(self) -> None:
         """Starts it and waits until it serves."""
+        self.begin()
+        self.must_serve()
+
+    def begin(self) -> None:
+        """Starts it and waits for nothing."""
         environment = licensed(self.program, keep=True, MEMKV_AUTH_KEY=KEY_TEXT)
         with open(self._log, "ab") as log:
             self._process = subprocess.Popen(
@@ -52,6 +57,9 @@ class Server:
                 stderr=log,
                 env=environment,
             )
+
+    def must_serve(self) -> None:
+        """Waits until what was begun serves."""
         readable, _, _ = select.select([self._process.stdout], [], [], START_S)
         line = self._process.stdout.readline().decode() if readable else ""
         if not line.startswith("memkv: serving on "):
