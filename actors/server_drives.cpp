@@ -149,10 +149,17 @@ void supervisor::drive_went(std::uint32_t index, const std::string& why) const {
 
 void supervisor::drive_failed_with(const drive_failed& failure) const {
   auto& seat = state.drives[failure.index];
-  if (failure.code == engine::errc::later_epoch &&
-      (state.now == phase::opening || state.now == phase::starting)) {
-    give_up_starting(failure.reason);
-    return;
+  if (state.now == phase::opening || state.now == phase::starting) {
+    if (failure.code == engine::errc::later_epoch) {
+      give_up_starting(failure.reason);
+      return;
+    }
+    // Served without it, the set would go on in a new epoch, and what it holds would be lost for want of a
+    // little memory at one start.
+    if (failure.code == engine::errc::too_large) {
+      give_up_starting(state.options.drives[failure.index].path + ": " + failure.reason);
+      return;
+    }
   }
   const bool was_online = seat.online;
   drive_went(failure.index, failure.reason);
