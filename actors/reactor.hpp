@@ -97,8 +97,8 @@ public:
   [[nodiscard]] bool times_writes() const noexcept { return shared_->options.write_timing_interval_s != 0; }
   [[nodiscard]] std::uint64_t exact_now_ns() const noexcept { return steady_now_ns(); }
   [[nodiscard]] io_uring_sqe* sqe_for(ring_operation* operation) { return next_sqe(operation); }
-  /// No other completion waits to be looked at in this turn.
-  [[nodiscard]] bool turn_is_idle() noexcept { return io_uring_cq_ready(ring()) == 0; }
+  /// No other completion and no message waits to be looked at in this turn.
+  [[nodiscard]] bool turn_is_idle() { return io_uring_cq_ready(ring()) == 0 && !has_next_message(); }
   [[nodiscard]] std::span<const std::byte> header_buffer(std::uint16_t id,
                                                          std::uint32_t bytes) const noexcept;
   void give_back_header_buffer(std::uint16_t id) noexcept;
