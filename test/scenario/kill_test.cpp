@@ -128,6 +128,7 @@ struct fixture : test::server_fixture {
     std::mt19937_64 random{seed ^ 0xABCDEF};
     const auto end = std::chrono::steady_clock::now() + duration;
     std::map<std::string, int> killed;
+    caf::actor last; // that was killed
     std::vector<std::string> next; // kinds that have their turn before any comes again
     while (std::chrono::steady_clock::now() < end) {
       std::this_thread::sleep_for(std::chrono::milliseconds{50 + random() % 200});
@@ -141,7 +142,8 @@ struct fixture : test::server_fixture {
           targets.push_back(who);
       if (targets.empty())
         continue; // all of them are being started anew
-      caf::anon_send_exit(targets[random() % targets.size()], caf::exit_reason::kill);
+      last = targets[random() % targets.size()];
+      caf::anon_send_exit(last, caf::exit_reason::kill);
       ++killed[next.back()];
       next.pop_back();
     }
@@ -150,8 +152,11 @@ struct fixture : test::server_fixture {
       thread.join();
     for (const auto& wanted : kinds)
       CAF_CHECK(killed[wanted] > 0);
-    // Healthy again by itself.
+    // Healthy again by itself, once the last death is known.
     const auto limit = std::chrono::steady_clock::now() + 30s;
+    const auto is_last = [&](const auto& each) { return each.second == last; };
+    while (std::ranges::any_of(server->actors(), is_last) && std::chrono::steady_clock::now() < limit)
+      std::this_thread::sleep_for(10ms);
     while (server->drives_online() < drives && std::chrono::steady_clock::now() < limit)
       std::this_thread::sleep_for(10ms);
     CAF_CHECK_EQUAL(server->drives_online(), drives);
