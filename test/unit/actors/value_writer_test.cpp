@@ -231,6 +231,28 @@ CAF_TEST(a value whose drives answer at once is stored without waiting for anyth
   CAF_CHECK_EQUAL(client.blocks(), 1u);
 }
 
+CAF_TEST(a value that arrives in pieces of any size has the checksums of the whole) {
+  // The first with the header, the next ones short, long, and short again, over the ends of chunks.
+  for (const std::uint32_t first : {1U, 3'900U, 16U * 1024 - 1, 16U * 1024, 65'535U}) {
+    fixture fresh;
+    CAF_REQUIRE(fresh.begin(300 * kib + 77) == status::ok);
+    std::uint32_t size = first;
+    while (fresh.writer.bytes_left() > 0) {
+      const auto room = fresh.writer.room();
+      CAF_REQUIRE(!room.empty());
+      const auto piece = room.first(std::min<std::size_t>(room.size(), size));
+      std::memcpy(piece.data(), fresh.value.data() + (fresh.value.size() - fresh.writer.bytes_left()),
+                  piece.size());
+      fresh.writer.arrived(static_cast<std::uint32_t>(piece.size()));
+      size = size * 7 % 90'001 + 1;
+    }
+    CAF_CHECK_EQUAL(fresh.writer.crc32c(), wire::crc32c(fresh.value));
+    fresh.writer.commit(0);
+    CAF_CHECK(fresh.writer.result() == status::ok);
+    CAF_CHECK(fresh.read() == status::ok);
+  }
+}
+
 CAF_TEST(a value waits for space and for its commit when the turn was not free) {
   client.allocations_at_once = client.commits_at_once = false;
   CAF_REQUIRE(begin(300 * kib) == status::ok);
